@@ -1,0 +1,100 @@
+# Helpers that give every target the same flags, names and labels.
+
+# `ninja kvtier_tests` builds the programs that CTest runs, `kvtier_programs` those in bin/, and
+# `kvtier_fuzzers` the libFuzzer programs.
+add_custom_target(kvtier_tests)
+add_custom_target(kvtier_programs)
+add_custom_target(kvtier_fuzzers)
+
+# Instrumented programs run several times slower.
+if(KVTIER_SANITIZE OR KVTIER_COVERAGE)
+  set(KVTIER_TIMEOUT_FACTOR 4)
+else()
+  set(KVTIER_TIMEOUT_FACTOR 1)
+endif()
+
+# kvtier_library(folder SOURCES a.cc ... DEPS public... PRIVATE_DEPS private...)
+# Makes static library kvtier_<folder> with alias kvtier::<folder>; header-only when SOURCES is empty.
+function(kvtier_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  set(target "kvtier_${name}")
+  if(ARG_SOURCES)
+    add_library(${target} STATIC ${ARG_SOURCES})
+    target_link_libraries(${target} PUBLIC kvtier_flags ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+  else()
+    add_library(${target} INTERFACE)
+    target_link_libraries(${target} INTERFACE kvtier_flags ${ARG_DEPS})
+  endif()
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  add_library(kvtier::${name} ALIAS ${target})
+endfunction()
+
+# kvtier_executable(name SOURCES ... DEPS ...): a program in bin/.
+function(kvtier_executable name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS})
+  add_dependencies(kvtier_programs ${name})
+endfunction()
+
+# Shared by the helpers below: label, time limit, environment and, with SERIAL, no test beside it.
+function(kvtier_test_properties name label timeout serial env)
+  if(NOT timeout)
+    set(timeout 120)
+  endif()
+  math(EXPR timeout "${timeout} * ${KVTIER_TIMEOUT_FACTOR}")
+  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT ${timeout} RUN_SERIAL "${serial}"
+    ENVIRONMENT "KVTIER_BIN_DIR=${CMAKE_BINARY_DIR}/bin;KVTIER_SOURCE_DIR=${PROJECT_SOURCE_DIR};KVTIER_BINARY_DIR=${CMAKE_BINARY_DIR};${env}")
+endfunction()
+
+# kvtier_test(name LABEL unit SOURCES ... DEPS ... [PROGRAMS target...] [TIMEOUT seconds] [ENV A=B...]
+#             [ARGS ...] [SERIAL])
+# One gtest binary; it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
+# scripts/test sums. PROGRAMS are targets that the test starts (they become build dependencies).
+function(kvtier_test name)
+  cmake_parse_arguments(ARG "SERIAL" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+  if(ARG_PROGRAMS)
+    add_dependencies(${name} ${ARG_PROGRAMS})
+  endif()
+  add_dependencies(kvtier_tests ${name})
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS}
+           "--gtest_output=xml:${CMAKE_BINARY_DIR}/test-results/${name}.xml")
+  kvtier_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}" "${ARG_SERIAL}" "${ARG_ENV}")
+endfunction()
+
+# kvtier_script_test(name LABEL tidy COMMAND python3 x.py ... [PROGRAMS target...] [TIMEOUT seconds]
+#                    [ENV A=B...] [SERIAL])
+# A test that is a program of its own; it must write its JUnit XML to the path in KVTIER_JUNIT
+# (tests/support/junit.py does that for Python). PROGRAMS as above.
+function(kvtier_script_test name)
+  cmake_parse_arguments(ARG "SERIAL" "LABEL;TIMEOUT" "COMMAND;PROGRAMS;ENV" ${ARGN})
+  if(ARG_PROGRAMS)
+    add_dependencies(kvtier_tests ${ARG_PROGRAMS})
+  endif()
+  add_test(NAME ${name} COMMAND ${ARG_COMMAND})
+  kvtier_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}" "${ARG_SERIAL}"
+    "KVTIER_JUNIT=${CMAKE_BINARY_DIR}/test-results/${name}.xml;PYTHONDONTWRITEBYTECODE=1;${ARG_ENV}")
+endfunction()
+
+# kvtier_fuzz(name SOURCES ... DEPS ... CORPUS dir): with KVTIER_FUZZ a libFuzzer program that CTest runs
+# over the corpus and then for a bounded number of mutations; else a program that replays the corpus.
+function(kvtier_fuzz name)
+  cmake_parse_arguments(ARG "" "CORPUS" "SOURCES;DEPS" ${ARGN})
+  cmake_path(ABSOLUTE_PATH ARG_CORPUS BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
+  if(KVTIER_FUZZ)
+    add_executable(${name} ${ARG_SOURCES})
+    target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+    target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS})
+    set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+    add_dependencies(kvtier_fuzzers ${name})
+    kvtier_script_test(${name} LABEL fuzz
+      COMMAND python3 "${PROJECT_SOURCE_DIR}/tests/support/fuzz_runner.py"
+              --fuzzer "$<TARGET_FILE:${name}>" --corpus "${ARG_CORPUS}")
+  else()
+    kvtier_test(${name} LABEL fuzz SOURCES ${ARG_SOURCES} ${PROJECT_SOURCE_DIR}/tests/fuzz/corpus_replay.cc
+                DEPS ${ARG_DEPS} ENV "KVTIER_CORPUS=${ARG_CORPUS}")
+  endif()
+endfunction()

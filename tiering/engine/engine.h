@@ -1,0 +1,285 @@
+// The engine: owns the block table, slots, leases and moves, and answers every request about them.
+//
+// Deterministic: its state is a function of Options and the sequence of calls; it reads no clock, starts no thread
+// and opens nothing. Not thread-safe: one owner calls it at a time (the daemon holds one lock around it). Calls never block.
+//
+// Every call by a client names its tenant and session; a session of another tenant is NOT_FOUND, as is everything
+// else that belongs to another tenant. Error codes as in proto/kvtier/v1/kv_cache.proto.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "proto/wire/chunk_key.h"
+#include "tiering/base/bytes.h"
+#include "tiering/base/ids.h"
+#include "tiering/block/model.h"
+#include "tiering/engine/event_log.h"
+#include "tiering/memory/memory_pool.h"
+#include "tiering/move/copy_engine.h"
+#include "tiering/plan/placement_policy.h"
+
+namespace kvtier {
+
+struct TenantOptions {
+  std::string name;
+  std::string salt;
+  std::vector<Bytes> quota;  // by pool, same order as EngineOptions::pools
+};
+
+struct PoolOptions {
+  std::unique_ptr<MemoryPool> pool;
+  Bytes budget;  // at most the pool's limit; may be lowered and raised later
+};
+
+struct EngineLimits {
+  uint64_t chunks_max = 4ull << 20;
+  uint32_t models_max = 64;
+  uint32_t planes_max = 1024;
+  uint32_t sessions_max = 1024;
+  uint32_t leases_max = 262'144;
+  uint32_t reservations_max = 16'384;
+  uint32_t chunks_per_call_max = 16'384;
+  Bytes reserved_bytes_max = GiB(1);  // of one session
+  absl::Duration session_timeout = absl::Seconds(30);
+  absl::Duration lease_ttl = absl::Seconds(60);
+  absl::Duration lease_ttl_max = absl::Minutes(10);
+  absl::Duration incomplete_chunk_ttl = absl::Seconds(60);
+  double retired_share_max = 0.05;
+  uint32_t moves_in_flight_max = 64;
+  Bytes move_bytes_per_second_max;  // 0: no limit
+  uint32_t events_kept = 65'536;    // per tenant
+};
+
+struct EngineOptions {
+  std::vector<PoolOptions> pools;  // fastest first; at least one; at most 16
+  std::vector<TenantOptions> tenants;  // at least one
+  std::unique_ptr<PlacementPolicy> policy;
+  std::unique_ptr<CopyEngine> copies;
+  EngineLimits limits;
+};
+
+// Who asks.
+struct Caller {
+  TenantId tenant;
+  SessionId session;
+};
+
+struct RegisteredModel {
+  ModelId id;
+  wire::ModelFingerprint fingerprint{};
+};
+
+struct ReserveArgs {
+  ModelId model;
+  wire::ChunkKey parent;           // zero: the first chunk of a prefix
+  uint32_t chunk_count = 1;
+  std::vector<PlaneIndex> planes;  // empty: all
+};
+
+// What a reservation was made for.
+struct ReservationInfo {
+  ModelId model;
+  uint32_t chunk_count = 0;
+  std::vector<PlaneIndex> planes;  // never empty
+};
+
+// A slot that a reservation may write to until it is committed or aborted. Writers hold a section while they write.
+struct WriteTarget {
+  SlotAddress slot;
+  std::byte* address = nullptr;    // null when the pool has no CPU address
+  Bytes bytes;                     // of the plane
+};
+
+struct CommitArgs {
+  uint32_t chunk = 0;              // within the reservation
+  wire::ChunkKey key;
+  uint32_t token_count = 0;
+  std::vector<PlaneIndex> planes;  // empty: all reserved ones
+  std::vector<uint64_t> checksums; // one per plane, same order
+  // The parent that the caller's naming implies (tokens or opaque with a parent); checked when set.
+  std::optional<wire::ChunkKey> parent;
+};
+
+enum class CommitOutcome : uint8_t { kCommitted, kPartial, kAlreadyExists };
+
+struct LookupResult {
+  uint32_t matched = 0;
+  LeaseId lease;                   // zero: none
+  absl::Duration lease_ttl;
+};
+
+// One readable copy of a block.
+struct BlockCopy {
+  PoolId pool;
+  SlotAddress slot;
+  const std::byte* address = nullptr;
+};
+
+// A block of a leased chunk, resolved. Valid until its section ends.
+struct ReadTarget {
+  uint32_t chunk = 0;              // within the lease
+  PlaneIndex plane;
+  RowIndex row = kNoRow;
+  Bytes bytes;
+  uint64_t checksum = 0;
+  uint8_t copy_count = 0;          // 0: a plane that is not there
+  BlockCopy copies[2];             // best first
+};
+
+struct PlaneReads {
+  PlaneIndex plane;
+  uint32_t steps = 0;
+  absl::Span<const uint8_t> log_mass;  // per chunk of the lease; see ReportRequest in kv_cache.proto
+};
+
+struct PoolStatus {
+  PoolDescription description;
+  Bytes budget;
+  Bytes limit;
+  Bytes segment_bytes;
+  uint64_t segments = 0;
+  Bytes used;                      // slots handed out
+  Bytes retired;                   // waiting for sections to end
+  double mean_run_length = 0;
+  struct Tenant { Bytes quota; Bytes used; };
+  std::vector<Tenant> tenants;
+};
+
+struct EngineTotals {
+  uint64_t sessions = 0, leases = 0, reservations = 0, chunks = 0, blocks = 0, models = 0;
+  uint64_t moves_in_flight = 0;
+};
+
+// Monotonic counters; names are the metric names without prefix and suffix.
+struct EngineCounters {
+  uint64_t lookups = 0, lookup_chunks = 0, hit_chunks = 0;
+  uint64_t reserved_chunks = 0, committed_chunks = 0, already_existing_chunks = 0;
+  uint64_t dropped_chunks = 0, forgotten_chunks = 0, incomplete_dropped_chunks = 0;
+  uint64_t moves_started = 0, moves_done = 0, moves_failed = 0, moved_bytes = 0;
+  uint64_t verified_bytes = 0;      // by copies and byte streams
+  uint64_t corrupt_copies = 0, lost_blocks = 0;
+  uint64_t reservations_refused = 0, sessions_expired = 0, leases_expired = 0;
+  uint64_t reported_reads = 0, prefetch_chunks = 0;
+};
+
+struct ChunkInfo {
+  wire::ChunkKey key, parent_key;
+  ModelId model;
+  uint32_t token_count = 0, leases = 0;
+  bool has_children = false, hidden = false;
+  Bytes bytes;
+  std::vector<uint64_t> blocks_by_pool;
+};
+
+class Engine {
+ public:
+  // INVALID_ARGUMENT names the option, the number and the limit.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(EngineOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // --- Sessions ---------------------------------------------------------------------------------------------
+  // RESOURCE_EXHAUSTED at sessions_max.
+  absl::StatusOr<SessionId> Attach(TenantId tenant, absl::Time now);
+  absl::Status Heartbeat(Caller caller, absl::Time now);
+  // Ends the session: its leases, reservations and incomplete chunks end with it.
+  absl::Status Detach(Caller caller);
+
+  // --- Models -----------------------------------------------------------------------------------------------
+  // The same fingerprint gives the same id. INVALID_ARGUMENT, RESOURCE_EXHAUSTED at models_max.
+  absl::StatusOr<RegisteredModel> RegisterModel(Caller caller, const ModelSpec& spec);
+  // What chunk keys of this tenant and model are hashed with.
+  absl::StatusOr<wire::KeyScope> Scope(Caller caller, ModelId model) const;
+  // Null when unknown or another tenant's. Valid until the engine ends.
+  const ModelSpec* FindModel(TenantId tenant, ModelId model) const;
+
+  // --- Writing ----------------------------------------------------------------------------------------------
+  // Hands out slots for `chunk_count` chunks and pins the parent. FAILED_PRECONDITION: the parent is not
+  // committed. RESOURCE_EXHAUSTED: no room and nothing of this tenant can be evicted.
+  absl::StatusOr<ReservationId> Reserve(Caller caller, const ReserveArgs& args, absl::Time now);
+  absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
+  absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
+                                     PlaneIndex plane) const;
+  // Publishes in place. Chunks of a reservation are committed in order. On kAlreadyExists the slots are free
+  // again. Any error leaves the chunk uncommitted and its slots reserved. A reservation ends by itself with the commit
+  // of its last block.
+  absl::StatusOr<CommitOutcome> Commit(Caller caller, ReservationId reservation,
+                                       const CommitArgs& args, absl::Time now);
+  // Ends the reservation; what was not committed is free again.
+  absl::Status Abort(Caller caller, ReservationId reservation);
+
+  // --- Reading ----------------------------------------------------------------------------------------------
+  // Longest usable prefix of `keys`; with `lease_ttl` (zero: the default) also a lease on it.
+  absl::StatusOr<LookupResult> Lookup(Caller caller, ModelId model,
+                                      absl::Span<const wire::ChunkKey> keys,
+                                      std::optional<absl::Duration> lease_ttl, absl::Time now);
+  // Returns the time that was granted. FAILED_PRECONDITION: the lease ended.
+  absl::StatusOr<absl::Duration> Renew(Caller caller, LeaseId lease, absl::Duration ttl,
+                                       absl::Time now);
+  absl::Status Release(Caller caller, LeaseId lease);
+  // Chunks of a lease, and its model.
+  absl::StatusOr<uint32_t> LeaseChunks(Caller caller, LeaseId lease) const;
+  absl::StatusOr<ModelId> LeaseModel(Caller caller, LeaseId lease) const;
+  // Where the blocks of one leased chunk are (`planes` empty: all that are there). Call inside a section; what is
+  // resolved stays valid until that section ends.
+  absl::Status Resolve(Caller caller, LeaseId lease, uint32_t chunk,
+                       absl::Span<const PlaneIndex> planes, std::vector<ReadTarget>& targets) const;
+  // The bytes of `target.copies[copy]` did not have its checksum: drops that copy. When it was the last one of a
+  // required plane the chunk is hidden until it is committed again.
+  void ReportCorrupt(const ReadTarget& target, uint8_t copy);
+  // Counts bytes that were verified outside the engine.
+  void CountVerified(Bytes bytes);
+
+  // A section protects every slot that is resolved or targeted inside it from reuse, until it ends.
+  SectionId EnterSection();
+  void ExitSection(SectionId section);
+
+  // --- Hints ------------------------------------------------------------------------------------------------
+  absl::Status Report(Caller caller, LeaseId lease, absl::Span<const PlaneReads> reads,
+                      absl::Time now);
+  // Returns how many of the chunks are known and were queued.
+  absl::StatusOr<uint32_t> Prefetch(Caller caller, ModelId model,
+                                    absl::Span<const wire::ChunkKey> keys);
+  // Hides the chunks and all their descendants at once; frees them as leases end. Returns how many.
+  absl::StatusOr<uint32_t> Forget(Caller caller, ModelId model,
+                                  absl::Span<const wire::ChunkKey> keys);
+
+  // --- Time -------------------------------------------------------------------------------------------------
+  // Takes completed copies, ends what timed out, frees slots, starts moves. Call every few milliseconds and when
+  // a copy completes. Returns whether moves are in flight or wanted.
+  bool Tick(absl::Time now);
+
+  // --- Observing --------------------------------------------------------------------------------------------
+  const EventLog& events(TenantId tenant) const;
+  EngineCounters counters() const;
+  EngineTotals Totals(std::optional<TenantId> tenant) const;
+  std::vector<PoolStatus> Pools() const;
+  // Bytes of the engine's own tables (index, rows, blocks, owners, leases), as allocated.
+  Bytes MetadataBytes() const;
+  // At most `limit` chunks of the tenant from `cursor` on (0 at first); sets the next cursor, 0 at the end.
+  std::vector<ChunkInfo> ListChunks(TenantId tenant, uint64_t& cursor, size_t limit) const;
+  // INVALID_ARGUMENT beyond the pool's limit. Returns the former budget. A lower one takes effect by eviction.
+  absl::StatusOr<Bytes> SetBudget(PoolId pool, Bytes budget);
+  const PlacementPolicy& policy() const;
+  // Panics with the broken invariant if a table contradicts another; O(everything), for tests.
+  void CheckInvariants() const;
+
+ private:
+  struct State;
+  explicit Engine(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kvtier

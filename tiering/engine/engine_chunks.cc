@@ -1,0 +1,169 @@
+// What writing, reading and moving share: slots, eviction, dropping and hiding of chunks.
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "tiering/base/check.h"
+#include "tiering/engine/engine_state.h"
+
+namespace kvtier {
+namespace {
+
+// Victims tried for one slot size before a segment of another size is emptied instead.
+constexpr int kVictimsPerEvacuation = 32;
+
+}  // namespace
+
+PoolRoom Engine::State::Room(TenantId tenant, PoolId pool) const {
+  const SlotAllocator& slots = allocator(pool);
+  return PoolRoom{slots.used(tenant), std::min(slots.quota(tenant), slots.budget())};
+}
+
+Bytes Engine::State::SlotBytes(ModelId model, PlaneIndex plane) const {
+  return allocators[0]->SlotBytes(blocks.layout(model).plane_bytes[plane.value()]);
+}
+
+SlotAddress Engine::State::AddressOf(CopyRef slot) const {
+  return SlotAddress{slot.pool(), slot.segment(), allocator(slot.pool()).OffsetOf(slot)};
+}
+
+void Engine::State::Retire(CopyRef slot) { quarantine.Retire(slot, allocator(slot.pool()).SlotBytesOf(slot)); }
+
+void Engine::State::ReclaimRetired() {
+  slots_scratch.clear();
+  quarantine.TakeFree(slots_scratch);
+  for (const CopyRef slot : slots_scratch) allocator(slot.pool()).Free(slot);
+}
+
+bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates, Bytes block_bytes,
+                                  size_t count, std::vector<CopyRef>& slots) {
+  ReclaimRetired();
+  for (const PoolId pool : candidates) {
+    if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+  }
+  const PoolId last = candidates.back();
+  const Bytes needed = allocator(last).SlotBytes(block_bytes) * static_cast<int64_t>(count);
+  if (needed > Room(tenant, last).limit) return false;
+  for (int tried = 1;; ++tried) {
+    // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
+    if (quarantine.retired(last) >= needed) return false;
+    const bool evicted = tried % kVictimsPerEvacuation == 0
+                             ? EvacuateSegment(tenant, last, block_bytes) || EvictOne(tenant, last)
+                             : EvictOne(tenant, last) || EvacuateSegment(tenant, last, block_bytes);
+    if (!evicted) return false;
+    ReclaimRetired();
+    if (allocator(last).Allocate(tenant, block_bytes, count, slots)) return true;
+  }
+}
+
+bool Engine::State::EvictOne(TenantId tenant, PoolId pool) {
+  const RowIndex victim = policy->Victim(tenant, pool);
+  if (victim == kNoRow) return false;
+  KVTIER_CHECK(blocks.tenant(victim) == tenant && blocks.Droppable(victim));
+  DropChunk(victim, EventKind::kDropped);
+  return true;
+}
+
+bool Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes) {
+  const auto segment = allocator(pool).EmptiestSegment(tenant, block_bytes);
+  if (!segment) return false;
+  std::vector<RowIndex> rows;
+  allocator(pool).ForEachUsed(*segment, [&](CopyRef slot) {
+    const RowIndex row = allocator(pool).owner(slot);
+    if (row != kNoRow && (rows.empty() || rows.back() != row)) rows.push_back(row);
+  });
+  bool any = false;
+  for (const RowIndex row : rows) {
+    if (!blocks.live(row) || blocks.hidden(row) || !blocks.Droppable(row)) continue;
+    DropChunk(row, EventKind::kDropped);
+    any = true;
+  }
+  return any;
+}
+
+void Engine::State::Log(RowIndex row, EventKind kind, PlaneIndex plane, PoolId pool) {
+  Event event;
+  event.kind = kind;
+  event.key = blocks.key(row);
+  event.model = blocks.model(row);
+  event.plane = plane;
+  event.pool = pool;
+  logs[blocks.tenant(row).value()].Append(event);
+}
+
+void Engine::State::RemoveCopies(RowIndex row) {
+  const size_t planes = blocks.plane_count(blocks.model(row));
+  for (size_t i = 0; i < planes; ++i) {
+    const PlaneIndex plane(static_cast<uint16_t>(i));
+    while (blocks.block(row, plane).best.valid()) {
+      const CopyRef copy = blocks.block(row, plane).best;
+      blocks.RemoveCopy(row, plane, copy);
+      Retire(copy);
+    }
+  }
+}
+
+void Engine::State::DropChunk(RowIndex row, EventKind kind) {
+  KVTIER_CHECK(!blocks.hidden(row));
+  policy->OnRemove(row);
+  if (blocks.was_visible(row)) {
+    Log(row, kind);
+    ++counts.dropped_chunks;
+  } else {
+    ++counts.incomplete_dropped_chunks;
+  }
+  RemoveCopies(row);
+  const RowIndex parent = blocks.parent(row);
+  blocks.Remove(row);
+  if (parent != kNoRow) FreeIfUnheld(parent);
+}
+
+uint32_t Engine::State::HideSubtree(RowIndex root) {
+  // Parents come before children in this order, so freeing runs over it backwards.
+  std::vector<RowIndex> subtree{root};
+  for (size_t i = 0; i < subtree.size(); ++i) {
+    for (RowIndex child = blocks.first_child(subtree[i]); child != kNoRow; child = blocks.next_sibling(child)) {
+      subtree.push_back(child);
+    }
+  }
+  uint32_t hidden = 0;
+  for (const RowIndex row : subtree) {
+    if (blocks.hidden(row)) continue;
+    policy->OnRemove(row);
+    if (blocks.was_visible(row)) Log(row, EventKind::kForgotten);
+    blocks.Unlink(row);
+    ++hidden;
+  }
+  for (size_t i = subtree.size(); i-- > 0;) {
+    // FreeIfUnheld may have freed an ancestor in `subtree` already; its descendants went before it.
+    if (blocks.live(subtree[i]) && blocks.hidden(subtree[i])) FreeIfUnheld(subtree[i]);
+  }
+  return hidden;
+}
+
+void Engine::State::FreeIfUnheld(RowIndex row) {
+  while (row != kNoRow && blocks.hidden(row) && blocks.Droppable(row)) {
+    const RowIndex parent = blocks.parent(row);
+    RemoveCopies(row);
+    blocks.Remove(row);
+    row = parent;
+  }
+}
+
+void Engine::State::UnpinRow(RowIndex row) {
+  blocks.Unpin(row);
+  FreeIfUnheld(row);
+}
+
+void Engine::State::DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
+  if (!blocks.RemoveCopy(row, plane, copy)) return;
+  Retire(copy);
+  ++counts.corrupt_copies;
+  if (!blocks.block(row, plane).best.valid()) {
+    ++counts.lost_blocks;
+    if (!blocks.hidden(row)) Log(row, EventKind::kLost, plane);
+  }
+  if (!blocks.hidden(row)) policy->OnResidency(row);
+}
+
+}  // namespace kvtier

@@ -1,0 +1,217 @@
+// Time: completions, expiry, keeping room, and moves.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "tiering/base/check.h"
+#include "tiering/engine/engine_state.h"
+
+namespace kvtier {
+namespace {
+
+// A sweep looks at this many entries a tick, or at a sixteenth of the table if that is more, so that everything that
+// timed out is found within sixteen ticks and a small table at once.
+constexpr uint32_t kSweepMin = 256;
+constexpr uint32_t kSweepShare = 16;
+
+// The last pool keeps this share of a tenant's room free, so that a reservation rarely waits for an eviction that
+// readers hold up.
+constexpr int64_t kLastPoolFreeShare = 16;
+constexpr int kEvictionsPerTick = 256;
+constexpr uint16_t kMovesPerRowMax = 255;  // what a row's counter holds
+
+template <typename Visit>
+void Sweep(uint32_t& cursor, uint32_t slots, Visit visit) {
+  for (uint32_t left = std::min(slots, std::max(kSweepMin, slots / kSweepShare)); left > 0; --left) {
+    if (cursor >= slots) cursor = 0;
+    visit(cursor++);
+  }
+}
+
+}  // namespace
+
+bool Engine::Tick(absl::Time now) {
+  State& s = *state_;
+  const double elapsed =
+      s.last_tick ? std::max(0.0, absl::ToDoubleSeconds(now - *s.last_tick)) : 0.1;
+  s.last_tick = now;
+  s.move_budget.Refill(elapsed);
+  s.FinishMoves();
+  s.SweepSessions(now);
+  s.SweepLeases(now);
+  s.SweepIncomplete(now);
+  s.ReclaimRetired();
+  s.KeepRoom();
+  s.StartMoves(now);
+  return s.moves.size() > 0 || s.moves_wanted;
+}
+
+void Engine::State::SweepSessions(absl::Time now) {
+  Sweep(session_cursor, sessions.slot_count(), [&](uint32_t slot) {
+    const uint64_t handle = sessions.HandleAt(slot);
+    if (handle == 0 || sessions.Find(handle)->seen + limits.session_timeout >= now) return;
+    EndSession(SessionId(handle));
+    ++counts.sessions_expired;
+  });
+}
+
+void Engine::State::SweepLeases(absl::Time now) {
+  Sweep(lease_cursor, leases.slot_count(), [&](uint32_t slot) {
+    const uint64_t handle = leases.HandleAt(slot);
+    if (handle == 0) return;
+    const Lease* lease = leases.Find(handle);
+    if (lease->deadline >= now) return;
+    EndLease(*sessions.Find(lease->session.value()), LeaseId(handle));
+    ++counts.leases_expired;
+  });
+}
+
+void Engine::State::SweepIncomplete(absl::Time now) {
+  while (!incomplete.empty()) {
+    const IncompleteChunk& chunk = incomplete.front();
+    const bool settled = !blocks.live(chunk.row) || blocks.generation(chunk.row) != chunk.generation ||
+                         blocks.was_visible(chunk.row) || blocks.hidden(chunk.row);
+    if (!settled) {
+      if (chunk.deadline >= now) return;
+      counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
+    }
+    incomplete.pop_front();
+  }
+}
+
+void Engine::State::KeepRoom() {
+  const PoolId last(static_cast<uint8_t>(allocators.size() - 1));
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    const TenantId tenant(static_cast<uint16_t>(i));
+    for (int evicted = 0; evicted < kEvictionsPerTick; ++evicted) {
+      const PoolRoom room = Room(tenant, last);
+      const int64_t surplus = (room.used - quarantine.retired(last)).count() -
+                              (room.limit.count() - room.limit.count() / kLastPoolFreeShare);
+      if (surplus <= 0 || !EvictOne(tenant, last)) break;
+      ReclaimRetired();
+    }
+  }
+  // A lowered budget: empty the segments with least in them until the pool fits.
+  for (size_t p = 0; p < allocators.size(); ++p) {
+    const PoolId pool(static_cast<uint8_t>(p));
+    if (allocators[p]->excess() <= Bytes(0)) continue;
+    for (size_t i = 0; i < tenants.size(); ++i) {
+      if (EvacuateSegment(TenantId(static_cast<uint16_t>(i)), pool, Bytes(0))) ReclaimRetired();
+    }
+  }
+}
+
+void Engine::State::FinishMoves() {
+  completions.clear();
+  copies->Poll(completions);
+  for (const CopyCompletion& completion : completions) {
+    const std::optional<Move> move = moves.Take(completion.ticket);
+    KVTIER_CHECK(move.has_value());
+    const RowIndex row = move->row;
+    blocks.EndMove(row);
+    const Block& block = blocks.block(row, move->plane);
+    const bool source_is_there = block.best == move->source || block.second == move->source;
+    if (completion.status.ok()) {
+      counts.verified_bytes += static_cast<uint64_t>(move->bytes.count());
+    }
+    // Published only if the bytes are there, the chunk is still wanted, and its source was not found bad meanwhile.
+    if (completion.status.ok() && source_is_there && !blocks.hidden(row) && !block.second.valid()) {
+      allocator(move->destination.pool()).SetOwner(move->destination, row);
+      blocks.AddCopy(row, move->plane, move->destination);
+      if (!move->keep_source) {
+        blocks.RemoveCopy(row, move->plane, move->source);
+        Retire(move->source);
+      }
+      ++counts.moves_done;
+      counts.moved_bytes += static_cast<uint64_t>(move->bytes.count());
+      Log(row, EventKind::kMoved, move->plane, move->destination.pool());
+      policy->OnResidency(row);
+    } else {
+      ++counts.moves_failed;
+      Retire(move->destination);
+      if (absl::IsDataLoss(completion.status)) DropBadCopy(row, move->plane, move->source);
+    }
+    FreeIfUnheld(row);
+  }
+}
+
+void Engine::State::StartMoves(absl::Time now) {
+  moves_wanted = false;
+  const uint32_t in_flight_max = std::min(limits.moves_in_flight_max, copies->in_flight_max());
+  if (moves.size() >= in_flight_max || !move_budget.available()) {
+    moves_wanted = true;
+    return;
+  }
+  ideas.clear();
+  policy->Plan(now, in_flight_max - moves.size(), ideas);
+  moves_wanted = !ideas.empty();
+  for (size_t first = 0; first < ideas.size();) {
+    size_t end = first + 1;
+    while (end < ideas.size() && ideas[end].row == ideas[first].row && ideas[end].from == ideas[first].from &&
+           ideas[end].to == ideas[first].to) {
+      ++end;
+    }
+    if (!move_budget.available() || moves.size() + (end - first) > in_flight_max) return;
+    StartRun(first, end);
+    first = end;
+  }
+}
+
+void Engine::State::StartRun(size_t first, size_t end) {
+  const MoveIdea run = ideas[first];
+  if (run.row >= blocks.row_end() || !blocks.live(run.row) || blocks.hidden(run.row)) return;
+  KVTIER_CHECK(run.from.value() < allocators.size() && run.to.value() < allocators.size());
+  const ModelId model = blocks.model(run.row);
+  const TenantId tenant = blocks.tenant(run.row);
+  // At the cap of slots that wait for readers, moves stop: each would add one more.
+  const Bytes retired_max(static_cast<int64_t>(limits.retired_share_max *
+                                               static_cast<double>(allocator(run.from).budget().count())));
+  if (quarantine.retired(run.from) >= retired_max) return;
+
+  // Blocks that are where the idea says and nowhere else, grouped by slot size for neighbouring destinations.
+  std::vector<MoveIdea> wanted;
+  for (size_t i = first; i < end; ++i) {
+    if (ideas[i].plane.value() >= blocks.plane_count(model)) continue;
+    const Block& block = blocks.block(run.row, ideas[i].plane);
+    if (block.best.valid() && block.best.pool() == run.from && !block.second.valid()) wanted.push_back(ideas[i]);
+  }
+  // Making room for a demotion may drop other chunks; this one must stay.
+  blocks.Pin(run.row);
+  const bool last = run.to.value() + 1u == allocators.size();
+  for (size_t i = 0; i < wanted.size();) {
+    const auto slot_bytes = [&](const MoveIdea& idea) {
+      return allocator(run.to).SlotBytes(blocks.layout(model).plane_bytes[idea.plane.value()]);
+    };
+    size_t group_end = i + 1;
+    while (group_end < wanted.size() && slot_bytes(wanted[group_end]) == slot_bytes(wanted[i])) ++group_end;
+    std::vector<CopyRef> slots;
+    const Bytes block_bytes = slot_bytes(wanted[i]);
+    const bool allocated = last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, slots)
+                                : allocator(run.to).Allocate(tenant, block_bytes, group_end - i, slots);
+    if (!allocated) break;
+    for (size_t k = 0; k < slots.size(); ++k) {
+      const MoveIdea& idea = wanted[i + k];
+      const Block& block = blocks.block(run.row, idea.plane);
+      const Bytes bytes = blocks.layout(model).plane_bytes[idea.plane.value()];
+      CopyRequest request;
+      request.ticket = moves.NextTicket();
+      request.source = AddressOf(block.best);
+      request.destination = AddressOf(slots[k]);
+      request.bytes = bytes;
+      request.checksum = block.checksum;
+      request.priority = run.to < run.from ? CopyPriority::kPrefetch : CopyPriority::kMigration;
+      if (blocks.moves(run.row) >= kMovesPerRowMax || !copies->Submit(request).ok()) {
+        allocator(run.to).Free(slots[k]);
+        continue;
+      }
+      blocks.BeginMove(run.row);
+      moves.Add(request.ticket, Move{run.row, idea.plane, block.best, slots[k], bytes, idea.keep_source});
+      move_budget.Spend(bytes);
+      ++counts.moves_started;
+    }
+    i = group_end;
+  }
+  UnpinRow(run.row);
+}
+
+}  // namespace kvtier

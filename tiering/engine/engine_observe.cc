@@ -1,0 +1,156 @@
+// What can be seen of the engine from outside.
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "tiering/base/check.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/engine/engine_state.h"
+
+namespace kvtier {
+
+const EventLog& Engine::events(TenantId tenant) const { return state_->logs[tenant.value()]; }
+
+EngineCounters Engine::counters() const { return state_->counts; }
+
+const PlacementPolicy& Engine::policy() const { return *state_->policy; }
+
+EngineTotals Engine::Totals(std::optional<TenantId> tenant) const {
+  const State& s = *state_;
+  EngineTotals totals;
+  totals.moves_in_flight = s.moves.size();
+  if (!tenant) {
+    totals.sessions = s.sessions.size();
+    totals.leases = s.leases.size();
+    totals.reservations = s.reservations.size();
+    totals.chunks = s.blocks.row_count();
+    totals.blocks = s.blocks.block_count();
+    totals.models = s.specs.size();
+    return totals;
+  }
+  const auto is_theirs = [&](uint64_t session) {
+    const Session* found = s.sessions.Find(session);
+    return found != nullptr && found->tenant == *tenant;
+  };
+  for (uint32_t i = 0; i < s.sessions.slot_count(); ++i) totals.sessions += is_theirs(s.sessions.HandleAt(i));
+  for (uint32_t i = 0; i < s.leases.slot_count(); ++i) {
+    const Lease* lease = s.leases.Find(s.leases.HandleAt(i));
+    totals.leases += lease != nullptr && is_theirs(lease->session.value());
+  }
+  for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
+    const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
+    totals.reservations += reservation != nullptr && is_theirs(reservation->session.value());
+  }
+  for (size_t i = 0; i < s.specs.size(); ++i) totals.models += s.specs[i].tenant == *tenant;
+  totals.chunks = s.blocks.row_count(*tenant);
+  totals.blocks = s.blocks.block_count(*tenant);
+  return totals;
+}
+
+std::vector<PoolStatus> Engine::Pools() const {
+  const State& s = *state_;
+  std::vector<PoolStatus> result;
+  for (size_t i = 0; i < s.pools.size(); ++i) {
+    const SlotAllocator& slots = *s.allocators[i];
+    PoolStatus pool;
+    pool.description = s.pools[i]->description();
+    pool.budget = slots.budget();
+    pool.segment_bytes = s.pools[i]->segment_bytes();
+    pool.limit = pool.segment_bytes * s.pools[i]->segments_max();
+    pool.segments = slots.segments();
+    pool.used = slots.used();
+    pool.retired = s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
+    pool.mean_run_length = slots.mean_run_length();
+    for (size_t t = 0; t < s.tenants.size(); ++t) {
+      const TenantId tenant(static_cast<uint16_t>(t));
+      pool.tenants.push_back({slots.quota(tenant), slots.used(tenant)});
+    }
+    result.push_back(std::move(pool));
+  }
+  return result;
+}
+
+Bytes Engine::MetadataBytes() const {
+  const State& s = *state_;
+  Bytes total = s.blocks.metadata_bytes() + s.sessions.metadata_bytes() + s.leases.metadata_bytes() +
+                s.reservations.metadata_bytes();
+  for (const auto& slots : s.allocators) total += slots->metadata_bytes();
+  return total;
+}
+
+std::vector<ChunkInfo> Engine::ListChunks(TenantId tenant, uint64_t& cursor, size_t limit) const {
+  const BlockTable& blocks = state_->blocks;
+  std::vector<ChunkInfo> result;
+  // A call looks at a bounded number of rows, so that another tenant's chunks cannot make it long.
+  constexpr uint64_t kRowsPerCallMax = 1'000'000;
+  const uint64_t stop = std::min<uint64_t>(blocks.row_end(), cursor + kRowsPerCallMax);
+  for (; cursor < stop && result.size() < limit; ++cursor) {
+    const auto row = static_cast<RowIndex>(cursor);
+    if (!blocks.live(row) || blocks.tenant(row) != tenant) continue;
+    ChunkInfo info;
+    info.key = blocks.key(row);
+    if (blocks.parent(row) != kNoRow) info.parent_key = blocks.key(blocks.parent(row));
+    info.model = blocks.model(row);
+    info.token_count = blocks.token_count(row);
+    info.leases = blocks.leases(row);
+    info.has_children = blocks.first_child(row) != kNoRow;
+    info.hidden = blocks.hidden(row);
+    info.blocks_by_pool.assign(state_->pools.size(), 0);
+    const auto& plane_bytes = blocks.layout(info.model).plane_bytes;
+    for (size_t i = 0; i < plane_bytes.size(); ++i) {
+      const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
+      if (block.best.valid()) info.bytes += plane_bytes[i];
+      for (const CopyRef copy : {block.best, block.second}) {
+        if (copy.valid()) ++info.blocks_by_pool[copy.pool().value()];
+      }
+    }
+    result.push_back(std::move(info));
+  }
+  if (cursor >= blocks.row_end()) cursor = 0;
+  return result;
+}
+
+absl::StatusOr<Bytes> Engine::SetBudget(PoolId pool, Bytes budget) {
+  State& s = *state_;
+  if (pool.value() >= s.allocators.size()) {
+    return absl::NotFoundError(absl::StrFormat("pool %d: there are %d pools", pool.value(), s.allocators.size()));
+  }
+  const Bytes before = s.allocator(pool).budget();
+  KVTIER_RETURN_IF_ERROR(s.allocator(pool).SetBudget(budget));
+  return before;
+}
+
+void Engine::CheckInvariants() const {
+  const State& s = *state_;
+  s.blocks.CheckInvariants();
+  Bytes accounted;
+  for (RowIndex row = 0; row < s.blocks.row_end(); ++row) {
+    if (!s.blocks.live(row)) continue;
+    const size_t planes = s.blocks.plane_count(s.blocks.model(row));
+    for (size_t i = 0; i < planes; ++i) {
+      const Block& block = s.blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
+      for (const CopyRef copy : {block.best, block.second}) {
+        if (!copy.valid()) continue;
+        KVTIER_CHECK(s.allocator(copy.pool()).owner(copy) == row);
+        accounted += s.allocator(copy.pool()).SlotBytesOf(copy);
+      }
+    }
+  }
+  for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
+    const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
+    if (reservation == nullptr) continue;
+    for (const CopyRef slot : reservation->slots) {
+      if (slot.valid()) accounted += s.allocator(slot.pool()).SlotBytesOf(slot);
+    }
+  }
+  Bytes used;
+  for (size_t i = 0; i < s.allocators.size(); ++i) {
+    s.allocators[i]->CheckInvariants();
+    used += s.allocators[i]->used();
+    accounted += s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
+  }
+  // Destinations of moves in flight are the only slots that none of these own.
+  KVTIER_CHECK(accounted <= used && (s.moves.size() > 0 || accounted == used));
+}
+
+}  // namespace kvtier

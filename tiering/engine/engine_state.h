@@ -1,0 +1,153 @@
+// The engine's state and the steps that several requests share. Internal to tiering/engine.
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
+#include "tiering/block/block_table.h"
+#include "tiering/engine/engine.h"
+#include "tiering/engine/owned_table.h"
+#include "tiering/memory/slot_allocator.h"
+#include "tiering/memory/slot_quarantine.h"
+#include "tiering/move/move_table.h"
+
+namespace kvtier {
+
+struct Session {
+  TenantId tenant;
+  absl::Time seen;          // last sign of life
+  OwnedList leases;
+  OwnedList reservations;
+  Bytes reserved;           // slot bytes in its reservations
+};
+
+struct Lease {
+  SessionId session;
+  ModelId model;
+  absl::Time deadline;
+  absl::InlinedVector<RowIndex, 4> rows;  // in prefix order
+};
+
+struct Reservation {
+  SessionId session;
+  ModelId model;
+  RowIndex parent = kNoRow;               // pinned
+  uint32_t chunk_count = 0;
+  std::vector<PlaneIndex> planes;
+  std::vector<CopyRef> slots;             // chunk-major; invalid once committed
+  size_t open_slots = 0;                  // those still valid
+  std::vector<RowIndex> rows;             // of committed chunks, pinned; kNoRow until then
+  Bytes bytes;
+};
+
+// A chunk whose planes have not all come yet.
+struct IncompleteChunk {
+  RowIndex row = kNoRow;
+  uint32_t generation = 0;
+  SessionId creator;
+  absl::Time deadline;
+};
+
+struct RegisteredSpec {
+  TenantId tenant;
+  ModelSpec spec;
+  wire::ModelFingerprint fingerprint{};
+};
+
+struct Engine::State : public PlacementView {
+  explicit State(EngineOptions options_in);
+
+  // --- PlacementView ----------------------------------------------------------------------------------------
+  const BlockTable& table() const override { return blocks; }
+  size_t pool_count() const override { return allocators.size(); }
+  size_t tenant_count() const override { return tenants.size(); }
+  PoolRoom Room(TenantId tenant, PoolId pool) const override;
+  Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
+
+  // --- who asks ---------------------------------------------------------------------------------------------
+  absl::StatusOr<Session*> FindSession(Caller caller);
+  absl::StatusOr<const RegisteredSpec*> FindSpec(TenantId tenant, ModelId model) const;
+  absl::StatusOr<Lease*> FindLease(Caller caller, LeaseId lease);
+  absl::StatusOr<Reservation*> FindReservation(Caller caller, ReservationId reservation);
+  void EndSession(SessionId session);
+  void EndLease(Session& session, LeaseId lease);
+  void EndReservation(Session& session, ReservationId reservation);
+
+  // --- slots ------------------------------------------------------------------------------------------------
+  SlotAllocator& allocator(PoolId pool) { return *allocators[pool.value()]; }
+  const SlotAllocator& allocator(PoolId pool) const { return *allocators[pool.value()]; }
+  SlotAddress AddressOf(CopyRef slot) const;
+  std::byte* BytesOf(CopyRef slot) const { return allocator(slot.pool()).AddressOf(slot); }
+  // Keeps the slot from reuse until no open section can hold it, then frees it.
+  void Retire(CopyRef slot);
+  void ReclaimRetired();
+  // `count` slots in the first of `pools` that has room, evicting from the last one if none has.
+  bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes, size_t count,
+                     std::vector<CopyRef>& slots);
+  // Drops one victim, or empties the segment that has least in it. False when nothing can go.
+  bool EvictOne(TenantId tenant, PoolId pool);
+  bool EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes);
+
+  // --- chunks -----------------------------------------------------------------------------------------------
+  void Log(RowIndex row, EventKind kind, PlaneIndex plane = {}, PoolId pool = {});
+  // After blocks of a row were committed: makes it visible when nothing required is missing.
+  CommitOutcome Publish(RowIndex row, bool any_new);
+  // Takes a droppable chunk out, with every copy of every block.
+  void DropChunk(RowIndex row, EventKind kind);
+  // Hides the chunk and its descendants, and frees what nobody holds. Returns how many were hidden.
+  uint32_t HideSubtree(RowIndex root);
+  // After a pin, child or move of a hidden row went away: frees it, and then its ancestors, if nothing holds them.
+  void FreeIfUnheld(RowIndex row);
+  void UnpinRow(RowIndex row);
+  void RemoveCopies(RowIndex row);
+  // One copy turned out bad: drops it, and notes when it was the last.
+  void DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy);
+
+  // --- time -------------------------------------------------------------------------------------------------
+  void SweepSessions(absl::Time now);
+  void SweepLeases(absl::Time now);
+  void SweepIncomplete(absl::Time now);
+  void KeepRoom();
+  void FinishMoves();
+  void StartMoves(absl::Time now);
+  // Starts the ideas [first, end) that share row, source and target pool.
+  void StartRun(size_t first, size_t end);
+
+  EngineLimits limits;
+  std::vector<TenantOptions> tenants;
+  std::vector<std::unique_ptr<MemoryPool>> pools;
+  std::vector<std::unique_ptr<SlotAllocator>> allocators;
+  std::unique_ptr<PlacementPolicy> policy;
+  std::unique_ptr<CopyEngine> copies;
+
+  BlockTable blocks;
+  SlotQuarantine quarantine;
+  std::deque<RegisteredSpec> specs;     // by model id; addresses stay
+  OwnedList all_sessions;
+  OwnedTable<Session> sessions;
+  OwnedTable<Lease> leases;
+  OwnedTable<Reservation> reservations;
+  std::deque<IncompleteChunk> incomplete;
+  std::vector<EventLog> logs;
+  EngineCounters counts;
+
+  MoveTable moves;
+  ByteBudget move_budget;
+  std::optional<absl::Time> last_tick;
+  uint32_t session_cursor = 0;
+  uint32_t lease_cursor = 0;
+  bool moves_wanted = false;
+
+  // Reused between calls so that the usual path does not allocate.
+  std::vector<RowIndex> rows_scratch;
+  std::vector<CopyRef> slots_scratch;
+  std::vector<MoveIdea> ideas;
+  std::vector<CopyCompletion> completions;
+};
+
+}  // namespace kvtier

@@ -1,0 +1,492 @@
+#include "tiering/memory/slot_allocator.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "tiering/base/check.h"
+
+namespace kvtier {
+namespace {
+
+constexpr uint32_t kNoMember = 0xffffffffu;
+
+// `step` is a power of two.
+constexpr int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) & -step; }
+
+}  // namespace
+
+struct SlotAllocator::Segment {
+  // Null when the segment is empty or not taken from the pool.
+  SizeClass* size_class = nullptr;
+  uint32_t ordinal = 0;  // within its class
+  uint32_t slot_count = 0;
+  uint32_t used = 0;
+  // No run is longer. Raised exactly, lowered only when a search finds less.
+  uint32_t longest_max = 0;
+  bool taken = false;
+  // The rest describes free slots only, so an empty segment keeps it for its next user of this size.
+  int64_t slot_bytes = 0;
+  FreeSlots free;
+  std::vector<uint16_t> runs;    // by run class: how many; at most half the slots
+  std::vector<RowIndex> owners;  // by slot
+};
+
+struct SlotAllocator::SizeClass {
+  ClassKey key;
+  uint64_t free_slots = 0;
+  uint32_t segment_count = 0;
+  std::vector<uint32_t> members;  // by ordinal: a segment, or kNoMember
+  std::vector<uint32_t> vacant;   // ordinals to use again
+  // By run class: the members, by ordinal, that have such a run, and which of the sets are not empty.
+  std::array<IndexSet, kRunClasses> with_run;
+  std::array<uint64_t, 2> nonempty{};
+
+  void Mark(uint32_t run_class, uint32_t ordinal) {
+    with_run[run_class].Add(ordinal);
+    nonempty[run_class / 64] |= uint64_t{1} << run_class % 64;
+  }
+  void Unmark(uint32_t run_class, uint32_t ordinal) {
+    with_run[run_class].Remove(ordinal);
+    if (with_run[run_class].empty()) nonempty[run_class / 64] &= ~(uint64_t{1} << run_class % 64);
+  }
+  // The first run class at or after `from` that some member has; kRunClasses when none does.
+  uint32_t NextClass(uint32_t from) const {
+    if (from < 64) {
+      const uint64_t low = nonempty[0] >> from;
+      if (low != 0) return from + static_cast<uint32_t>(__builtin_ctzll(low));
+      from = 64;
+    }
+    const uint64_t high = from < 128 ? nonempty[1] >> (from - 64) : 0;
+    return high != 0 ? from + static_cast<uint32_t>(__builtin_ctzll(high)) : kRunClasses;
+  }
+  uint32_t LastClass() const {
+    if (nonempty[1] != 0) return 127 - static_cast<uint32_t>(__builtin_clzll(nonempty[1]));
+    KVTIER_CHECK(nonempty[0] != 0);
+    return 63 - static_cast<uint32_t>(__builtin_clzll(nonempty[0]));
+  }
+};
+
+absl::StatusOr<std::unique_ptr<SlotAllocator>> SlotAllocator::Create(Options options) {
+  if (options.pool == nullptr) return absl::InvalidArgumentError("slot allocator: no pool given");
+  const std::string& name = options.pool->description().name;
+  const Bytes segment_bytes = options.pool->segment_bytes();
+  const uint32_t segments_max = options.pool->segments_max();
+  if (options.id.value() >= CopyRef::kPoolsMax) {
+    return absl::InvalidArgumentError(absl::StrFormat("pool %s: number %d is above the limit of %d pools", name,
+                                                      options.id.value(), CopyRef::kPoolsMax));
+  }
+  if (segments_max > CopyRef::kSegmentsMax) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("pool %s: %d segments, but at most %d can be named; use larger segments", name, segments_max,
+                        CopyRef::kSegmentsMax));
+  }
+  if (segment_bytes <= Bytes(0) || segment_bytes.count() % 4096 != 0) {
+    return absl::InvalidArgumentError(absl::StrFormat("pool %s: segments of %d bytes are not a multiple of 4 KiB",
+                                                      name, segment_bytes.count()));
+  }
+  const Bytes limit = segment_bytes * segments_max;
+  if (options.budget < segment_bytes || options.budget > limit) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("pool %s: a budget of %s is not within one segment of %s and the pool's limit of %s", name,
+                        FormatBytes(options.budget), FormatBytes(segment_bytes), FormatBytes(limit)));
+  }
+  for (size_t i = 0; i < options.quota.size(); ++i) {
+    if (options.quota[i] < Bytes(0)) {
+      return absl::InvalidArgumentError(absl::StrFormat("pool %s: the quota of tenant %d is %d bytes, below 0", name,
+                                                        i, options.quota[i].count()));
+    }
+  }
+  return std::unique_ptr<SlotAllocator>(new SlotAllocator(std::move(options)));
+}
+
+SlotAllocator::SlotAllocator(Options options)
+    : options_(std::move(options)), segment_bytes_(options_.pool->segment_bytes()) {
+  tenants_.resize(options_.quota.size());
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    tenants_[i].segments_max = static_cast<uint64_t>(options_.quota[i] / segment_bytes_);
+  }
+}
+
+SlotAllocator::~SlotAllocator() {
+  for (uint32_t i = 0; i < table_.size(); ++i) {
+    if (table_[i].taken) options_.pool->ReleaseSegment(SegmentIndex(i));
+  }
+}
+
+Bytes SlotAllocator::SlotBytes(Bytes block_bytes) const {
+  KVTIER_CHECK(block_bytes > Bytes(0));
+  constexpr int64_t kSlotsMax = CopyRef::kSlotsMax;
+  const int64_t bytes = std::max(block_bytes.count(), RoundUp(segment_bytes_.count(), kSlotsMax) / kSlotsMax);
+  return Bytes(RoundUp(bytes, bytes >= KiB(64).count() ? KiB(4).count() : 64));
+}
+
+bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots) {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  const Bytes slot_bytes = SlotBytes(block_bytes);
+  if (slot_bytes > segment_bytes_) return false;
+  if (count == 0) return true;
+  const ClassKey key(tenant, slot_bytes.count());
+  SizeClass* size_class = FindClass(key);
+  const uint64_t free = size_class == nullptr ? 0 : size_class->free_slots;
+  if (free < count) {
+    size_class = Grow(key, count - free);
+    if (size_class == nullptr) return false;
+  }
+  for (uint64_t left = count; left > 0;) {
+    const Place place = FindPlace(*size_class, left);
+    const uint32_t taken = static_cast<uint32_t>(std::min<uint64_t>(left, place.run.count));
+    Segment& segment = table_[place.segment.value()];
+    segment.free.Take({place.run.first, taken});
+    RemoveRun(segment, place.run.count);
+    AddRun(segment, place.run.count - taken);
+    segment.used += taken;
+    for (uint32_t i = 0; i < taken; ++i) slots.emplace_back(options_.id, place.segment, place.run.first + i);
+    left -= taken;
+    ++runs_handed_out_;
+  }
+  size_class->free_slots -= count;
+  slots_handed_out_ += count;
+  recent_ = size_class;
+  const Bytes bytes = slot_bytes * static_cast<int64_t>(count);
+  tenants_[tenant.value()].used += bytes;
+  used_ += bytes;
+  return true;
+}
+
+void SlotAllocator::Free(CopyRef slot) {
+  SegmentOf(slot);
+  Segment& segment = table_[slot.segment().value()];
+  const uint32_t before = segment.free.CountBefore(slot.slot());
+  const uint32_t after = segment.free.CountFrom(slot.slot() + 1);
+  segment.free.Put(slot.slot());
+  RemoveRun(segment, before);
+  RemoveRun(segment, after);
+  AddRun(segment, before + 1 + after);
+  segment.owners[slot.slot()] = kNoRow;
+  --segment.used;
+  ++segment.size_class->free_slots;
+  tenants_[segment.size_class->key.first.value()].used -= Bytes(segment.slot_bytes);
+  used_ -= Bytes(segment.slot_bytes);
+  if (segment.used == 0) Detach(slot.segment());
+}
+
+SlotAllocator::SizeClass* SlotAllocator::FindClass(const ClassKey& key) const {
+  if (recent_ != nullptr && recent_->key == key) return recent_;
+  const auto found = classes_.find(key);
+  return found == classes_.end() ? nullptr : found->second.get();
+}
+
+// The class with segments enough for `missing_slots` more, or null and nothing changed.
+SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slots) {
+  const Tenant& tenant = tenants_[key.first.value()];
+  const uint64_t slots_each = static_cast<uint64_t>(segment_bytes_.count() / key.second);
+  const uint64_t needed = missing_slots / slots_each + (missing_slots % slots_each != 0 ? 1 : 0);
+  if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments) return nullptr;
+  const uint64_t to_add = needed - std::min<uint64_t>(needed, empty_.size());
+  const uint64_t budget_segments = static_cast<uint64_t>(options_.budget / segment_bytes_);
+  if (to_add > 0 && (segment_count_ > budget_segments || to_add > budget_segments - segment_count_)) return nullptr;
+  for (uint64_t i = 0; i < to_add; ++i) {
+    const absl::StatusOr<SegmentIndex> added = options_.pool->AddSegment();
+    if (!added.ok()) {
+      for (; i > 0; --i) {
+        table_[empty_.back().value()] = Segment();
+        options_.pool->ReleaseSegment(empty_.back());
+        empty_.pop_back();
+        --segment_count_;
+      }
+      return nullptr;
+    }
+    const uint32_t index = added->value();
+    KVTIER_CHECK(index < options_.pool->segments_max());
+    if (index >= table_.size()) table_.resize(index + 1);
+    KVTIER_CHECK(!table_[index].taken);
+    table_[index].taken = true;
+    empty_.push_back(*added);
+    ++segment_count_;
+  }
+  std::unique_ptr<SizeClass>& size_class = classes_[key];
+  if (size_class == nullptr) {
+    size_class = std::make_unique<SizeClass>();
+    size_class->key = key;
+  }
+  for (uint64_t i = 0; i < needed; ++i) {
+    const SegmentIndex index = empty_.back();
+    empty_.pop_back();
+    Attach(index, *size_class);
+  }
+  return size_class.get();
+}
+
+void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
+  Segment& segment = table_[index.value()];
+  if (segment.slot_bytes != size_class.key.second) {
+    segment.slot_bytes = size_class.key.second;
+    segment.slot_count = static_cast<uint32_t>(segment_bytes_.count() / segment.slot_bytes);
+    segment.free = FreeSlots(segment.slot_count);
+    segment.runs = std::vector<uint16_t>(RunClassOf(segment.slot_count) + 1);
+    segment.owners = std::vector<RowIndex>(segment.slot_count, kNoRow);
+  }
+  segment.size_class = &size_class;
+  if (size_class.vacant.empty()) {
+    segment.ordinal = static_cast<uint32_t>(size_class.members.size());
+    size_class.members.push_back(index.value());
+  } else {
+    segment.ordinal = size_class.vacant.back();
+    size_class.vacant.pop_back();
+    size_class.members[segment.ordinal] = index.value();
+  }
+  AddRun(segment, segment.slot_count);
+  ++size_class.segment_count;
+  size_class.free_slots += segment.slot_count;
+  ++tenants_[size_class.key.first.value()].segments;
+}
+
+void SlotAllocator::Detach(SegmentIndex index) {
+  Segment& segment = table_[index.value()];
+  SizeClass& size_class = *segment.size_class;
+  RemoveRun(segment, segment.slot_count);
+  size_class.members[segment.ordinal] = kNoMember;
+  size_class.vacant.push_back(segment.ordinal);
+  size_class.free_slots -= segment.slot_count;
+  --tenants_[size_class.key.first.value()].segments;
+  segment.size_class = nullptr;
+  if (--size_class.segment_count == 0) {
+    if (recent_ == &size_class) recent_ = nullptr;
+    classes_.erase(ClassKey(size_class.key));
+  }
+  empty_.push_back(index);
+  ReleaseEmpty();
+}
+
+void SlotAllocator::ReleaseEmpty() {
+  while (!empty_.empty() && segment_bytes_ * static_cast<int64_t>(segment_count_) > options_.budget) {
+    const SegmentIndex index = empty_.back();
+    empty_.pop_back();
+    table_[index.value()] = Segment();
+    --segment_count_;
+    options_.pool->ReleaseSegment(index);
+  }
+}
+
+// `size_class` has a free slot.
+SlotAllocator::Place SlotAllocator::FindPlace(SizeClass& size_class, uint64_t count) {
+  const auto member = [&](uint32_t run_class, uint32_t ordinal) {
+    const SegmentIndex index(size_class.members[ordinal]);
+    FreeSlots& free = table_[index.value()].free;
+    const uint32_t min = RunClassMin(run_class);
+    const SlotRun run = min <= kExactRunMax ? free.FindExact(min) : free.FindLong(min, RunClassMin(run_class + 1) - 1);
+    KVTIER_CHECK(run.count > 0);
+    return Place{index, run};
+  };
+  if (count <= CopyRef::kSlotsMax) {
+    const uint32_t wanted = static_cast<uint32_t>(count);
+    // Every run of a class holds `count` if its shortest one does.
+    const uint32_t own_class = RunClassOf(wanted);
+    const uint32_t first_class = RunClassMin(own_class) >= wanted ? own_class : own_class + 1;
+    const uint32_t run_class = size_class.NextClass(first_class);
+    if (run_class < kRunClasses) return member(run_class, size_class.with_run[run_class].Next(0));
+    if (first_class > own_class) {
+      // Of a class whose runs may be too short: look at them, but only once while nothing is freed.
+      const IndexSet& candidates = size_class.with_run[own_class];
+      for (uint32_t i = candidates.Next(0); i < IndexSet::kEnd; i = candidates.Next(i + 1)) {
+        Segment& segment = table_[size_class.members[i]];
+        if (segment.longest_max < wanted) continue;
+        const SlotRun run = segment.free.FindLong(wanted, CopyRef::kSlotsMax);
+        if (run.count > 0) return {SegmentIndex(size_class.members[i]), run};
+        segment.longest_max = wanted - 1;
+      }
+    }
+  }
+  const uint32_t longest = size_class.LastClass();
+  return member(longest, size_class.with_run[longest].Next(0));
+}
+
+void SlotAllocator::AddRun(Segment& segment, uint32_t count) {
+  if (count == 0) return;
+  const uint32_t run_class = RunClassOf(count);
+  if (segment.runs[run_class]++ == 0) segment.size_class->Mark(run_class, segment.ordinal);
+  segment.longest_max = std::max(segment.longest_max, count);
+}
+
+void SlotAllocator::RemoveRun(Segment& segment, uint32_t count) {
+  if (count == 0) return;
+  const uint32_t run_class = RunClassOf(count);
+  if (--segment.runs[run_class] == 0) segment.size_class->Unmark(run_class, segment.ordinal);
+}
+
+// Aborts unless the slot is handed out.
+const SlotAllocator::Segment& SlotAllocator::SegmentOf(CopyRef slot) const {
+  KVTIER_CHECK(slot.valid() && slot.pool() == options_.id && slot.segment().value() < table_.size());
+  const Segment& segment = table_[slot.segment().value()];
+  KVTIER_CHECK(segment.size_class != nullptr && slot.slot() < segment.slot_count &&
+               !segment.free.Contains(slot.slot()));
+  return segment;
+}
+
+void SlotAllocator::SetOwner(CopyRef slot, RowIndex row) {
+  SegmentOf(slot);
+  table_[slot.segment().value()].owners[slot.slot()] = row;
+}
+
+RowIndex SlotAllocator::owner(CopyRef slot) const {
+  KVTIER_CHECK(slot.valid() && slot.pool() == options_.id);
+  if (slot.segment().value() >= table_.size()) return kNoRow;
+  const Segment& segment = table_[slot.segment().value()];
+  return slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
+}
+
+Bytes SlotAllocator::OffsetOf(CopyRef slot) const { return Bytes(SegmentOf(slot).slot_bytes) * slot.slot(); }
+
+std::byte* SlotAllocator::AddressOf(CopyRef slot) const {
+  const Bytes offset = OffsetOf(slot);
+  std::byte* const base = options_.pool->Address(slot.segment());
+  return base == nullptr ? nullptr : base + offset.count();
+}
+
+Bytes SlotAllocator::SlotBytesOf(CopyRef slot) const { return Bytes(SegmentOf(slot).slot_bytes); }
+
+Bytes SlotAllocator::used(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  return tenants_[tenant.value()].used;
+}
+
+Bytes SlotAllocator::held(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  return segment_bytes_ * static_cast<int64_t>(tenants_[tenant.value()].segments);
+}
+
+Bytes SlotAllocator::held() const { return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_.size()); }
+
+Bytes SlotAllocator::quota(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < options_.quota.size());
+  return options_.quota[tenant.value()];
+}
+
+absl::Status SlotAllocator::SetBudget(Bytes budget) {
+  const Bytes limit = segment_bytes_ * options_.pool->segments_max();
+  if (budget < Bytes(0) || budget > limit) {
+    return absl::InvalidArgumentError(absl::StrFormat("pool %s: a budget of %d bytes is not within 0 and the pool's "
+                                                      "limit of %d bytes",
+                                                      options_.pool->description().name, budget.count(),
+                                                      limit.count()));
+  }
+  options_.budget = budget;
+  ReleaseEmpty();
+  return absl::OkStatus();
+}
+
+Bytes SlotAllocator::excess() const {
+  return std::max(Bytes(0), segment_bytes_ * static_cast<int64_t>(segment_count_) - options_.budget);
+}
+
+std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant, Bytes block_bytes) const {
+  const int64_t other_than = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
+  std::optional<SegmentIndex> emptiest;
+  uint32_t used = 0;
+  for (uint32_t i = 0; i < table_.size(); ++i) {
+    const Segment& segment = table_[i];
+    if (segment.size_class == nullptr || segment.size_class->key.first != tenant) continue;
+    if (segment.slot_bytes == other_than) continue;
+    if (emptiest.has_value() && segment.used >= used) continue;
+    emptiest = SegmentIndex(i);
+    used = segment.used;
+  }
+  return emptiest;
+}
+
+void SlotAllocator::ForEachUsed(SegmentIndex index, absl::FunctionRef<void(CopyRef)> visit) const {
+  if (index.value() >= table_.size() || table_[index.value()].size_class == nullptr) return;
+  const Segment& segment = table_[index.value()];
+  for (uint32_t i = 0; i < segment.free.words(); ++i) {
+    for (uint64_t left = ~segment.free.word(i); left != 0; left &= left - 1) {
+      const uint32_t slot = i * 64 + static_cast<uint32_t>(__builtin_ctzll(left));
+      if (slot >= segment.slot_count) return;
+      visit(CopyRef(options_.id, index, slot));
+    }
+  }
+}
+
+double SlotAllocator::mean_run_length() const {
+  if (runs_handed_out_ == 0) return 0;
+  return static_cast<double>(slots_handed_out_) / static_cast<double>(runs_handed_out_);
+}
+
+Bytes SlotAllocator::metadata_bytes() const {
+  size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) + tenants_.capacity() * sizeof(Tenant) +
+                 empty_.capacity() * sizeof(SegmentIndex) +
+                 classes_.capacity() * (sizeof(*classes_.begin()) + 1);
+  for (const Segment& segment : table_) {
+    bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
+             segment.owners.capacity() * sizeof(RowIndex);
+  }
+  for (const auto& [key, size_class] : classes_) {
+    bytes += sizeof(SizeClass) + (size_class->members.capacity() + size_class->vacant.capacity()) * sizeof(uint32_t);
+    for (const IndexSet& set : size_class->with_run) bytes += set.bytes();
+  }
+  return Bytes(static_cast<int64_t>(bytes));
+}
+
+// Counts the segment's runs again.
+void SlotAllocator::CheckSegment(SegmentIndex index) const {
+  const Segment& segment = table_[index.value()];
+  segment.free.CheckInvariants();
+  std::vector<uint16_t> runs(segment.runs.size());
+  uint32_t free = 0;
+  for (uint32_t slot = 0; slot < segment.slot_count;) {
+    const uint32_t count = segment.free.CountFrom(slot);
+    if (count > 0) ++runs[RunClassOf(count)];
+    KVTIER_CHECK(count <= segment.longest_max);
+    for (uint32_t i = slot; i < slot + count; ++i) KVTIER_CHECK(segment.owners[i] == kNoRow);
+    free += count;
+    slot += count + 1;
+  }
+  KVTIER_CHECK(segment.used > 0 && segment.used + free == segment.slot_count);
+  KVTIER_CHECK(runs == segment.runs);
+  for (uint32_t i = 0; i < kRunClasses; ++i) {
+    const bool has = i < runs.size() && runs[i] > 0;
+    KVTIER_CHECK(segment.size_class->with_run[i].Contains(segment.ordinal) == has);
+  }
+  KVTIER_CHECK(segment.size_class->members[segment.ordinal] == index.value());
+}
+
+void SlotAllocator::CheckInvariants() const {
+  std::vector<Tenant> tenants(tenants_.size());
+  absl::flat_hash_map<ClassKey, uint64_t> free_slots;
+  uint64_t taken = 0;
+  Bytes used;
+  for (uint32_t i = 0; i < table_.size(); ++i) {
+    const Segment& segment = table_[i];
+    taken += segment.taken ? 1 : 0;
+    if (segment.size_class == nullptr) continue;
+    CheckSegment(SegmentIndex(i));
+    const ClassKey key = segment.size_class->key;
+    Tenant& tenant = tenants[key.first.value()];
+    ++tenant.segments;
+    tenant.used += Bytes(segment.slot_bytes) * segment.used;
+    used += Bytes(segment.slot_bytes) * segment.used;
+    free_slots[key] += segment.slot_count - segment.used;
+    KVTIER_CHECK(key.second == segment.slot_bytes);
+  }
+  uint64_t held = 0;
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    KVTIER_CHECK(tenants[i].segments == tenants_[i].segments && tenants[i].used == tenants_[i].used);
+    KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
+    held += tenants[i].segments;
+  }
+  KVTIER_CHECK(used == used_ && taken == segment_count_ && held + empty_.size() == segment_count_);
+  KVTIER_CHECK(free_slots.size() == classes_.size());
+  for (const auto& [key, size_class] : classes_) {
+    KVTIER_CHECK(free_slots[key] == size_class->free_slots);
+    for (uint32_t i = 0; i < kRunClasses; ++i) {
+      KVTIER_CHECK(size_class->with_run[i].empty() == ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
+    }
+  }
+  for (const SegmentIndex index : empty_) {
+    const Segment& segment = table_[index.value()];
+    KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
+  }
+}
+
+}  // namespace kvtier

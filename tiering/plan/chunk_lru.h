@@ -1,0 +1,57 @@
+// Recency lists of chunks, threaded through the rows themselves.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "tiering/base/ids.h"
+#include "tiering/block/block_table.h"
+
+namespace kvtier {
+
+// A fixed number of doubly linked lists; a row is in at most one. Uses all three policy words of a row: links in two,
+// and list number plus a policy's flags in the third, so that touching a row that is in the cache costs at most its
+// two neighbours. Front is most recent.
+class ChunkLru {
+ public:
+  // Bits of the third word that are left to the policy.
+  static constexpr uint32_t kFlagsMask = 0xff000000u;
+
+  ChunkLru(BlockTable* table, size_t list_count) : table_(table), lists_(list_count) {}
+
+  bool Contains(RowIndex row) const { return (words(row)[2] & ~kFlagsMask) != 0; }
+  // The list of a row that is in one.
+  size_t ListOf(RowIndex row) const { return (words(row)[2] & ~kFlagsMask) - 1; }
+  void PushFront(RowIndex row, size_t list);
+  void Remove(RowIndex row);
+  void MoveToFront(RowIndex row) {
+    const size_t list = ListOf(row);
+    if (lists_[list].front == row) return;
+    Remove(row);
+    PushFront(row, list);
+  }
+  // kNoRow when the list is empty.
+  RowIndex Back(size_t list) const { return lists_[list].back; }
+  // The next more recent row; kNoRow at the front.
+  RowIndex TowardsFront(RowIndex row) const { return words(row)[0] - 1; }
+
+  bool HasFlag(RowIndex row, uint32_t flag) const { return (words(row)[2] & flag) != 0; }
+  void SetFlag(RowIndex row, uint32_t flag, bool on) {
+    uint32_t& word = table_->policy_words(row)[2];
+    word = on ? word | flag : word & ~flag;
+  }
+
+ private:
+  struct List {
+    RowIndex front = kNoRow;
+    RowIndex back = kNoRow;
+  };
+  // Links hold row + 1, so that the zero of a new row means "none" and kNoRow comes out of 0 - 1.
+  const std::array<uint32_t, 3>& words(RowIndex row) const { return table_->policy_words(row); }
+
+  BlockTable* table_;
+  std::vector<List> lists_;
+};
+
+}  // namespace kvtier

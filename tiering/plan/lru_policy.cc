@@ -1,0 +1,198 @@
+#include "tiering/plan/lru_policy.h"
+
+#include <algorithm>
+
+namespace kvtier {
+namespace {
+
+constexpr uint32_t kBelowFastest = 1u << 24;  // a block's best copy is not in pool 0
+constexpr uint32_t kQueued = 1u << 25;        // waits in promotions_
+
+constexpr size_t kPromotionsMax = 4096;
+constexpr int kVictimScanMax = 64;
+constexpr int kDemotionScanMax = 256;
+// Room that demotion keeps free: what arrives between two ticks must find a place in the fast pool.
+constexpr int64_t kFreeShare = 8;
+
+}  // namespace
+
+void LruPolicy::Bind(const PlacementView* view, BlockTable* table) {
+  view_ = view;
+  table_ = table;
+  pool_count_ = view->pool_count();
+  lru_ = std::make_unique<ChunkLru>(table, view->tenant_count() * pool_count_);
+}
+
+void LruPolicy::Refile(RowIndex row) {
+  size_t fastest = pool_count_;
+  bool below = false;
+  const size_t planes = table_->plane_count(table_->model(row));
+  for (size_t i = 0; i < planes; ++i) {
+    const Block& block = table_->block(row, PlaneIndex(static_cast<uint16_t>(i)));
+    if (!block.best.valid()) continue;
+    const size_t pool = block.best.pool().value();
+    fastest = std::min(fastest, pool);
+    below |= pool > 0;
+  }
+  lru_->SetFlag(row, kBelowFastest, below);
+  if (fastest == pool_count_) {  // every copy is lost; it stays where it is until it is dropped
+    if (lru_->Contains(row)) return;
+    fastest = pool_count_ - 1;
+  }
+  const size_t list = ListFor(table_->tenant(row), fastest);
+  if (lru_->Contains(row)) {
+    if (lru_->ListOf(row) == list) return;
+    lru_->Remove(row);
+  }
+  lru_->PushFront(row, list);
+}
+
+void LruPolicy::OnCommit(RowIndex row) {
+  Refile(row);
+  const RowIndex parent = table_->parent(row);
+  if (parent != kNoRow && lru_->Contains(parent)) lru_->MoveToFront(parent);
+}
+
+void LruPolicy::OnTouch(absl::Span<const RowIndex> rows) {
+  for (size_t i = rows.size(); i-- > 0;) {
+    if (!lru_->Contains(rows[i])) continue;
+    lru_->MoveToFront(rows[i]);
+    if (lru_->HasFlag(rows[i], kBelowFastest)) QueuePromotion(rows[i]);
+  }
+}
+
+// Recency knows touches only; how much attention a block got is for policies that rank by it.
+void LruPolicy::OnRead(RowIndex, PlaneIndex, uint32_t, double) {}
+
+void LruPolicy::OnPrefetch(RowIndex row) { OnTouch(absl::MakeConstSpan(&row, 1)); }
+
+void LruPolicy::OnResidency(RowIndex row) {
+  if (lru_->Contains(row)) Refile(row);
+}
+
+void LruPolicy::OnRemove(RowIndex row) {
+  if (lru_->Contains(row)) lru_->Remove(row);
+}
+
+void LruPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& pools) {
+  for (size_t pool = 0; pool < pool_count_; ++pool) pools.push_back(PoolId(static_cast<uint8_t>(pool)));
+}
+
+RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
+  const auto uses_pool = [&](RowIndex row) {
+    const size_t planes = table_->plane_count(table_->model(row));
+    for (size_t i = 0; i < planes; ++i) {
+      const Block& block = table_->block(row, PlaneIndex(static_cast<uint16_t>(i)));
+      if (block.best.valid() && block.best.pool() == pool) return true;
+      if (block.second.valid() && block.second.pool() == pool) return true;
+    }
+    return false;
+  };
+  // The pool's own list first; a chunk that straddles pools is in a faster one's list, or in the last one's when all
+  // its copies were lost.
+  for (size_t step = 0; step < pool_count_; ++step) {
+    const size_t list = ListFor(tenant, (pool.value() + step) % pool_count_);
+    RowIndex row = lru_->Back(list);
+    for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
+      const RowIndex next = lru_->TowardsFront(row);
+      if (table_->Droppable(row)) {
+        if (uses_pool(row)) return row;
+      } else {
+        lru_->MoveToFront(row);
+      }
+      row = next;
+    }
+  }
+  return kNoRow;
+}
+
+void LruPolicy::QueuePromotion(RowIndex row) {
+  if (lru_->HasFlag(row, kQueued) || promotions_.size() >= kPromotionsMax) return;
+  lru_->SetFlag(row, kQueued, true);
+  promotions_.push_back({row, table_->generation(row)});
+}
+
+void LruPolicy::Plan(absl::Time, size_t ideas_max, std::vector<MoveIdea>& ideas) {
+  // Promotions first: they serve what was just asked for; the room that demotions keep free is theirs.
+  const size_t end = ideas.size() + ideas_max;
+  PlanPromotions(ideas.size() + (ideas_max + 1) / 2, ideas);
+  for (size_t tenant = 0; tenant < view_->tenant_count(); ++tenant) {
+    for (size_t pool = 0; pool + 1 < pool_count_; ++pool) {
+      if (ideas.size() >= end) return;
+      PlanDemotions(TenantId(static_cast<uint16_t>(tenant)), PoolId(static_cast<uint8_t>(pool)), end,
+                    ideas);
+    }
+  }
+}
+
+bool LruPolicy::Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveIdea>& ideas,
+                       int64_t& surplus) const {
+  const ModelId model = table_->model(row);
+  const size_t planes = table_->plane_count(model);
+  for (size_t i = 0; i < planes; ++i) {
+    const PlaneIndex plane(static_cast<uint16_t>(i));
+    const Block& block = table_->block(row, plane);
+    if (!block.best.valid() || block.best.pool() != from || block.second.valid()) continue;
+    if (ideas.size() == end) return false;
+    ideas.push_back({row, plane, from, PoolId(static_cast<uint8_t>(from.value() + 1))});
+    surplus -= view_->SlotBytes(model, plane).count();
+  }
+  return true;
+}
+
+void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end, std::vector<MoveIdea>& ideas) {
+  const PoolRoom room = view_->Room(tenant, pool);
+  const int64_t used_target = room.limit.count() - room.limit.count() / kFreeShare;
+  int64_t surplus = room.used.count() - used_target;
+  RowIndex row = lru_->Back(ListFor(tenant, pool.value()));
+  for (int scanned = 0; row != kNoRow && surplus > 0 && scanned < kDemotionScanMax; ++scanned) {
+    if (table_->moves(row) > 0) {
+      // Already on its way out: its room comes free without another idea.
+      const size_t planes = table_->plane_count(table_->model(row));
+      for (size_t i = 0; i < planes; ++i) {
+        surplus -= view_->SlotBytes(table_->model(row), PlaneIndex(static_cast<uint16_t>(i))).count();
+      }
+    } else if (!Demote(row, pool, end, ideas, surplus)) {
+      return;
+    }
+    row = lru_->TowardsFront(row);
+  }
+}
+
+void LruPolicy::PlanPromotions(size_t end, std::vector<MoveIdea>& ideas) {
+  std::vector<int64_t> rooms(view_->tenant_count(), -1);
+  for (size_t left = promotions_.size(); left > 0 && ideas.size() < end; --left) {
+    const Promotion promotion = promotions_.front();
+    promotions_.pop_front();
+    const RowIndex row = promotion.row;
+    if (!table_->live(row) || table_->generation(row) != promotion.generation) continue;
+    if (table_->moves(row) > 0) {
+      promotions_.push_back(promotion);
+      continue;
+    }
+    lru_->SetFlag(row, kQueued, false);
+    if (!lru_->Contains(row)) continue;
+    int64_t& room = rooms[table_->tenant(row).value()];
+    if (room < 0) {
+      const PoolRoom fastest = view_->Room(table_->tenant(row), PoolId(0));
+      room = std::max<int64_t>(0, (fastest.limit - fastest.used).count());
+    }
+    const ModelId model = table_->model(row);
+    const size_t planes = table_->plane_count(model);
+    for (size_t i = 0; i < planes; ++i) {
+      const PlaneIndex plane(static_cast<uint16_t>(i));
+      const Block& block = table_->block(row, plane);
+      if (!block.best.valid() || block.best.pool().value() == 0 || block.second.valid()) continue;
+      const int64_t bytes = view_->SlotBytes(model, plane).count();
+      if (bytes > room) break;  // no room now; a later touch asks again
+      if (ideas.size() == end) {
+        QueuePromotion(row);  // the rest of a chunk with many planes, next time
+        break;
+      }
+      room -= bytes;
+      ideas.push_back({row, plane, block.best.pool(), PoolId(0)});
+    }
+  }
+}
+
+}  // namespace kvtier
