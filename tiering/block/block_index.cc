@@ -11,7 +11,9 @@ constexpr std::align_val_t kBucketAlignment{64};
 
 }  // namespace
 
-void BlockIndex::Buckets::FreePage::operator()(Page* page) const { ::operator delete(page, kBucketAlignment); }
+void BlockIndex::Buckets::FreePage::operator()(Page* page) const {
+  ::operator delete(page, kBucketAlignment);
+}
 
 BlockIndex::Bucket& BlockIndex::Buckets::Add() {
   if (count_ % kPageBuckets == 0) {

@@ -1,5 +1,5 @@
-// Key → row, by linear hashing over buckets of one cache line, so that it grows a bucket at a time: no pause, and
-// memory in proportion to what is in it.
+// Key → row, by linear hashing over buckets of one cache line, so that it grows a bucket at a time:
+// no pause, and memory in proportion to what is in it.
 #pragma once
 
 #include <bit>
@@ -14,15 +14,16 @@
 
 namespace kvtier {
 
-// Linear hashing (Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980): with n buckets a
-// hash belongs to bucket hash mod 2^k, for the smallest 2^k >= n, or mod 2^(k-1) if that bucket does not exist yet;
-// bucket n is made by splitting bucket n - 2^(k-1).
+// Linear hashing (Litwin, "Linear hashing: a new tool for file and table addressing", VLDB 1980):
+// with n buckets a hash belongs to bucket hash mod 2^k, for the smallest 2^k >= n, or mod 2^(k-1)
+// if that bucket does not exist yet; bucket n is made by splitting bucket n - 2^(k-1).
 //
-// Stores rows only, with an 8-bit tag of the hash beside each; the caller compares keys in its rows, so a
-// lookup costs about one cache miss here and one in the row. A bucket is 64 bytes: 12 tags, 12 rows, a link
-// to an overflow bucket. Low bits of the hash choose the bucket and its highest eight are the tag, so both
-// must be well mixed; hashes that collide cost time, nothing else. Not thread-safe; no deletion tombstones.
-// It does not shrink. At most 2^32 - 1 rows; at 10 M rows at most 9 bytes a row.
+// Stores rows only, with an 8-bit tag of the hash beside each; the caller compares keys in its
+// rows, so a lookup costs about one cache miss here and one in the row. A bucket is 64 bytes: 12
+// tags, 12 rows, a link to an overflow bucket. Low bits of the hash choose the bucket and its
+// highest eight are the tag, so both must be well mixed; hashes that collide cost time, nothing
+// else. Not thread-safe; no deletion tombstones. It does not shrink. At most 2^32 - 1 rows; at 10 M
+// rows at most 9 bytes a row.
 class BlockIndex {
  public:
   BlockIndex();
@@ -47,8 +48,8 @@ class BlockIndex {
   // Brings the bucket of `hash` into the cache.
   void Prefetch(uint64_t hash) const { __builtin_prefetch(&buckets_[PlaceOf(hash)]); }
 
-  // `row` must not be in the index. `hash_of(row)` gives the hash of any row in the index (for splitting
-  // buckets); it is not called for `row` itself before it is in.
+  // `row` must not be in the index. `hash_of(row)` gives the hash of any row in the index (for
+  // splitting buckets); it is not called for `row` itself before it is in.
   template <typename HashOf>
   void Insert(uint64_t hash, RowIndex row, HashOf&& hash_of) {
     if (NeedsSplit()) Split(hash_of);
@@ -66,12 +67,14 @@ class BlockIndex {
  private:
   static constexpr uint32_t kRowsPerBucket = 12;
   static constexpr uint32_t kNone = 0xffffffffu;
-  // A bucket is split when rows and memory would otherwise be further apart. Measured at 1 to 16 M rows: see
-  // bench/index_and_slots_bench.cc. Less than this makes longer chains, more makes half-empty buckets.
+  // A bucket is split when rows and memory would otherwise be further apart. Measured at 1 to 16 M
+  // rows: see bench/index_and_slots_bench.cc. Less than this makes longer chains, more makes
+  // half-empty buckets.
   static constexpr double kBytesPerRow = 8.75;
 
-  // Rows fill a bucket from the front; tag 0 is no row. Of a chain, only the bucket behind the first one may have room
-  // (the first one itself when it is alone), so inserting does not walk the chain.
+  // Rows fill a bucket from the front; tag 0 is no row. Of a chain, only the bucket behind the
+  // first one may have room (the first one itself when it is alone), so inserting does not walk the
+  // chain.
   struct alignas(64) Bucket {
     uint8_t tags[kRowsPerBucket];
     RowIndex rows[kRowsPerBucket];
@@ -83,11 +86,15 @@ class BlockIndex {
   class Buckets {
    public:
     Bucket& operator[](uint32_t i) { return pages_[i / kPageBuckets]->buckets[i % kPageBuckets]; }
-    const Bucket& operator[](uint32_t i) const { return pages_[i / kPageBuckets]->buckets[i % kPageBuckets]; }
+    const Bucket& operator[](uint32_t i) const {
+      return pages_[i / kPageBuckets]->buckets[i % kPageBuckets];
+    }
     uint32_t count() const { return count_; }
     // The new last bucket, empty.
     Bucket& Add();
-    size_t bytes() const { return pages_.size() * sizeof(Page) + pages_.capacity() * sizeof(pages_[0]); }
+    size_t bytes() const {
+      return pages_.size() * sizeof(Page) + pages_.capacity() * sizeof(pages_[0]);
+    }
 
    private:
     static constexpr uint32_t kPageBuckets = 1024;
@@ -134,7 +141,8 @@ class BlockIndex {
 
   bool NeedsSplit() const {
     return static_cast<double>(size_ + 1) * kBytesPerRow >=
-           static_cast<double>((uint64_t{buckets_.count()} + overflow_.count() + 1) * sizeof(Bucket));
+           static_cast<double>((uint64_t{buckets_.count()} + overflow_.count() + 1) *
+                               sizeof(Bucket));
   }
 
   // Moves the rows that belong to the next bucket there.
@@ -147,12 +155,14 @@ class BlockIndex {
       uint64_t hashes[kRowsPerBucket];
       const uint32_t count = RowsIn(part);
       for (uint32_t i = 0; i < count; ++i) hashes[i] = hash_of(part.rows[i]);
-      for (uint32_t i = 0; i < count; ++i) Append(buckets_[PlaceOf(hashes[i])], part.tags[i], part.rows[i]);
+      for (uint32_t i = 0; i < count; ++i)
+        Append(buckets_[PlaceOf(hashes[i])], part.tags[i], part.rows[i]);
       if (next == kNone) return;
       next = TakeOverflow(next, part);
     }
   }
-  // Adds a bucket, empties the one it comes from into `part` and returns what was linked behind that.
+  // Adds a bucket, empties the one it comes from into `part` and returns what was linked behind
+  // that.
   uint32_t BeginSplit(Bucket& part);
   // Copies an overflow bucket into `part`, gives it back and returns what was linked behind it.
   uint32_t TakeOverflow(uint32_t index, Bucket& part);

@@ -1,14 +1,11 @@
 #include "tiering/block/model.h"
 
-#include <openssl/evp.h>
-
 #include <cmath>
-#include <cstdlib>
-#include <memory>
 #include <string_view>
 
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_format.h"
+#include "proto/wire/sha256.h"
 
 namespace kvtier {
 namespace {
@@ -16,32 +13,10 @@ namespace {
 constexpr size_t kNameBytesMax = 128;
 constexpr size_t kRecomputePointsMax = 1024;
 
-class FingerprintHasher {
- public:
-  FingerprintHasher() : context_(EVP_MD_CTX_new(), &EVP_MD_CTX_free) {
-    if (context_ == nullptr || EVP_DigestInit_ex(context_.get(), EVP_sha256(), nullptr) != 1) std::abort();
-  }
-  void Add(uint64_t value) {
-    uint8_t little[8];
-    for (int i = 0; i < 8; ++i) little[i] = static_cast<uint8_t>(value >> (8 * i));
-    Raw(little, sizeof(little));
-  }
-  void Add(std::string_view text) {
-    Add(text.size());
-    Raw(text.data(), text.size());
-  }
-  wire::ModelFingerprint Finish() {
-    wire::ModelFingerprint digest{};
-    if (EVP_DigestFinal_ex(context_.get(), digest.data(), nullptr) != 1) std::abort();
-    return digest;
-  }
-
- private:
-  void Raw(const void* data, size_t bytes) {
-    if (EVP_DigestUpdate(context_.get(), data, bytes) != 1) std::abort();
-  }
-  std::unique_ptr<EVP_MD_CTX, void (*)(EVP_MD_CTX*)> context_;
-};
+void AddText(wire::Sha256& hasher, const std::string& text) {
+  hasher.U64(text.size());
+  hasher.Raw(text.data(), text.size());
+}
 
 absl::Status ValidatePlane(const ModelSpec& model, const PlaneSpec& plane, const ModelLimits& limits) {
   const auto bad = [&](std::string what) {
@@ -119,22 +94,22 @@ absl::Status ValidateModel(const ModelSpec& model, const ModelLimits& limits) {
 }
 
 wire::ModelFingerprint FingerprintOf(const ModelSpec& model) {
-  FingerprintHasher hasher;
-  hasher.Add("kvtier.model.1");
+  wire::Sha256 hasher;
+  AddText(hasher, "kvtier.model.1");
   for (const std::string* text : {&model.name, &model.revision, &model.data_type, &model.layout_version,
                                   &model.salt}) {
-    hasher.Add(*text);
+    AddText(hasher, *text);
   }
-  hasher.Add(model.chunk_tokens);
-  hasher.Add(model.planes.size());
+  hasher.U64(model.chunk_tokens);
+  hasher.U64(model.planes.size());
   for (const PlaneSpec& plane : model.planes) {
-    hasher.Add(plane.name);
-    hasher.Add(plane.layer);
-    hasher.Add(static_cast<uint64_t>(plane.kind));
-    hasher.Add(static_cast<uint64_t>(static_cast<int64_t>(plane.rank)));
-    hasher.Add(static_cast<uint64_t>(plane.bytes_per_chunk.count()));
-    hasher.Add(plane.required ? 1 : 0);
-    hasher.Add(plane.window_tokens);
+    AddText(hasher, plane.name);
+    hasher.U64(plane.layer);
+    hasher.U64(static_cast<uint64_t>(plane.kind));
+    hasher.U64(static_cast<uint64_t>(static_cast<int64_t>(plane.rank)));
+    hasher.U64(static_cast<uint64_t>(plane.bytes_per_chunk.count()));
+    hasher.U64(plane.required ? 1 : 0);
+    hasher.U64(plane.window_tokens);
   }
   return hasher.Finish();
 }

@@ -46,6 +46,7 @@ Engine::State::State(EngineOptions options)
       sessions(options.limits.sessions_max),
       leases(options.limits.leases_max),
       reservations(options.limits.reservations_max),
+      moved_in_blocks(options.pools.size()),
       move_budget(options.limits.move_bytes_per_second_max) {
   for (PoolOptions& pool : options.pools) pools.push_back(std::move(pool.pool));
   for (size_t i = 0; i < tenants.size(); ++i) logs.emplace_back(limits.events_kept);

@@ -152,6 +152,7 @@ struct PoolStatus {
   Bytes used;                      // slots handed out
   Bytes retired;                   // waiting for sections to end
   double mean_run_length = 0;
+  uint64_t moved_in_blocks = 0;    // copies that moves made here
   struct Tenant { Bytes quota; Bytes used; };
   std::vector<Tenant> tenants;
 };

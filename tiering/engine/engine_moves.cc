@@ -96,7 +96,9 @@ void Engine::State::KeepRoom() {
     const PoolId pool(static_cast<uint8_t>(p));
     if (allocators[p]->excess() <= Bytes(0)) continue;
     for (size_t i = 0; i < tenants.size(); ++i) {
-      if (EvacuateSegment(TenantId(static_cast<uint16_t>(i)), pool, Bytes(0))) ReclaimRetired();
+      // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
+      const TenantId tenant(static_cast<uint16_t>(i));
+      if (EvacuateSegment(tenant, pool, Bytes(0)) || EvictOne(tenant, pool)) ReclaimRetired();
     }
   }
 }
@@ -123,6 +125,7 @@ void Engine::State::FinishMoves() {
         Retire(move->source);
       }
       ++counts.moves_done;
+      ++moved_in_blocks[move->destination.pool().value()];
       counts.moved_bytes += static_cast<uint64_t>(move->bytes.count());
       Log(row, EventKind::kMoved, move->plane, move->destination.pool());
       policy->OnResidency(row);
@@ -143,7 +146,8 @@ void Engine::State::StartMoves(absl::Time now) {
     return;
   }
   ideas.clear();
-  policy->Plan(now, in_flight_max - moves.size(), ideas);
+  PlanEvacuations(in_flight_max - moves.size());
+  policy->Plan(now, in_flight_max - moves.size() - ideas.size(), ideas);
   moves_wanted = !ideas.empty();
   for (size_t first = 0; first < ideas.size();) {
     size_t end = first + 1;
@@ -154,6 +158,28 @@ void Engine::State::StartMoves(absl::Time now) {
     if (!move_budget.available() || moves.size() + (end - first) > in_flight_max) return;
     StartRun(first, end);
     first = end;
+  }
+}
+
+void Engine::State::PlanEvacuations(size_t ideas_max) {
+  if (allocators.size() == 1) return;
+  for (size_t p = 0; p < allocators.size(); ++p) {
+    if (allocators[p]->excess() <= Bytes(0)) continue;
+    const PoolId from(static_cast<uint8_t>(p));
+    const PoolId to(static_cast<uint8_t>(p + 1 < allocators.size() ? p + 1 : p - 1));
+    for (size_t i = 0; i < tenants.size(); ++i) {
+      const auto segment = allocators[p]->EmptiestSegment(TenantId(static_cast<uint16_t>(i)), Bytes(0));
+      if (!segment) continue;
+      allocators[p]->ForEachUsed(*segment, [&](CopyRef slot) {
+        const RowIndex row = allocators[p]->owner(slot);
+        if (row == kNoRow || ideas.size() >= ideas_max) return;
+        const size_t planes = blocks.plane_count(blocks.model(row));
+        for (size_t plane = 0; plane < planes; ++plane) {
+          const PlaneIndex index(static_cast<uint16_t>(plane));
+          if (blocks.block(row, index).best == slot) ideas.push_back({row, index, from, to});
+        }
+      });
+    }
   }
 }
 

@@ -61,6 +61,7 @@ std::vector<PoolStatus> Engine::Pools() const {
     pool.used = slots.used();
     pool.retired = s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
     pool.mean_run_length = slots.mean_run_length();
+    pool.moved_in_blocks = s.moved_in_blocks[i];
     for (size_t t = 0; t < s.tenants.size(); ++t) {
       const TenantId tenant(static_cast<uint16_t>(t));
       pool.tenants.push_back({slots.quota(tenant), slots.used(tenant)});

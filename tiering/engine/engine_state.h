@@ -115,6 +115,8 @@ struct Engine::State : public PlacementView {
   void KeepRoom();
   void FinishMoves();
   void StartMoves(absl::Time now);
+  // Ideas that empty a segment of each pool over its budget: chunks that others hang on cannot be dropped.
+  void PlanEvacuations(size_t ideas_max);
   // Starts the ideas [first, end) that share row, source and target pool.
   void StartRun(size_t first, size_t end);
 
@@ -135,6 +137,7 @@ struct Engine::State : public PlacementView {
   std::deque<IncompleteChunk> incomplete;
   std::vector<EventLog> logs;
   EngineCounters counts;
+  std::vector<uint64_t> moved_in_blocks;  // by pool
 
   MoveTable moves;
   ByteBudget move_budget;

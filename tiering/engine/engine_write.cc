@@ -236,6 +236,7 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
                                parent_key.ToHex()));
   }
 
+  bool created = false;
   RowIndex row = s.blocks.Find(model, args.key);
   if (row != kNoRow) {
     if (s.blocks.parent(row) != parent) {
@@ -267,9 +268,7 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
                           "evicted now",
                           s.blocks.row_count(), s.limits.chunks_max, s.tenants[caller.tenant.value()].name));
     }
-    if (s.blocks.layout(model).required_count > 0) {
-      s.incomplete.push_back({row, s.blocks.generation(row), caller.session, now + s.limits.incomplete_chunk_ttl});
-    }
+    created = true;
   }
 
   bool any_new = false;
@@ -291,6 +290,9 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
     s.blocks.Pin(row);
   }
   const CommitOutcome outcome = s.Publish(row, any_new);
+  if (created && outcome == CommitOutcome::kPartial) {
+    s.incomplete.push_back({row, s.blocks.generation(row), caller.session, now + s.limits.incomplete_chunk_ttl});
+  }
   if (reservation->open_slots == 0) {
     Session* session = s.sessions.Find(caller.session.value());
     s.EndReservation(*session, id);

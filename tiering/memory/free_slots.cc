@@ -104,11 +104,12 @@ void FreeSlots::Take(SlotRun run) {
 SlotRun FreeSlots::FindExact(uint32_t count) {
   KVTIER_CHECK(count > 0 && count <= kExactRunMax);
   for (int pass = 0; pass < 2; ++pass) {
-    for (uint32_t i = NextSet(any_, pass == 0 ? cursor_ / 64 : 0); i < words(); i = NextSet(any_, i + 1)) {
+    for (uint32_t i = NextSet(any_, pass == 0 ? cursor_ / 64 : 0); i < words();
+         i = NextSet(any_, i + 1)) {
       const uint64_t low = words_[i];
       const uint64_t before = i > 0 ? words_[i - 1] >> 63 : 0;
-      // With the next word behind it, so that every run that starts in `low` can be seen up to the slot behind it:
-      // that is bit 63 + 64 at most.
+      // With the next word behind it, so that every run that starts in `low` can be seen up to the
+      // slot behind it: that is bit 63 + 64 at most.
       const Uint128 both = (i + 1 < words() ? Uint128{words_[i + 1]} << 64 : Uint128{0}) | low;
       // Bit p of `from`: the slots p to p + count - 1 are free, built up by doubling.
       Uint128 from = both;

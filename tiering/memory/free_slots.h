@@ -1,4 +1,5 @@
-// Which slots of one segment are free: a bitmap in which runs of free slots are found a word at a time.
+// Which slots of one segment are free: a bitmap in which runs of free slots are found a word at a
+// time.
 #pragma once
 
 #include <array>
@@ -11,14 +12,15 @@
 
 namespace kvtier {
 
-// Side-by-side slots. Everywhere below a run is as long as it can be: used slots or the ends of the segment bound it.
+// Side-by-side slots. Everywhere below a run is as long as it can be: used slots or the ends of the
+// segment bound it.
 struct SlotRun {
   uint32_t first = 0;
   uint32_t count = 0;
 };
 
-// Classes of run lengths: exact up to kExactRunMax, then four an octave, so that the shortest and the longest run of a
-// segment are known to within a quarter.
+// Classes of run lengths: exact up to kExactRunMax, then four an octave, so that the shortest and
+// the longest run of a segment are known to within a quarter.
 inline constexpr uint32_t kExactRunMax = 64;
 inline constexpr uint32_t kRunClasses = 97;
 
@@ -35,10 +37,11 @@ constexpr uint32_t RunClassMin(uint32_t run_class) {
   return min > kExactRunMax ? min : kExactRunMax + 1;
 }
 static_assert(RunClassOf(CopyRef::kSlotsMax) == kRunClasses - 1);
-static_assert(RunClassOf(65) == 64 && RunClassMin(64) == 65 && RunClassOf(80) == 65 && RunClassMin(65) == 80);
+static_assert(RunClassOf(65) == 64 && RunClassMin(64) == 65 && RunClassOf(80) == 65 &&
+              RunClassMin(65) == 80);
 
-// A set of numbers below 16,384 in two levels: finding the first one reads at most four words and one more. It takes
-// memory up to the largest number it ever held.
+// A set of numbers below 16,384 in two levels: finding the first one reads at most four words and
+// one more. It takes memory up to the largest number it ever held.
 class IndexSet {
  public:
   bool empty() const { return (nonzero_[0] | nonzero_[1] | nonzero_[2] | nonzero_[3]) == 0; }
@@ -89,7 +92,8 @@ class FreeSlots {
 
   // A run of exactly `count` <= kExactRunMax slots. Aborts when there is none.
   SlotRun FindExact(uint32_t count);
-  // A run of at least `min` >= kExactRunMax and at most `max` slots; an empty one when there is none.
+  // A run of at least `min` >= kExactRunMax and at most `max` slots; an empty one when there is
+  // none.
   SlotRun FindLong(uint32_t min, uint32_t max) const;
 
   // Bit i of the word: slot 64 * word + i is free.

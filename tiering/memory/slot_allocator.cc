@@ -26,7 +26,8 @@ struct SlotAllocator::Segment {
   // No run is longer. Raised exactly, lowered only when a search finds less.
   uint32_t longest_max = 0;
   bool taken = false;
-  // The rest describes free slots only, so an empty segment keeps it for its next user of this size.
+  // The rest describes free slots only, so an empty segment keeps it for its next user of this
+  // size.
   int64_t slot_bytes = 0;
   FreeSlots free;
   std::vector<uint16_t> runs;    // by run class: how many; at most half the slots
@@ -39,7 +40,8 @@ struct SlotAllocator::SizeClass {
   uint32_t segment_count = 0;
   std::vector<uint32_t> members;  // by ordinal: a segment, or kNoMember
   std::vector<uint32_t> vacant;   // ordinals to use again
-  // By run class: the members, by ordinal, that have such a run, and which of the sets are not empty.
+  // By run class: the members, by ordinal, that have such a run, and which of the sets are not
+  // empty.
   std::array<IndexSet, kRunClasses> with_run;
   std::array<uint64_t, 2> nonempty{};
 
@@ -74,28 +76,30 @@ absl::StatusOr<std::unique_ptr<SlotAllocator>> SlotAllocator::Create(Options opt
   const Bytes segment_bytes = options.pool->segment_bytes();
   const uint32_t segments_max = options.pool->segments_max();
   if (options.id.value() >= CopyRef::kPoolsMax) {
-    return absl::InvalidArgumentError(absl::StrFormat("pool %s: number %d is above the limit of %d pools", name,
-                                                      options.id.value(), CopyRef::kPoolsMax));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("pool %s: number %d is above the limit of %d pools", name,
+                        options.id.value(), CopyRef::kPoolsMax));
   }
   if (segments_max > CopyRef::kSegmentsMax) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("pool %s: %d segments, but at most %d can be named; use larger segments", name, segments_max,
-                        CopyRef::kSegmentsMax));
+        absl::StrFormat("pool %s: %d segments, but at most %d can be named; use larger segments",
+                        name, segments_max, CopyRef::kSegmentsMax));
   }
   if (segment_bytes <= Bytes(0) || segment_bytes.count() % 4096 != 0) {
-    return absl::InvalidArgumentError(absl::StrFormat("pool %s: segments of %d bytes are not a multiple of 4 KiB",
-                                                      name, segment_bytes.count()));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "pool %s: segments of %d bytes are not a multiple of 4 KiB", name, segment_bytes.count()));
   }
   const Bytes limit = segment_bytes * segments_max;
   if (options.budget < segment_bytes || options.budget > limit) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("pool %s: a budget of %s is not within one segment of %s and the pool's limit of %s", name,
-                        FormatBytes(options.budget), FormatBytes(segment_bytes), FormatBytes(limit)));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "pool %s: a budget of %s is not within one segment of %s and the pool's limit of %s", name,
+        FormatBytes(options.budget), FormatBytes(segment_bytes), FormatBytes(limit)));
   }
   for (size_t i = 0; i < options.quota.size(); ++i) {
     if (options.quota[i] < Bytes(0)) {
-      return absl::InvalidArgumentError(absl::StrFormat("pool %s: the quota of tenant %d is %d bytes, below 0", name,
-                                                        i, options.quota[i].count()));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("pool %s: the quota of tenant %d is %d bytes, below 0", name, i,
+                          options.quota[i].count()));
     }
   }
   return std::unique_ptr<SlotAllocator>(new SlotAllocator(std::move(options)));
@@ -118,11 +122,13 @@ SlotAllocator::~SlotAllocator() {
 Bytes SlotAllocator::SlotBytes(Bytes block_bytes) const {
   KVTIER_CHECK(block_bytes > Bytes(0));
   constexpr int64_t kSlotsMax = CopyRef::kSlotsMax;
-  const int64_t bytes = std::max(block_bytes.count(), RoundUp(segment_bytes_.count(), kSlotsMax) / kSlotsMax);
+  const int64_t bytes =
+      std::max(block_bytes.count(), RoundUp(segment_bytes_.count(), kSlotsMax) / kSlotsMax);
   return Bytes(RoundUp(bytes, bytes >= KiB(64).count() ? KiB(4).count() : 64));
 }
 
-bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots) {
+bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
+                             std::vector<CopyRef>& slots) {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   const Bytes slot_bytes = SlotBytes(block_bytes);
   if (slot_bytes > segment_bytes_) return false;
@@ -142,7 +148,8 @@ bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count, s
     RemoveRun(segment, place.run.count);
     AddRun(segment, place.run.count - taken);
     segment.used += taken;
-    for (uint32_t i = 0; i < taken; ++i) slots.emplace_back(options_.id, place.segment, place.run.first + i);
+    for (uint32_t i = 0; i < taken; ++i)
+      slots.emplace_back(options_.id, place.segment, place.run.first + i);
     left -= taken;
     ++runs_handed_out_;
   }
@@ -183,10 +190,12 @@ SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slo
   const Tenant& tenant = tenants_[key.first.value()];
   const uint64_t slots_each = static_cast<uint64_t>(segment_bytes_.count() / key.second);
   const uint64_t needed = missing_slots / slots_each + (missing_slots % slots_each != 0 ? 1 : 0);
-  if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments) return nullptr;
+  if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments)
+    return nullptr;
   const uint64_t to_add = needed - std::min<uint64_t>(needed, empty_.size());
   const uint64_t budget_segments = static_cast<uint64_t>(options_.budget / segment_bytes_);
-  if (to_add > 0 && (segment_count_ > budget_segments || to_add > budget_segments - segment_count_)) return nullptr;
+  if (to_add > 0 && (segment_count_ > budget_segments || to_add > budget_segments - segment_count_))
+    return nullptr;
   for (uint64_t i = 0; i < to_add; ++i) {
     const absl::StatusOr<SegmentIndex> added = options_.pool->AddSegment();
     if (!added.ok()) {
@@ -261,7 +270,8 @@ void SlotAllocator::Detach(SegmentIndex index) {
 }
 
 void SlotAllocator::ReleaseEmpty() {
-  while (!empty_.empty() && segment_bytes_ * static_cast<int64_t>(segment_count_) > options_.budget) {
+  while (!empty_.empty() &&
+         segment_bytes_ * static_cast<int64_t>(segment_count_) > options_.budget) {
     const SegmentIndex index = empty_.back();
     empty_.pop_back();
     table_[index.value()] = Segment();
@@ -276,7 +286,8 @@ SlotAllocator::Place SlotAllocator::FindPlace(SizeClass& size_class, uint64_t co
     const SegmentIndex index(size_class.members[ordinal]);
     FreeSlots& free = table_[index.value()].free;
     const uint32_t min = RunClassMin(run_class);
-    const SlotRun run = min <= kExactRunMax ? free.FindExact(min) : free.FindLong(min, RunClassMin(run_class + 1) - 1);
+    const SlotRun run = min <= kExactRunMax ? free.FindExact(min)
+                                            : free.FindLong(min, RunClassMin(run_class + 1) - 1);
     KVTIER_CHECK(run.count > 0);
     return Place{index, run};
   };
@@ -318,7 +329,8 @@ void SlotAllocator::RemoveRun(Segment& segment, uint32_t count) {
 
 // Aborts unless the slot is handed out.
 const SlotAllocator::Segment& SlotAllocator::SegmentOf(CopyRef slot) const {
-  KVTIER_CHECK(slot.valid() && slot.pool() == options_.id && slot.segment().value() < table_.size());
+  KVTIER_CHECK(slot.valid() && slot.pool() == options_.id &&
+               slot.segment().value() < table_.size());
   const Segment& segment = table_[slot.segment().value()];
   KVTIER_CHECK(segment.size_class != nullptr && slot.slot() < segment.slot_count &&
                !segment.free.Contains(slot.slot()));
@@ -337,7 +349,9 @@ RowIndex SlotAllocator::owner(CopyRef slot) const {
   return slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
 }
 
-Bytes SlotAllocator::OffsetOf(CopyRef slot) const { return Bytes(SegmentOf(slot).slot_bytes) * slot.slot(); }
+Bytes SlotAllocator::OffsetOf(CopyRef slot) const {
+  return Bytes(SegmentOf(slot).slot_bytes) * slot.slot();
+}
 
 std::byte* SlotAllocator::AddressOf(CopyRef slot) const {
   const Bytes offset = OffsetOf(slot);
@@ -357,7 +371,9 @@ Bytes SlotAllocator::held(TenantId tenant) const {
   return segment_bytes_ * static_cast<int64_t>(tenants_[tenant.value()].segments);
 }
 
-Bytes SlotAllocator::held() const { return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_.size()); }
+Bytes SlotAllocator::held() const {
+  return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_.size());
+}
 
 Bytes SlotAllocator::quota(TenantId tenant) const {
   KVTIER_CHECK(tenant.value() < options_.quota.size());
@@ -367,10 +383,10 @@ Bytes SlotAllocator::quota(TenantId tenant) const {
 absl::Status SlotAllocator::SetBudget(Bytes budget) {
   const Bytes limit = segment_bytes_ * options_.pool->segments_max();
   if (budget < Bytes(0) || budget > limit) {
-    return absl::InvalidArgumentError(absl::StrFormat("pool %s: a budget of %d bytes is not within 0 and the pool's "
-                                                      "limit of %d bytes",
-                                                      options_.pool->description().name, budget.count(),
-                                                      limit.count()));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("pool %s: a budget of %d bytes is not within 0 and the pool's "
+                        "limit of %d bytes",
+                        options_.pool->description().name, budget.count(), limit.count()));
   }
   options_.budget = budget;
   ReleaseEmpty();
@@ -378,10 +394,12 @@ absl::Status SlotAllocator::SetBudget(Bytes budget) {
 }
 
 Bytes SlotAllocator::excess() const {
-  return std::max(Bytes(0), segment_bytes_ * static_cast<int64_t>(segment_count_) - options_.budget);
+  return std::max(Bytes(0),
+                  segment_bytes_ * static_cast<int64_t>(segment_count_) - options_.budget);
 }
 
-std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant, Bytes block_bytes) const {
+std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant,
+                                                           Bytes block_bytes) const {
   const int64_t other_than = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
   std::optional<SegmentIndex> emptiest;
   uint32_t used = 0;
@@ -414,15 +432,16 @@ double SlotAllocator::mean_run_length() const {
 }
 
 Bytes SlotAllocator::metadata_bytes() const {
-  size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) + tenants_.capacity() * sizeof(Tenant) +
-                 empty_.capacity() * sizeof(SegmentIndex) +
+  size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) +
+                 tenants_.capacity() * sizeof(Tenant) + empty_.capacity() * sizeof(SegmentIndex) +
                  classes_.capacity() * (sizeof(*classes_.begin()) + 1);
   for (const Segment& segment : table_) {
     bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
              segment.owners.capacity() * sizeof(RowIndex);
   }
   for (const auto& [key, size_class] : classes_) {
-    bytes += sizeof(SizeClass) + (size_class->members.capacity() + size_class->vacant.capacity()) * sizeof(uint32_t);
+    bytes += sizeof(SizeClass) +
+             (size_class->members.capacity() + size_class->vacant.capacity()) * sizeof(uint32_t);
     for (const IndexSet& set : size_class->with_run) bytes += set.bytes();
   }
   return Bytes(static_cast<int64_t>(bytes));
@@ -471,7 +490,8 @@ void SlotAllocator::CheckInvariants() const {
   }
   uint64_t held = 0;
   for (size_t i = 0; i < tenants.size(); ++i) {
-    KVTIER_CHECK(tenants[i].segments == tenants_[i].segments && tenants[i].used == tenants_[i].used);
+    KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
+                 tenants[i].used == tenants_[i].used);
     KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
     held += tenants[i].segments;
   }
@@ -480,7 +500,8 @@ void SlotAllocator::CheckInvariants() const {
   for (const auto& [key, size_class] : classes_) {
     KVTIER_CHECK(free_slots[key] == size_class->free_slots);
     for (uint32_t i = 0; i < kRunClasses; ++i) {
-      KVTIER_CHECK(size_class->with_run[i].empty() == ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
+      KVTIER_CHECK(size_class->with_run[i].empty() ==
+                   ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
     }
   }
   for (const SegmentIndex index : empty_) {

@@ -22,9 +22,9 @@ namespace kvtier {
 
 // Bookkeeping only: touches no slot's bytes. A segment belongs to one tenant and has one slot size
 // while any of its slots is used. An emptied segment is held by nobody: it may take another size or
-// tenant, and goes back to the pool when a lowered budget asks for it. Not thread-safe. Deterministic.
-// Tenants must be in Options::quota, and slots must be handed out by this allocator and not freed since:
-// anything else aborts.
+// tenant, and goes back to the pool when a lowered budget asks for it. Not thread-safe.
+// Deterministic. Tenants must be in Options::quota, and slots must be handed out by this allocator
+// and not freed since: anything else aborts.
 class SlotAllocator {
  public:
   struct Options {
@@ -33,24 +33,24 @@ class SlotAllocator {
     Bytes budget;                // segments beyond it are not added
     std::vector<Bytes> quota;    // by tenant; counts whole segments
   };
-  // INVALID_ARGUMENT: more segments or pools than CopyRef can name, a budget below one segment or above
-  // the pool's limit, a quota below zero.
+  // INVALID_ARGUMENT: more segments or pools than CopyRef can name, a budget below one segment or
+  // above the pool's limit, a quota below zero.
   static absl::StatusOr<std::unique_ptr<SlotAllocator>> Create(Options options);
   // Gives every segment back to the pool.
   ~SlotAllocator();
   SlotAllocator(const SlotAllocator&) = delete;
   SlotAllocator& operator=(const SlotAllocator&) = delete;
 
-  // Slot size for a block of `block_bytes` > 0: rounded up to 64 bytes, to 4 KiB from 64 KiB on, and to
-  // at least segment_bytes / CopyRef::kSlotsMax. Blocks larger than a segment have no slots.
+  // Slot size for a block of `block_bytes` > 0: rounded up to 64 bytes, to 4 KiB from 64 KiB on,
+  // and to at least segment_bytes / CopyRef::kSlotsMax. Blocks larger than a segment have no slots.
   Bytes SlotBytes(Bytes block_bytes) const;
   Bytes slot_bytes_max() const { return segment_bytes_; }
 
-  // Appends `count` slots of size SlotBytes(block_bytes) for `tenant`: all or nothing, side by side where
-  // possible (the shortest free run that holds all of them first, else the longest runs; above 64 slots
-  // run lengths are told apart to within a quarter). Segments are added only when the tenant's free
-  // slots of this size do not suffice. False when quota, budget or the machine does not allow it, or a
-  // block is larger than a segment; nothing changed then.
+  // Appends `count` slots of size SlotBytes(block_bytes) for `tenant`: all or nothing, side by side
+  // where possible (the shortest free run that holds all of them first, else the longest runs;
+  // above 64 slots run lengths are told apart to within a quarter). Segments are added only when
+  // the tenant's free slots of this size do not suffice. False when quota, budget or the machine
+  // does not allow it, or a block is larger than a segment; nothing changed then.
   bool Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots);
   void Free(CopyRef slot);
 
@@ -58,12 +58,12 @@ class SlotAllocator {
   void SetOwner(CopyRef slot, RowIndex row);
   RowIndex owner(CopyRef slot) const;
 
-  Bytes OffsetOf(CopyRef slot) const;      // within its segment
+  Bytes OffsetOf(CopyRef slot) const;        // within its segment
   std::byte* AddressOf(CopyRef slot) const;  // null when the pool has none
   Bytes SlotBytesOf(CopyRef slot) const;
 
-  // Bytes in slots handed out (not freed), and in segments held, of one tenant or of all. Empty segments
-  // are held by nobody.
+  // Bytes in slots handed out (not freed), and in segments held, of one tenant or of all. Empty
+  // segments are held by nobody.
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
@@ -72,21 +72,21 @@ class SlotAllocator {
   uint64_t segments() const { return segment_count_; }
   Bytes budget() const { return options_.budget; }
   Bytes quota(TenantId tenant) const;
-  // 0 to the pool's limit, else INVALID_ARGUMENT with both numbers. Below held(): empty segments are
-  // released now and as they empty; nothing is added until held() fits.
+  // 0 to the pool's limit, else INVALID_ARGUMENT with both numbers. Below held(): empty segments
+  // are released now and as they empty; nothing is added until held() fits.
   absl::Status SetBudget(Bytes budget);
   // How far the pool is over its budget; 0 when it fits.
   Bytes excess() const;
 
-  // The tenant's segment with the fewest used slots whose slot size differs from that for `block_bytes`
-  // (any size when block_bytes is 0): what to evacuate so that another size can have it. None when there
-  // is no such segment. Looks at every segment.
+  // The tenant's segment with the fewest used slots whose slot size differs from that for
+  // `block_bytes` (any size when block_bytes is 0): what to evacuate so that another size can have
+  // it. None when there is no such segment. Looks at every segment.
   std::optional<SegmentIndex> EmptiestSegment(TenantId tenant, Bytes block_bytes) const;
   // In slot order. `visit` must not allocate or free.
   void ForEachUsed(SegmentIndex segment, absl::FunctionRef<void(CopyRef)> visit) const;
 
-  // Slots allocated so far divided by the runs they were handed out in, one Allocate call at a time; 0
-  // before the first.
+  // Slots allocated so far divided by the runs they were handed out in, one Allocate call at a
+  // time; 0 before the first.
   double mean_run_length() const;
   Bytes metadata_bytes() const;
   // Aborts when a count contradicts a bitmap. Looks at every slot.
@@ -123,14 +123,14 @@ class SlotAllocator {
 
   Options options_;
   Bytes segment_bytes_;
-  std::vector<Segment> table_;             // by SegmentIndex, up to the largest one seen
-  std::vector<Tenant> tenants_;            // by TenantId
+  std::vector<Segment> table_;   // by SegmentIndex, up to the largest one seen
+  std::vector<Tenant> tenants_;  // by TenantId
   absl::flat_hash_map<ClassKey, std::unique_ptr<SizeClass>> classes_;  // those with segments
-  SizeClass* recent_ = nullptr;            // of the last Allocate: the next one often wants the same
-  std::vector<SegmentIndex> empty_;        // taken from the pool and held by nobody
+  SizeClass* recent_ = nullptr;      // of the last Allocate: the next one often wants the same
+  std::vector<SegmentIndex> empty_;  // taken from the pool and held by nobody
   uint64_t segment_count_ = 0;
   Bytes used_;
-  uint64_t slots_handed_out_ = 0;          // ever
+  uint64_t slots_handed_out_ = 0;  // ever
   uint64_t runs_handed_out_ = 0;
 };
 

@@ -66,7 +66,8 @@ Bytes SlotQuarantine::retired(PoolId pool) const {
 
 Bytes SlotQuarantine::metadata_bytes() const {
   return Bytes(static_cast<int64_t>(sizeof(*this) + sections_.capacity() * sizeof(Section) +
-                                    retired_.size() * sizeof(Retired) + retired_bytes_.capacity() * sizeof(Bytes)));
+                                    retired_.size() * sizeof(Retired) +
+                                    retired_bytes_.capacity() * sizeof(Bytes)));
 }
 
 }  // namespace kvtier

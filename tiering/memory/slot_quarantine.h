@@ -1,4 +1,5 @@
-// Slots whose block is gone while somebody may still read them, kept back until no open section can hold them.
+// Slots whose block is gone while somebody may still read them, kept back until no open section can
+// hold them.
 #pragma once
 
 #include <cstddef>
@@ -12,17 +13,17 @@
 
 namespace kvtier {
 
-// Epochs: a section remembers the epoch at its entry; retiring a slot raises the epoch to E and tags the
-// slot with it. A section entered at or after E resolved only what was published by then, so the slot is
-// free once every open section's epoch is >= E. With no section open a retired slot is free at once.
-// Not thread-safe. Deterministic. Sections never end by time. It holds a slot at most once, so the pools
-// bound it; those who open sections bound their number.
+// Epochs: a section remembers the epoch at its entry; retiring a slot raises the epoch to E and
+// tags the slot with it. A section entered at or after E resolved only what was published by then,
+// so the slot is free once every open section's epoch is >= E. With no section open a retired slot
+// is free at once. Not thread-safe. Deterministic. Sections never end by time. It holds a slot at
+// most once, so the pools bound it; those who open sections bound their number.
 class SlotQuarantine {
  public:
   explicit SlotQuarantine(size_t pool_count);
 
-  // Enter, Exit and Retire take constant time. Ids are never zero. An id is used again only after its place was
-  // used 2^40 times.
+  // Enter, Exit and Retire take constant time. Ids are never zero. An id is used again only after
+  // its place was used 2^40 times.
   SectionId Enter();
   // False when there is no such open section.
   bool Exit(SectionId section);
@@ -38,8 +39,8 @@ class SlotQuarantine {
   Bytes metadata_bytes() const;
 
  private:
-  // An id is a place in sections_ and, above that, how often the place was used. 2^24 open sections is far
-  // more than an engine admits.
+  // An id is a place in sections_ and, above that, how often the place was used. 2^24 open sections
+  // is far more than an engine admits.
   static constexpr int kPlaceBits = 24;
   static constexpr uint32_t kNone = 0xffffffffu;
   struct Section {
@@ -55,8 +56,8 @@ class SlotQuarantine {
     Bytes bytes;
   };
 
-  // Open sections in the order they were entered, which is the order of their epochs: the first one is
-  // the one that keeps the most back.
+  // Open sections in the order they were entered, which is the order of their epochs: the first one
+  // is the one that keeps the most back.
   std::vector<Section> sections_;
   uint32_t first_open_ = kNone;
   uint32_t last_open_ = kNone;
@@ -64,7 +65,7 @@ class SlotQuarantine {
   size_t open_sections_ = 0;
 
   uint64_t epoch_ = 0;
-  std::deque<Retired> retired_;  // epochs rise
+  std::deque<Retired> retired_;       // epochs rise
   std::vector<Bytes> retired_bytes_;  // by pool
 };
 

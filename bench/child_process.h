@@ -1,0 +1,52 @@
+// A program that a benchmark starts beside itself, and ends with it.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace kvtier::bench {
+
+// A directory under $TMPDIR, removed with all it holds.
+class ScratchDirectory {
+ public:
+  static absl::StatusOr<std::unique_ptr<ScratchDirectory>> Create();
+  ~ScratchDirectory();
+  ScratchDirectory(const ScratchDirectory&) = delete;
+  ScratchDirectory& operator=(const ScratchDirectory&) = delete;
+  const std::string& path() const { return path_; }
+
+ private:
+  ScratchDirectory() = default;
+  std::string path_;
+};
+
+// Not thread-safe. Start before gRPC is used: it forks. The child dies with the thread that started it.
+class ChildProcess {
+ public:
+  // Runs `argv` (argv[0] is a path) with its stderr in `log_path`, and waits until it has written a byte to the descriptor
+  // whose number is appended to argv as the last argument. UNAVAILABLE: it ended before, or took longer than
+  // `timeout`; the message has the end of the log.
+  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(std::vector<std::string> argv,
+                                                             const std::string& log_path,
+                                                             absl::Duration timeout);
+  // Ends it: SIGTERM, and SIGKILL if it is still there after five seconds.
+  ~ChildProcess();
+  ChildProcess(const ChildProcess&) = delete;
+  ChildProcess& operator=(const ChildProcess&) = delete;
+
+ private:
+  explicit ChildProcess(pid_t pid) : pid_(pid) {}
+  pid_t pid_;
+};
+
+// The directory of the running program.
+absl::StatusOr<std::string> ProgramDirectory();
+
+}  // namespace kvtier::bench

@@ -1,0 +1,211 @@
+// `kvtier get`.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/command.h"
+#include "client/cli/progress.h"
+#include "client/cli/sha256.h"
+#include "client/cli/stored_file.h"
+
+namespace kvtier::cli {
+namespace {
+
+struct GetOptions {
+  CommonOptions common;
+  std::string name;
+  std::string output;
+  std::string model = "kvtier.file";
+  bool progress = false;
+};
+
+// The output file, under a temporary name beside the real one until Commit(). Removed without it.
+class OutputFile {
+ public:
+  static absl::StatusOr<std::unique_ptr<OutputFile>> Create(const std::string& path) {
+    auto file = std::unique_ptr<OutputFile>(new OutputFile(path));
+    file->temporary_ = path + ".XXXXXX";
+    file->fd_ = ::mkostemp(file->temporary_.data(), O_CLOEXEC);
+    if (file->fd_ < 0) {
+      return absl::PermissionDeniedError(
+          absl::StrCat("cannot write beside ", path, ": ", std::strerror(errno)));
+    }
+    return file;
+  }
+  ~OutputFile() {
+    if (fd_ < 0) return;
+    ::close(fd_);
+    ::unlink(temporary_.c_str());
+  }
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  absl::Status Write(const char* bytes, size_t count) {
+    while (count > 0) {
+      const ssize_t written = ::write(fd_, bytes, count);
+      if (written < 0 && errno == EINTR) continue;
+      if (written < 0) return Error("cannot write");
+      bytes += written;
+      count -= static_cast<size_t>(written);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Commit() {
+    // mkostemp made it private; give it what a new file would have.
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    if (::fchmod(fd_, 0666 & ~mask) != 0) return Error("cannot set the mode of");
+    if (::fsync(fd_) != 0) return Error("cannot write");
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) return Error("cannot rename to");
+    ::close(fd_);
+    fd_ = -1;
+    return absl::OkStatus();
+  }
+
+ private:
+  explicit OutputFile(std::string path) : path_(std::move(path)) {}
+  absl::Status Error(const char* what) const {
+    return absl::DataLossError(absl::StrCat(what, " ", path_, ": ", std::strerror(errno)));
+  }
+
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;
+};
+
+absl::Status Incomplete(const GetOptions& options, const Manifest& manifest, uint64_t there) {
+  return absl::DataLossError(absl::StrCat("\"", options.name, "\" is no longer whole: of its ", manifest.chunk_count(),
+                                          " chunks only the first ", there,
+                                          " or a few more are there, others were evicted; put it again"));
+}
+
+// Fetches one prefix of the file and writes it out.
+class ChainReader {
+ public:
+  ChainReader(Client& client, const Model& model, const Manifest& manifest, OutputFile& file,
+              Sha256& sha256, Progress& progress)
+      : client_(client), model_(model), manifest_(manifest), file_(file), sha256_(sha256), progress_(progress) {}
+
+  // Chunks first .. first + count - 1 of the file, which `lease` holds.
+  absl::Status Read(LeaseHandle lease, uint64_t first, uint64_t count) {
+    const uint64_t batch_chunks = std::clamp<uint64_t>(kBatchBytes / manifest_.chunk_bytes, 1, kChainChunks);
+    std::vector<char> buffer;
+    for (uint64_t done = 0; done < count; done += batch_chunks) {
+      const uint64_t chunks = std::min(batch_chunks, count - done);
+      buffer.resize(chunks * manifest_.chunk_bytes);
+      GetRequest get{.model = model_, .lease = lease};
+      for (uint64_t i = 0; i < chunks; ++i) {
+        get.blocks.push_back({.chunk = static_cast<uint32_t>(done + i),
+                              .plane = 0,
+                              .pieces = {{buffer.data() + i * manifest_.chunk_bytes, manifest_.chunk_bytes}}});
+      }
+      auto result = client_.Get(std::move(get));
+      if (!result.ok()) return result.status();
+      for (const BlockResult& block : result->blocks) {
+        if (!block.status.ok()) return block.status;
+      }
+      for (const auto& [pool, bytes] : result->bytes_by_pool) bytes_by_pool_[pool] += bytes;
+      const uint64_t offset = (first + done) * manifest_.chunk_bytes;
+      const uint64_t bytes = std::min<uint64_t>(buffer.size(), manifest_.size_bytes - offset);
+      sha256_.Add(buffer.data(), bytes);
+      if (absl::Status status = file_.Write(buffer.data(), bytes); !status.ok()) return status;
+      progress_.Add(bytes);
+    }
+    return absl::OkStatus();
+  }
+
+  const std::map<std::string, uint64_t>& bytes_by_pool() const { return bytes_by_pool_; }
+
+ private:
+  Client& client_;
+  const Model& model_;
+  const Manifest& manifest_;
+  OutputFile& file_;
+  Sha256& sha256_;
+  Progress& progress_;
+  std::map<std::string, uint64_t> bytes_by_pool_;
+};
+
+void PrintResult(const GetOptions& options, const Manifest& manifest,
+                 const std::map<std::string, uint64_t>& bytes_by_pool) {
+  if (options.common.json) {
+    PrintJson({{"name", options.name},
+               {"output", options.output},
+               {"bytes", manifest.size_bytes},
+               {"chunks", manifest.chunk_count()},
+               {"chunk_bytes", manifest.chunk_bytes},
+               {"sha256", manifest.sha256},
+               {"bytes_by_pool", bytes_by_pool}});
+    return;
+  }
+  std::vector<std::string> pools;
+  for (const auto& [pool, bytes] : bytes_by_pool) pools.push_back(absl::StrCat(SizeText(bytes), " from ", pool));
+  std::printf("wrote %s to %s (%s), sha256 %s\n", SizeText(manifest.size_bytes).c_str(), options.output.c_str(),
+              pools.empty() ? "no chunks" : absl::StrJoin(pools, ", ").c_str(), manifest.sha256.c_str());
+}
+
+absl::Status RunGet(const GetOptions& options) {
+  auto client = Client::Connect({.socket = options.common.socket, .name = "kvtier get"});
+  if (!client.ok()) return client.status();
+  auto store = FileStore::Open(client->get(), options.model);
+  if (!store.ok()) return store.status();
+  auto manifest = store->FindManifest(options.name);
+  if (!manifest.ok()) return manifest.status();
+  auto model = store->DataModel(manifest->chunk_bytes);
+  if (!model.ok()) return model.status();
+  auto file = OutputFile::Create(options.output);
+  if (!file.ok()) return file.status();
+
+  Sha256 sha256;
+  Progress progress(absl::StrCat("get ", options.name), manifest->size_bytes, options.progress);
+  ChainReader reader(**client, *model, *manifest, **file, sha256, progress);
+  for (uint64_t first = 0; first < manifest->chunk_count(); first += kChainChunks) {
+    const uint64_t count = std::min(kChainChunks, manifest->chunk_count() - first);
+    auto match = (*client)->Lookup({.model = *model,
+                                    .keys = FileStore::ChainKeys(*model, manifest->upload, first, count)});
+    if (!match.ok()) return match.status();
+    const absl::Cleanup release = [&] {
+      if (match->lease != 0) (void)(*client)->Release(match->lease);
+    };
+    if (match->chunks < count) {
+      auto there = store->PresentChunks(*manifest);
+      return there.ok() ? Incomplete(options, *manifest, *there) : there.status();
+    }
+    if (absl::Status status = reader.Read(match->lease, first, count); !status.ok()) return status;
+  }
+  if (sha256.Finish() != manifest->sha256) {
+    return absl::DataLossError(absl::StrCat("\"", options.name, "\" has not the sha256 that it was stored with, ",
+                                            manifest->sha256));
+  }
+  if (absl::Status status = (*file)->Commit(); !status.ok()) return status;
+  PrintResult(options, *manifest, reader.bytes_by_pool());
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddGetCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<GetOptions>();
+  CLI::App* command = app.add_subcommand("get", "Fetches what put stored, verifies it and writes it to a file");
+  AddCommonOptions(*command, options->common);
+  command->add_option("NAME", options->name, "What it was stored as")->required();
+  command->add_option("-o,--output", options->output, "The file to write; it appears only when all is there")
+      ->required();
+  command->add_option("--model", options->model, "Name of the model it was stored under (default kvtier.file)");
+  command->add_flag("--progress", options->progress, "Show progress also where stderr is no terminal");
+  SetAction(*command, exit_code, [options] { return RunGet(*options); });
+}
+
+}  // namespace kvtier::cli

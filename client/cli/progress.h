@@ -1,0 +1,35 @@
+// How far a long command is, on stderr.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/time/time.h"
+
+namespace kvtier::cli {
+
+// Prints a few times a second: on a terminal in place, else (when asked for) a line each. Not thread-safe.
+class Progress {
+ public:
+  // `total_bytes` 0: unknown. Prints only if stderr is a terminal or `always`.
+  Progress(std::string label, uint64_t total_bytes, bool always);
+  ~Progress();  // ends the line
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void Add(uint64_t bytes);
+
+ private:
+  void Print();
+
+  const std::string label_;
+  const uint64_t total_bytes_;
+  const bool terminal_;
+  const bool enabled_;
+  const absl::Time start_;
+  absl::Time printed_;
+  uint64_t bytes_ = 0;
+  bool open_line_ = false;
+};
+
+}  // namespace kvtier::cli

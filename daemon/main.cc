@@ -1,0 +1,167 @@
+// kvtierd: owns KV blocks across memory tiers and serves them to inference workers on this machine.
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "daemon/config_limits.h"
+#include "daemon/config_loader.h"
+#include "daemon/daemon.h"
+#include "daemon/daemon_version.h"
+#include "daemon/log.h"
+#include "proto/wire/version.h"
+
+namespace {
+
+using namespace kvtier;
+
+// What a usage or configuration error and a failed start exit with.
+constexpr int kExitUsage = 2;
+constexpr int kExitFailed = 1;
+// Of SIGTERM and SIGINT; service managers give 90 s and more before they kill.
+constexpr int kDrainSecondsDefault = 10;
+
+struct Flags {
+  std::string config;
+  std::string check_config;
+  std::string socket;
+  std::vector<std::string> set;
+  bool print_config = false;
+  bool config_help = false;
+  int ready_fd = -1;
+  int drain_seconds = kDrainSecondsDefault;
+};
+
+int Fail(const absl::Status& status, int code) {
+  std::fprintf(stderr, "kvtierd: %s\n", std::string(status.message()).c_str());
+  return code;
+}
+
+absl::StatusOr<v1::Config> Load(const Flags& flags) {
+  std::vector<std::string> overrides = flags.set;
+  const std::string& file = flags.check_config.empty() ? flags.config : flags.check_config;
+  absl::StatusOr<v1::Config> config =
+      file.empty() ? LoadConfig("", "defaults", overrides) : LoadConfigFile(file, overrides);
+  if (config.ok() && !flags.socket.empty()) config->mutable_listen()->set_socket(flags.socket);
+  return config;
+}
+
+// Signals that end the daemon; blocked in every thread and waited for in one.
+sigset_t StopSignals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  return signals;
+}
+
+void RaiseFileLimit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) log::Warn("cannot raise the limit of open files");
+}
+
+void TellReady(const Flags& flags, const Daemon& daemon) {
+  std::fprintf(stderr, "kvtierd: ready socket=%s\n", daemon.config().listen().socket().c_str());
+  std::fflush(stderr);
+  if (flags.ready_fd < 0) return;
+  if (write(flags.ready_fd, "r", 1) != 1) log::Warn("nobody reads the descriptor of --ready-fd");
+  close(flags.ready_fd);
+}
+
+int Run(const Flags& flags, v1::Config config) {
+  log::Start(config.log());
+  umask(077);
+  signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = StopSignals();
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  RaiseFileLimit();
+
+  absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Create(std::move(config));
+  if (!started.ok()) return Fail(started.status(), kExitFailed);
+  std::unique_ptr<Daemon> daemon = *std::move(started);
+  // The first signal drains, the second ends the process as it is. Never joined: it waits for
+  // signals to the end.
+  std::thread([signals, drain = daemon->drain_state()] {
+    int received = 0;
+    sigwait(&signals, &received);
+    log::Info("signal received: draining", {{"signal", received}});
+    drain->RequestStop();
+    sigwait(&signals, &received);
+    log::Warn("second signal received: exiting at once", {{"signal", received}});
+    _exit(kExitFailed);
+  }).detach();
+  log::Info("serving", {{"version", kDaemonVersion},
+                        {"socket", daemon->config().listen().socket()},
+                        {"tenants", daemon->config().tenants_size()},
+                        {"pools", daemon->config().pools_size()}});
+  TellReady(flags, *daemon);
+
+  daemon->drain_state()->AwaitStopRequest();
+  const bool drained = daemon->Drain(absl::Seconds(flags.drain_seconds));
+  log::Info(drained ? "drained" : "not drained in time: leases or reservations are left");
+  daemon.reset();
+  log::Info("stopped");
+  return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app(
+      "kvtierd: owns KV blocks across memory tiers and serves them to inference workers on this "
+      "machine.\n"
+      "Without --config it starts with its embedded defaults.");
+  app.set_version_flag("--version", absl::StrCat("kvtierd ", kDaemonVersion, ", protocol ",
+                                                 wire::kProtocolMajor, ".", wire::kProtocolMinor));
+  app.add_option("--config", flags.config, "YAML configuration file");
+  app.add_option("--socket", flags.socket, "Unix socket path; overrides listen.socket");
+  app.add_option("--set", flags.set, "override one field: path.of.field=value; may be repeated")
+      ->allow_extra_args(false);
+  app.add_option("--check-config", flags.check_config,
+                 "check a file, say `ok` or what is wrong, and exit");
+  app.add_flag("--print-config", flags.print_config,
+               "print the effective configuration as YAML and exit");
+  app.add_flag("--config-help", flags.config_help,
+               "print every field with default and allowed range and exit");
+  app.add_option("--ready-fd", flags.ready_fd,
+                 "write a byte to this descriptor once serving, and close it")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--drain-seconds", flags.drain_seconds,
+                 absl::StrCat("how long SIGTERM waits for leases and reservations; default ",
+                              kDrainSecondsDefault))
+      ->check(CLI::Range(0, 3600));
+  app.footer("SIGTERM and SIGINT drain and exit with 0; a second one exits at once.");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : kExitUsage;
+  }
+  if (flags.config_help) {
+    std::fputs(ConfigHelp().c_str(), stdout);
+    return 0;
+  }
+  absl::StatusOr<v1::Config> config = Load(flags);
+  if (!config.ok()) return Fail(config.status(), kExitUsage);
+  if (flags.print_config) {
+    std::fputs(ConfigToYaml(*config).c_str(), stdout);
+    return 0;
+  }
+  if (!flags.check_config.empty()) {
+    std::printf("%s: ok\n", flags.check_config.c_str());
+    return 0;
+  }
+  return Run(flags, *std::move(config));
+}

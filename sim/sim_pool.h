@@ -1,0 +1,60 @@
+// A MemoryPool of a given size on any machine: without bytes, so that the engine can be run on a
+// simulated terabyte, or with bytes on the heap, so that contents can be checked.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tiering/memory/memory_pool.h"
+
+namespace kvtier::sim {
+
+// Deterministic; not thread-safe but for Address().
+class SimPool : public MemoryPool {
+ public:
+  struct Options {
+    std::string name = "dram:0";
+    PoolKind kind = PoolKind::kDram;
+    Bytes segment_bytes = MiB(64);  // a multiple of 4 KiB, above zero
+    uint32_t segments_max = 1024;   // above zero
+    bool with_bytes = false;        // segments have real memory; Address() is not null
+  };
+  explicit SimPool(Options options);
+
+  const PoolDescription& description() const override { return description_; }
+  Bytes segment_bytes() const override { return options_.segment_bytes; }
+  uint32_t segments_max() const override { return options_.segments_max; }
+  absl::StatusOr<SegmentIndex> AddSegment() override;
+  void ReleaseSegment(SegmentIndex segment) override;
+  std::byte* Address(SegmentIndex segment) const override;
+
+  // The next `count` calls of AddSegment fail with `status`.
+  void FailAdds(uint32_t count, absl::Status status);
+
+  uint32_t segments() const { return segments_; }
+  bool exists(SegmentIndex segment) const;
+
+ private:
+  struct FreeBytes {
+    void operator()(std::byte* bytes) const;
+  };
+  struct Segment {
+    bool exists = false;
+    std::unique_ptr<std::byte, FreeBytes> bytes;
+  };
+
+  const Options options_;
+  PoolDescription description_;
+  std::vector<Segment> table_;      // by index
+  std::vector<uint32_t> released_;  // indices to use again, last released first
+  uint32_t used_max_ = 0;           // indices from here on were never used
+  uint32_t segments_ = 0;
+  uint32_t fail_adds_ = 0;
+  absl::Status fail_status_;
+};
+
+}  // namespace kvtier::sim

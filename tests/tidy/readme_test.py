@@ -1,0 +1,117 @@
+"""Proves that the commands in README.md work: its ```sh blocks are run in order, in one shell, from the root of
+the source tree; a block that is only to be looked at is marked ```console.
+
+`build/release/bin` means the build under test. Commands that would build or test everything
+(scripts/demo, scripts/test, ...) are called with --help instead: CTest cannot run inside itself. Processes
+that the blocks start are ended with the shell; a temporary directory is HOME, TMPDIR and XDG_RUNTIME_DIR.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.environ.get("KVTIER_SOURCE_DIR", os.path.join(HERE, "..", ".."))
+BIN = os.environ.get("KVTIER_BIN_DIR", os.path.join(ROOT, "build", "release", "bin"))
+sys.path.insert(0, os.path.join(HERE, "..", "support"))
+import junit  # noqa: E402
+
+SECONDS_MAX = 90
+_BLOCK = re.compile(r"^```sh[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+_WHOLE_RUN = re.compile(r"^(\s*)(?:\./)?((?:scripts/(?:demo|test|check|build|setup|format)|\.ci/run))\b.*$",
+                        re.MULTILINE)
+_MARK = "@@readme-block@@"
+
+
+def blocks(text):
+    return _BLOCK.findall(text)
+
+
+def as_run(block):
+    """What is run of a block: see the top of this file."""
+    def replace(match):
+        indent, program = match.groups()
+        help_works = "" if program == ".ci/run" else f" && {program} --help >/dev/null"
+        return f"{indent}test -x {program}{help_works}"
+
+    return _WHOLE_RUN.sub(replace, block).replace("build/release/bin", BIN)
+
+
+def run_script(script, directory):
+    """(exit status or None when it took too long, output)."""
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": directory,
+                   "TMPDIR": directory, "XDG_RUNTIME_DIR": directory}
+    output = os.path.join(directory, "output")
+    # Output goes to a file: a daemon left in the background would hold a pipe open.
+    with open(output, "w", encoding="utf-8") as file:
+        shell = subprocess.Popen(["bash", "-c", script], cwd=ROOT, env=environment,
+                                 stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                                 start_new_session=True)
+        try:
+            status = shell.wait(SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            status = None
+        try:
+            os.killpg(shell.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        shell.wait()
+    with open(output, encoding="utf-8", errors="replace") as file:
+        return status, file.read()
+
+
+def run_blocks(report, found):
+    script = "set -euo pipefail\n" + "".join(
+        f"echo; echo '{_MARK}{number}'\n{as_run(block)}\n" for number, block in enumerate(found, 1))
+    with tempfile.TemporaryDirectory(prefix="kvtier-readme-") as directory:
+        status, output = run_script(script + f"echo; echo '{_MARK}0'\n", directory)
+    parts = output.split(f"\n{_MARK}")[1:]
+    for number, block in enumerate(found, 1):
+        name = f"block {number}: {block.strip().splitlines()[0] if block.strip() else '(empty)'}"
+        if number > len(parts):
+            report.add(name, skipped="not reached: a block before it failed")
+        elif number == len(parts):
+            why = f"no end after {SECONDS_MAX} s" if status is None else f"exit status {status}"
+            report.add(name, failure=f"{why}\n{block}\n--- output:\n{parts[number - 1][-4000:]}")
+        else:
+            report.add(name)
+
+
+def check_conventions():
+    """The test of this test: what it picks, what it replaces, and that a failing block fails."""
+    text = "```sh\none\n```\n```console\ntwo\n```\n```sh\nthree\n```\n"
+    assert blocks(text) == ["one\n", "three\n"], blocks(text)
+    assert as_run("scripts/test --all\n") == "test -x scripts/test && scripts/test --help >/dev/null\n"
+    assert as_run("build/release/bin/kvtier status\n") == f"{BIN}/kvtier status\n"
+    report = junit.Report("inner")
+    run_blocks(report, ["true\n", "echo before; false; echo after\n", "true\n"])
+    verdicts = [(bool(c.failure), bool(c.skipped)) for c in report.cases]
+    assert verdicts == [(False, False), (True, False), (False, True)], verdicts
+    assert "before" in report.cases[1].failure and "after\n" not in report.cases[1].failure.split(
+        "--- output:")[1], report.cases[1].failure
+
+
+def main():
+    report = junit.Report("readme_test")
+    report.run("conventions", check_conventions)
+    path = os.path.join(ROOT, "README.md")
+    if not os.path.exists(path):
+        report.add("README.md", failure="there is no README.md")
+        return report.finish()
+    with open(path, encoding="utf-8") as file:
+        found = blocks(file.read())
+    if not found:
+        report.add("README.md", failure="README.md has no ```sh block")
+    run_blocks(report, found)
+    for case in report.cases:
+        print(f"{'FAILED' if case.failure else 'skipped' if case.skipped else 'ok':>8}  {case.name}")
+        if case.failure:
+            print(case.failure)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

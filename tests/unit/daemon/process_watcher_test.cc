@@ -1,0 +1,160 @@
+// Proves that sessions end with the process they are bound to, by killing real child processes, and
+// that connections are forgotten when they close. The children connect to a socket and then only
+// wait.
+#include "daemon/process_watcher.h"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+
+namespace kvtier {
+namespace {
+
+constexpr TenantId kTenant(2);
+
+class ProcessWatcherTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto watcher = ProcessWatcher::Create(
+        {.connections_max = 3,
+         .sessions_max = 2,
+         .on_process_end = [this](TenantId tenant, const std::vector<SessionId>& sessions) {
+           const MutexLock lock(mutex_);
+           EXPECT_EQ(tenant, kTenant);
+           ended_.insert(ended_.end(), sessions.begin(), sessions.end());
+           changed_.notify_all();
+         }});
+    ASSERT_TRUE(watcher.ok()) << watcher.status();
+    watcher_ = *std::move(watcher);
+  }
+  void TearDown() override {
+    for (const pid_t child : children_) Kill(child);
+    watcher_.reset();
+    for (const int fd : fds_) close(fd);
+  }
+
+  // A child that connected; the accepted end is returned.
+  std::pair<pid_t, int> StartChild() {
+    if (listener_ < 0) {
+      // An abstract address leaves no file; the kernel picks it.
+      address_.sun_family = AF_UNIX;
+      address_bytes_ = sizeof(sa_family_t);
+      listener_ = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      EXPECT_EQ(bind(listener_, reinterpret_cast<sockaddr*>(&address_), address_bytes_), 0);
+      address_bytes_ = sizeof address_;
+      EXPECT_EQ(getsockname(listener_, reinterpret_cast<sockaddr*>(&address_), &address_bytes_), 0);
+      EXPECT_EQ(listen(listener_, 8), 0);
+      fds_.push_back(listener_);
+    }
+    const pid_t child = fork();
+    if (child == 0) {
+      const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+      if (connect(fd, reinterpret_cast<sockaddr*>(&address_), address_bytes_) != 0) _exit(1);
+      while (true) pause();
+    }
+    children_.push_back(child);
+    const int accepted = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    EXPECT_GE(accepted, 0);
+    fds_.push_back(accepted);
+    return {child, accepted};
+  }
+  void Kill(pid_t child) {
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+  }
+  std::vector<SessionId> AwaitEnded(size_t count) {
+    const MutexLock lock(mutex_);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (ended_.size() < count &&
+           changed_.wait_until(mutex_, deadline) == std::cv_status::no_timeout) {
+    }
+    return ended_;
+  }
+  bool AwaitConnections(uint32_t connections) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (watcher_->connections() != connections) {
+      if (std::chrono::steady_clock::now() > deadline) return false;
+      std::this_thread::yield();
+    }
+    return true;
+  }
+
+  int listener_ = -1;
+  sockaddr_un address_{};
+  socklen_t address_bytes_ = 0;
+  Mutex mutex_;
+  CondVar changed_;
+  std::vector<SessionId> ended_;
+  std::vector<pid_t> children_;
+  std::vector<int> fds_;
+  std::unique_ptr<ProcessWatcher> watcher_;
+};
+
+TEST_F(ProcessWatcherTest, SessionsEndWithTheirProcess) {
+  const auto [child, fd] = StartChild();
+  const auto [other, other_fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, other, other_fd).ok());
+  EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(7)));
+  EXPECT_TRUE(watcher_->BindSession(kTenant, other, SessionId(8)));
+  EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(9)));
+  watcher_->UnbindSession(kTenant, SessionId(9));
+  Kill(child);
+  EXPECT_EQ(AwaitEnded(1), std::vector<SessionId>{SessionId(7)});
+  EXPECT_TRUE(AwaitConnections(1));
+  EXPECT_EQ(watcher_->processes(), 1u);
+  EXPECT_FALSE(watcher_->BindSession(kTenant, child, SessionId(10)));
+}
+
+TEST_F(ProcessWatcherTest, BindsOnlyToKnownProcessesOfTheTenant) {
+  const auto [child, fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  EXPECT_FALSE(watcher_->BindSession(TenantId(3), child, SessionId(1)));
+  EXPECT_FALSE(watcher_->BindSession(kTenant, child + 1, SessionId(1)));
+  EXPECT_FALSE(watcher_->BindSession(kTenant, 0, SessionId(1)));
+  EXPECT_FALSE(watcher_->BindSession(kTenant, -1, SessionId(1)));
+  EXPECT_FALSE(watcher_->BindSession(kTenant, int64_t{1} << 40, SessionId(1)));
+}
+
+TEST_F(ProcessWatcherTest, TheOldestSessionOfAProcessIsForgottenAtTheLimit) {
+  const auto [child, fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  for (const uint64_t session : {1, 2, 3})
+    EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(session)));
+  Kill(child);
+  EXPECT_EQ(AwaitEnded(2), (std::vector<SessionId>{SessionId(2), SessionId(3)}));
+}
+
+TEST_F(ProcessWatcherTest, ConnectionsAreCountedUntilTheyClose) {
+  const auto [child, fd] = StartChild();
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  const absl::Status refused = watcher_->AddConnection(kTenant, child, fd);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(refused.message(), "3 connections are open; the limit is 3");
+  EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(1)));
+  // As the server does when it closes a connection: our own second descriptor must notice that,
+  // too.
+  shutdown(fd, SHUT_RDWR);
+  EXPECT_TRUE(AwaitConnections(0));
+  // The process lives on, and so does its session.
+  EXPECT_EQ(watcher_->processes(), 1u);
+  watcher_->UnbindSession(kTenant, SessionId(1));
+  EXPECT_EQ(watcher_->processes(), 0u);
+}
+
+TEST_F(ProcessWatcherTest, AnUnknownPidIsCountedAndNotWatched) {
+  const auto [child, fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, 0, fd).ok());
+  EXPECT_EQ(watcher_->connections(), 1u);
+  EXPECT_EQ(watcher_->processes(), 0u);
+  Kill(child);
+  EXPECT_TRUE(AwaitConnections(0));
+}
+
+}  // namespace
+}  // namespace kvtier

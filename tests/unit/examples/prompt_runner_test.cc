@@ -1,0 +1,346 @@
+// Proves what a worker does with a store: it reuses what is there, stores what is new, the partial tail included,
+// and whatever the store refuses, loses or damages, the answer has the same bits as one computed from nothing.
+// Faults are injected by a store that wraps LocalKvStore.
+
+#include "client/examples/prompt_runner.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <functional>
+
+#include "client/examples/local_kv_store.h"
+#include "client/examples/run_report.h"
+
+namespace kvtier::examples {
+namespace {
+
+constexpr size_t kChunkTokens = 16;
+
+const Weights& TestWeights() {
+  static const Weights* weights = [] {
+    ModelConfig config;
+    config.num_hidden_layers = 3;
+    config.hidden_size = 64;
+    config.head_dim = 16;
+    config.intermediate_size = 88;
+    return new Weights(*RandomWeights(config, 5));
+  }();
+  return *weights;
+}
+
+KvGeometry Geometry(KvType type = KvType::kFloat32) {
+  return *KvGeometry::Create(TestWeights().config, type, kChunkTokens);
+}
+
+std::string Text(size_t size, char seed = 'a') {
+  std::string text;
+  for (size_t i = 0; i < size; ++i) text.push_back(static_cast<char>('a' + (i * i + static_cast<size_t>(seed)) % 23));
+  return text;
+}
+
+// Passes everything on, unless a hook is set.
+class FaultyStore : public KvStore {
+ public:
+  explicit FaultyStore(KvStore& base) : base_(base) {}
+
+  absl::StatusOr<ChunkKey> Key(const ChunkKey& parent, std::span<const uint32_t> tokens) override {
+    if (!down.ok()) return down;
+    return base_.Key(parent, tokens);
+  }
+  absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& keys) override {
+    if (!down.ok()) return down;
+    const auto lease = base_.Acquire(keys);
+    if (lease.ok() && lease->id != 0) ++leases_open;
+    return lease;
+  }
+  absl::StatusOr<FetchResult> Fetch(LeaseId lease, const std::vector<FetchBlock>& blocks) override {
+    if (!down.ok()) return down;
+    auto result = base_.Fetch(lease, blocks);
+    for (size_t i = 0; result.ok() && i < blocks.size(); ++i) {
+      if (damaged_chunk && *damaged_chunk == blocks[i].chunk && blocks[i].plane == 2) {
+        blocks[i].bytes[0] ^= std::byte{1};
+        result->blocks[i] = absl::DataLossError("checksum mismatch");
+      }
+    }
+    return result;
+  }
+  absl::Status Report(const Lease& lease, const AttentionMass& mass, size_t steps) override {
+    if (!down.ok()) return down;
+    reported.push_back({lease.chunks, mass, steps});
+    return base_.Report(lease, mass, steps);
+  }
+  absl::Status Release(LeaseId lease) override {
+    if (!down.ok()) return down;
+    --leases_open;
+    return base_.Release(lease);
+  }
+  absl::StatusOr<ReservationId> Reserve(const ChunkKey& parent, size_t chunks) override {
+    ++reserves;
+    if (!down.ok()) return down;
+    if (on_reserve) {
+      const absl::Status status = on_reserve(chunks);
+      if (!status.ok()) return status;
+    }
+    return base_.Reserve(parent, chunks);
+  }
+  absl::Status Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) override {
+    if (!down.ok()) return down;
+    if (!store_status.ok()) return store_status;
+    return base_.Store(reservation, blocks);
+  }
+  absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId reservation,
+                                                    const std::vector<ChunkCommitment>& chunks) override {
+    if (!down.ok()) return down;
+    return base_.Commit(reservation, chunks);
+  }
+  absl::Status Abort(ReservationId reservation) override {
+    if (!down.ok()) return down;
+    return base_.Abort(reservation);
+  }
+
+  struct Reported {
+    size_t chunks;
+    AttentionMass mass;
+    size_t steps;
+  };
+
+  absl::Status down;          // every call fails with it
+  absl::Status store_status;  // Store fails with it
+  std::function<absl::Status(size_t chunks)> on_reserve;
+  std::optional<size_t> damaged_chunk;  // one plane of it comes back wrong
+  size_t reserves = 0;
+  int leases_open = 0;
+  std::vector<Reported> reported;
+
+ private:
+  KvStore& base_;
+};
+
+class PromptRunnerTest : public ::testing::Test {
+ protected:
+  PromptResult Run(const std::string& prompt, PromptRunner::Options options = {}) {
+    return Run(prompt, options, faulty_);
+  }
+  PromptResult Run(const std::string& prompt, const PromptRunner::Options& options, KvStore& store) {
+    PromptRunner runner(TestWeights(), Geometry(), store, pauses_, options);
+    return runner.Run(prompt);
+  }
+  // The answer without any store to help or disturb.
+  std::vector<uint8_t> Reference(const std::string& prompt, size_t tokens = 96) {
+    LocalKvStore fresh({.geometry = Geometry()});
+    return Run(prompt, {.tokens_max = tokens, .reuse = false}, fresh).generated;
+  }
+
+  PausePoints pauses_;
+  LocalKvStore local_{{.geometry = Geometry()}};
+  FaultyStore faulty_{local_};
+};
+
+TEST_F(PromptRunnerTest, SharedPrefixesAreReusedAndTheAnswerIsTheSame) {
+  const std::string prefix = Text(100);
+  const PromptResult first = Run(prefix + "one");
+  EXPECT_EQ(first.chunks_total, 7u);
+  EXPECT_EQ(first.chunks_reused, 0u);
+  // 103 prompt tokens and 95 of 96 generated ones have KV: 12 full chunks and a tail of 6 tokens.
+  EXPECT_EQ(first.stored_chunks, 13u);
+  EXPECT_EQ(local_.chunks(), 13u);
+  EXPECT_EQ(first.private_chunks, 0u);
+  EXPECT_EQ(first.generated.size(), 96u);
+
+  const PromptResult second = Run(prefix + "another one");
+  EXPECT_EQ(second.chunks_reused, 6u);
+  EXPECT_EQ(second.fetched_bytes_by_pool.at("local"), 6 * Geometry().chunk_bytes());
+  EXPECT_EQ(second.generated, Reference(prefix + "another one"));
+  EXPECT_EQ(first.generated, Reference(prefix + "one"));
+  EXPECT_EQ(faulty_.leases_open, 0);
+}
+
+TEST_F(PromptRunnerTest, TheSamePromptIsReusedUpToItsLastToken) {
+  for (const size_t size : {1, 2, 16, 17, 32, 33, 50}) {
+    const std::string prompt = Text(size, static_cast<char>(size));
+    const std::vector<uint8_t> reference = Reference(prompt, 40);
+    EXPECT_EQ(Run(prompt, {.tokens_max = 40}).generated, reference) << size;
+    const PromptResult again = Run(prompt, {.tokens_max = 40});
+    EXPECT_EQ(again.generated, reference) << size;
+    EXPECT_EQ(again.chunks_reused, (size - 1) / kChunkTokens) << size;
+    EXPECT_EQ(again.stored_chunks, 0u) << size;
+  }
+}
+
+TEST_F(PromptRunnerTest, ThePartialTailIsFoundByWhoContinuesFromIt) {
+  const std::string prompt = Text(20);
+  const PromptResult first = Run(prompt, {.tokens_max = 8});
+  EXPECT_EQ(first.stored_chunks, 2u);  // 16 tokens, and a leaf of 11
+  const std::string conversation = prompt + std::string(first.generated.begin(), first.generated.end());
+  const PromptResult next = Run(conversation, {.tokens_max = 30});
+  EXPECT_EQ(next.chunks_total, 2u);
+  EXPECT_EQ(next.chunks_reused, 2u);
+  EXPECT_EQ(next.generated, Reference(conversation, 30));
+}
+
+TEST_F(PromptRunnerTest, Bf16KvIsReusedToTheBit) {
+  LocalKvStore store({.geometry = Geometry(KvType::kBfloat16)});
+  PromptRunner runner(TestWeights(), Geometry(KvType::kBfloat16), store, pauses_, {.tokens_max = 48});
+  const PromptResult first = runner.Run(Text(90));
+  const PromptResult second = runner.Run(Text(90));
+  EXPECT_EQ(second.chunks_reused, 5u);
+  EXPECT_EQ(first.generated, second.generated);
+}
+
+TEST_F(PromptRunnerTest, DamagedBlocksAreRecomputed) {
+  const std::string prompt = Text(100);
+  const std::vector<uint8_t> reference = Run(prompt).generated;
+  faulty_.damaged_chunk = 3;
+  const PromptResult damaged = Run(prompt);
+  EXPECT_EQ(damaged.data_loss, 1u);
+  EXPECT_EQ(damaged.chunks_reused, 3u);
+  EXPECT_EQ(damaged.recomputed_chunks, 3u);
+  EXPECT_EQ(damaged.store_errors.at("DATA_LOSS"), 1u);
+  EXPECT_EQ(damaged.generated, reference);
+  EXPECT_EQ(faulty_.leases_open, 0);
+  faulty_.damaged_chunk = 0;
+  const PromptResult all = Run(prompt);
+  EXPECT_EQ(all.chunks_reused, 0u);
+  EXPECT_EQ(all.generated, reference);
+  EXPECT_EQ(faulty_.leases_open, 0);
+}
+
+TEST_F(PromptRunnerTest, AFullStoreLeavesChunksPrivate) {
+  const std::string prompt = Text(100);
+  LocalKvStore small({.geometry = Geometry(), .bytes_max = 5 * Geometry().chunk_bytes()});
+  const PromptResult result = Run(prompt, {}, small);
+  EXPECT_EQ(result.stored_chunks, 5u);
+  EXPECT_EQ(result.private_chunks, 8u);
+  EXPECT_EQ(result.private_reason, "RESOURCE_EXHAUSTED");
+  EXPECT_EQ(result.generated, Reference(prompt));
+  EXPECT_EQ(small.bytes(), 5 * Geometry().chunk_bytes());
+}
+
+TEST_F(PromptRunnerTest, ChunksRefusedOnceAreOfferedAgain) {
+  faulty_.on_reserve = [this](size_t) {
+    return faulty_.reserves <= 2 ? absl::ResourceExhaustedError("full") : absl::OkStatus();
+  };
+  const PromptResult result = Run(Text(100));
+  EXPECT_EQ(result.store_errors.at("RESOURCE_EXHAUSTED"), 1u);
+  EXPECT_EQ(result.private_chunks, 0u);
+  EXPECT_EQ(local_.chunks(), 13u);
+}
+
+TEST_F(PromptRunnerTest, ADeadDaemonCostsFewCallsAndNoAnswer) {
+  const std::string prompt = Text(400);
+  faulty_.down = absl::UnavailableError("no daemon answers");
+  const PromptResult result = Run(prompt);
+  EXPECT_EQ(result.generated, Reference(prompt));
+  EXPECT_EQ(result.stored_chunks, 0u);
+  EXPECT_EQ(result.private_chunks, 31u);
+  EXPECT_EQ(result.private_reason, "UNAVAILABLE");
+  EXPECT_EQ(faulty_.reserves, 0u);  // not even a key can be had
+  EXPECT_LE(result.store_errors.at("UNAVAILABLE"), 8u);
+  EXPECT_EQ(result.last_error, "no daemon answers");
+}
+
+TEST_F(PromptRunnerTest, ADaemonThatDiesWhileALeaseIsHeldCostsNoAnswer) {
+  const std::string prompt = Text(100);
+  const std::vector<uint8_t> reference = Run(prompt).generated;
+  faulty_.on_reserve = [this](size_t) {
+    faulty_.down = absl::UnavailableError("gone");
+    return faulty_.down;
+  };
+  const PromptResult result = Run(prompt + "x");
+  EXPECT_EQ(result.chunks_reused, 6u);
+  EXPECT_EQ(result.generated, Reference(prompt + "x"));
+  EXPECT_GT(result.private_chunks, 0u);
+}
+
+TEST_F(PromptRunnerTest, AnEvictedParentIsStoredAgain) {
+  // A restarted daemon: from the fourth reservation on, another, empty store answers.
+  LocalKvStore empty({.geometry = Geometry()});
+  FaultyStore second(empty);
+  struct Router : KvStore {
+    FaultyStore* to;
+    FaultyStore* after;
+    size_t reserves_left = 3;
+    absl::StatusOr<ChunkKey> Key(const ChunkKey& p, std::span<const uint32_t> t) override { return to->Key(p, t); }
+    absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& k) override { return to->Acquire(k); }
+    absl::StatusOr<FetchResult> Fetch(LeaseId l, const std::vector<FetchBlock>& b) override { return to->Fetch(l, b); }
+    absl::Status Report(const Lease& l, const AttentionMass& m, size_t s) override { return to->Report(l, m, s); }
+    absl::Status Release(LeaseId l) override { return to->Release(l); }
+    absl::StatusOr<ReservationId> Reserve(const ChunkKey& p, size_t c) override {
+      if (reserves_left-- == 0) to = after;
+      return to->Reserve(p, c);
+    }
+    absl::Status Store(ReservationId r, const std::vector<StoreBlock>& b) override { return to->Store(r, b); }
+    absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId r,
+                                                      const std::vector<ChunkCommitment>& c) override {
+      return to->Commit(r, c);
+    }
+    absl::Status Abort(ReservationId r) override { return to->Abort(r); }
+  } router;
+  router.to = &faulty_;
+  router.after = &second;
+  const PromptResult result = Run(Text(100), {}, router);
+  EXPECT_EQ(result.store_errors.at("FAILED_PRECONDITION"), 1u);
+  EXPECT_EQ(result.private_chunks, 0u);
+  EXPECT_EQ(empty.chunks(), 13u);
+  EXPECT_EQ(result.generated, Reference(Text(100)));
+}
+
+TEST_F(PromptRunnerTest, AFailedStoreIsAborted) {
+  faulty_.store_status = absl::InternalError("broken");
+  const PromptResult result = Run(Text(40));
+  EXPECT_EQ(result.stored_chunks, 0u);
+  EXPECT_EQ(local_.bytes(), 0u);
+  EXPECT_EQ(result.generated, Reference(Text(40)));
+}
+
+TEST_F(PromptRunnerTest, ReportsCoverTheLeaseLayerByLayer) {
+  const std::string prompt = Text(100);
+  Run(prompt);
+  EXPECT_TRUE(faulty_.reported.empty());  // nothing was leased
+  const PromptResult result = Run(prompt, {.tokens_max = 41, .report_every = 16});
+  // One for prefill, then after 16, 32 and 40 decode steps.
+  ASSERT_EQ(faulty_.reported.size(), 4u);
+  EXPECT_EQ(result.reports, 4u);
+  const std::vector<size_t> steps = {1, 16, 16, 8};
+  for (size_t i = 0; i < 4; ++i) {
+    const FaultyStore::Reported& reported = faulty_.reported[i];
+    EXPECT_EQ(reported.chunks, 6u);
+    EXPECT_EQ(reported.steps, steps[i]);
+    EXPECT_EQ(reported.mass.queries, i == 0 ? 4u : steps[i]);
+    ASSERT_EQ(reported.mass.layer_chunk.size(), 3u);
+    for (const std::vector<float>& row : reported.mass.layer_chunk) {
+      ASSERT_GE(row.size(), 6u);
+      for (size_t c = 0; c < 6; ++c) EXPECT_GT(row[c], 0.0f);
+    }
+  }
+  faulty_.reported.clear();
+  Run(prompt, {.report_every = 0});
+  EXPECT_TRUE(faulty_.reported.empty());
+}
+
+TEST_F(PromptRunnerTest, NothingIsLookedUpWithoutReuse) {
+  Run(Text(60));
+  const PromptResult result = Run(Text(60), {.reuse = false});
+  EXPECT_EQ(result.chunks_reused, 0u);
+  EXPECT_EQ(result.stored_chunks, 0u);
+  EXPECT_EQ(result.existing_chunks, 10u);
+  EXPECT_EQ(result.private_chunks, 0u);
+}
+
+TEST_F(PromptRunnerTest, ReportsInJsonAndInWords) {
+  const PromptResult first = Run(Text(100), {.tokens_max = 4});
+  const PromptResult second = Run(Text(100), {.tokens_max = 4});
+  const auto json = RunJson({.store = "local", .fingerprint = "f", .geometry = Geometry(), .seconds = 1.5},
+                            {{"text 1", 1, first}, {"text 1", 2, second}});
+  EXPECT_EQ(json["prompts"].size(), 2u);
+  EXPECT_EQ(json["prompts"][1]["chunks_reused"], 6);
+  EXPECT_EQ(json["prompts"][1]["generated"].get<std::string>().size(), 8u);
+  EXPECT_EQ(json["totals"]["chunks_total"], 14);
+  EXPECT_EQ(json["totals"]["chunks_reused"], 6);
+  EXPECT_EQ(json["totals"]["fetched_bytes_by_pool"]["local"], 6 * Geometry().chunk_bytes());
+  EXPECT_THAT(PromptLine({"text 1", 2, second}), ::testing::HasSubstr("100 tokens, 6 of 7 chunks reused"));
+}
+
+}  // namespace
+}  // namespace kvtier::examples
