@@ -91,8 +91,8 @@ absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(std::vector<st
   const bool started = in_time && ::read(ready[0], &byte, 1) == 1;
   ::close(ready[0]);
   if (started) return child;
-  return absl::UnavailableError(absl::StrCat(argv[0], in_time ? " did not start: " : " is not ready in time: ",
-                                             LogTail(log_path)));
+  return absl::UnavailableError(absl::StrCat(
+      argv[0], in_time ? " did not start: " : " is not ready in time: ", LogTail(log_path)));
 }
 
 ChildProcess::~ChildProcess() {

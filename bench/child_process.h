@@ -27,12 +27,13 @@ class ScratchDirectory {
   std::string path_;
 };
 
-// Not thread-safe. Start before gRPC is used: it forks. The child dies with the thread that started it.
+// Not thread-safe. Start before gRPC is used: it forks. The child dies with the thread that started
+// it.
 class ChildProcess {
  public:
-  // Runs `argv` (argv[0] is a path) with its stderr in `log_path`, and waits until it has written a byte to the descriptor
-  // whose number is appended to argv as the last argument. UNAVAILABLE: it ended before, or took longer than
-  // `timeout`; the message has the end of the log.
+  // Runs `argv` (argv[0] is a path) with its stderr in `log_path`, and waits until it has written a
+  // byte to the descriptor whose number is appended to argv as the last argument. UNAVAILABLE: it
+  // ended before, or took longer than `timeout`; the message has the end of the log.
   static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(std::vector<std::string> argv,
                                                              const std::string& log_path,
                                                              absl::Duration timeout);

@@ -47,7 +47,8 @@ absl::Status RunEchoServer(const std::string& socket, int ready_fd) {
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 4);
   const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
   if (server == nullptr) return absl::UnavailableError(absl::StrCat("cannot serve on ", socket));
-  if (::write(ready_fd, "r", 1) != 1) return absl::UnavailableError("nobody reads the ready descriptor");
+  if (::write(ready_fd, "r", 1) != 1)
+    return absl::UnavailableError("nobody reads the ready descriptor");
   ::close(ready_fd);
   int signal = 0;
   sigwait(&stop, &signal);

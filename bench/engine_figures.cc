@@ -30,7 +30,8 @@ constexpr double kMetadataLimit = 96;
 constexpr int kMissesPerOperation = 6;
 constexpr uint32_t kMovesPerTick = 50;
 constexpr uint32_t kLeasesHeld = 4096;
-constexpr uint32_t kFillChunksPerCall = 64;
+constexpr uint32_t kPrefixChunks = 4;
+constexpr int kRefusalsMax = 1000;
 
 enum class Operation : uint8_t { kLease, kRelease, kReserve, kCommit, kTouch };
 
@@ -43,7 +44,8 @@ uint64_t ResidentBytes() {
   return resident_pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-// Keys are computed, not stored: reading them from memory would cost the misses that are to be counted.
+// Keys are computed, not stored: reading them from memory would cost the misses that are to be
+// counted.
 wire::ChunkKey KeyOf(uint64_t number) {
   wire::ChunkKey key;
   const uint64_t low = Rng(number).Next();
@@ -57,16 +59,19 @@ class Workload {
  public:
   static absl::StatusOr<std::unique_ptr<Workload>> Create(const EngineFigureOptions& options) {
     auto load = std::unique_ptr<Workload>(new Workload(options));
-    // Two pools of a little more than half of the blocks each: some room stays free by the engine's own rules.
-    const auto pool_blocks = static_cast<int64_t>(static_cast<double>(options.blocks) * 0.52);
+    // Two pools of a little more than half of the blocks each: some room stays free by the engine's
+    // own rules.
+    const auto pool_blocks = static_cast<int64_t>(static_cast<double>(options.blocks) * 0.553);
     EngineOptions engine;
     std::vector<MemoryPool*> pools;
     Bytes segment_bytes = MiB(64);
     // Small runs need small segments, or one segment would be all there is.
-    while (segment_bytes > KiB(64) && pool_blocks * kBlockBytes.count() < 16 * segment_bytes.count()) {
+    while (segment_bytes > KiB(64) &&
+           pool_blocks * kBlockBytes.count() < 16 * segment_bytes.count()) {
       segment_bytes = Bytes(segment_bytes.count() / 2);
     }
-    const auto segments = static_cast<uint32_t>(kBlockBytes.count() * pool_blocks / segment_bytes.count() + 1);
+    const auto segments =
+        static_cast<uint32_t>(kBlockBytes.count() * pool_blocks / segment_bytes.count() + 1);
     for (const char* name : {"hbm:0", "dram:0"}) {
       sim::SimPool::Options pool;
       pool.name = name;
@@ -77,7 +82,8 @@ class Workload {
       pools.push_back(made.get());
       engine.pools.push_back({std::move(made), segment_bytes * segments});
     }
-    engine.tenants.push_back({"bench", "salt", {segment_bytes * segments, segment_bytes * segments}});
+    engine.tenants.push_back(
+        {"bench", "salt", {segment_bytes * segments, segment_bytes * segments}});
     engine.policy = LruPolicy::Create();
     sim::SimCopyEngine::Options copies;
     copies.pools = pools;
@@ -94,13 +100,26 @@ class Workload {
   // Commits chunks until `blocks` are there.
   absl::Status Fill() {
     const uint64_t chunks = options_.blocks / options_.planes;
+    uint64_t ticked = 0;
+    int refusals = 0;
     while (created_ < chunks) {
       ReserveArgs args;
       args.model = model_;
-      args.chunk_count = static_cast<uint32_t>(std::min<uint64_t>(kFillChunksPerCall, chunks - created_));
-      KVTIER_ASSIGN_OR_RETURN(const ReservationId reservation, engine_->Reserve(caller_, args, now_));
-      for (uint32_t i = 0; i < args.chunk_count; ++i) KVTIER_RETURN_IF_ERROR(Commit(reservation, i));
-      Tick();
+      args.chunk_count =
+          static_cast<uint32_t>(std::min<uint64_t>(kPrefixChunks, chunks - created_));
+      const absl::StatusOr<ReservationId> reservation = engine_->Reserve(caller_, args, now_);
+      if (absl::IsResourceExhausted(reservation.status()) && ++refusals < kRefusalsMax) {
+        Tick();
+        continue;
+      }
+      KVTIER_RETURN_IF_ERROR(reservation.status());
+      refusals = 0;
+      for (uint32_t i = 0; i < args.chunk_count; ++i)
+        KVTIER_RETURN_IF_ERROR(Commit(*reservation, i));
+      if (created_ >= ticked + kMovesPerTick) {
+        ticked = created_;
+        Tick();
+      }
     }
     // Until the policy's own moves have settled.
     for (int i = 0; i < 1000 && Tick(); ++i) {
@@ -126,7 +145,10 @@ class Workload {
   }
 
   const Engine& engine() const { return *engine_; }
-  double move_share() const { return static_cast<double>(moves_) / static_cast<double>(operations_); }
+  double move_share() const {
+    return static_cast<double>(moves_) / static_cast<double>(operations_);
+  }
+  uint64_t refused() const { return refused_; }
   uint64_t evicted() const { return engine_->counters().dropped_chunks; }
 
  private:
@@ -181,13 +203,15 @@ class Workload {
     switch (operation) {
       case Operation::kLease: {
         const wire::ChunkKey key = KeyOf(rng_.Below(created_));
-        KVTIER_ASSIGN_OR_RETURN(const LookupResult result,
-                                engine_->Lookup(caller_, model_, {&key, 1}, absl::Minutes(5), now_));
+        KVTIER_ASSIGN_OR_RETURN(
+            const LookupResult result,
+            engine_->Lookup(caller_, model_, {&key, 1}, absl::Minutes(5), now_));
         if (result.lease.value() != 0) leases_.push_back(result.lease);
         return absl::OkStatus();
       }
       case Operation::kRelease: {
-        // A pool of leases is held all the time, so that releases do not always find what is in the cache.
+        // A pool of leases is held all the time, so that releases do not always find what is in the
+        // cache.
         if (leases_.size() <= kLeasesHeld / 2) return Run(Operation::kLease);
         std::swap(leases_[rng_.Below(leases_.size())], leases_.back());
         const LeaseId lease = leases_.back();
@@ -197,14 +221,16 @@ class Workload {
       case Operation::kReserve: {
         ReserveArgs args;
         args.model = model_;
-        KVTIER_ASSIGN_OR_RETURN(const ReservationId reservation, engine_->Reserve(caller_, args, now_));
-        reservations_.push_back(reservation);
+        const absl::StatusOr<ReservationId> reservation = engine_->Reserve(caller_, args, now_);
+        if (reservation.ok()) reservations_.push_back(*reservation);
+        // A refusal is an answer that a worker lives with; it cost a search for room.
+        if (!absl::IsResourceExhausted(reservation.status())) return reservation.status();
+        ++refused_;
         return absl::OkStatus();
       }
       case Operation::kCommit: {
-        if (reservations_.empty()) {
-          KVTIER_RETURN_IF_ERROR(Run(Operation::kReserve));
-        }
+        if (reservations_.empty()) KVTIER_RETURN_IF_ERROR(Run(Operation::kReserve));
+        if (reservations_.empty()) return absl::OkStatus();
         const ReservationId reservation = reservations_.back();
         reservations_.pop_back();
         return Commit(reservation, 0);
@@ -226,6 +252,7 @@ class Workload {
   uint64_t created_ = 0;
   uint64_t moves_ = 0;
   uint64_t operations_ = 0;
+  uint64_t refused_ = 0;
   std::vector<Operation> mix_;
   std::vector<LeaseId> leases_;
   std::vector<ReservationId> reservations_;
@@ -236,11 +263,13 @@ class Workload {
 }  // namespace
 
 absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& options) {
-  if (options.planes < 1 || options.planes > 1024 || options.batches < 1 || options.blocks < 10'000 ||
-      options.blocks > 100'000'000 || options.blocks % options.planes != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.blocks, " blocks of ", options.planes, " planes in ", options.batches,
-        " batches: 10,000 to 100,000,000 blocks, a multiple of 1 to 1024 planes, and 1 batch or more are needed"));
+  if (options.planes < 1 || options.planes > 1024 || options.batches < 1 ||
+      options.blocks < 10'000 || options.blocks > 100'000'000 ||
+      options.blocks % options.planes != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.blocks, " blocks of ", options.planes, " planes in ", options.batches,
+                     " batches: 10,000 to 100,000,000 blocks, a multiple of 1 to 1024 planes, and "
+                     "1 batch or more are needed"));
   }
   const uint64_t resident_before = ResidentBytes();
   KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<Workload> load, Workload::Create(options));
@@ -273,10 +302,13 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
   operation.runs = static_cast<int>(options.batches);
   operation.page_bytes = ::sysconf(_SC_PAGESIZE);
   operation.note = absl::StrFormat(
-      "ceiling: %d dependent random loads over as many bytes as the metadata (%d MiB), in turn with the batches; "
-      "%d blocks of %d planes; %.1f %% of the operations were moves; %d chunks were evicted; to reach: 1000 ns and ratio 1",
+      "ceiling: %d dependent random loads over as many bytes as the metadata (%d MiB), in turn "
+      "with the batches; "
+      "%d blocks of %d planes; %.1f %% of the operations were moves; %d chunks were evicted, %d "
+      "reservations refused; to "
+      "reach: 1000 ns and ratio 1",
       kMissesPerOperation, metadata_bytes >> 20, blocks, options.planes, 100 * load->move_share(),
-      load->evicted());
+      load->evicted(), load->refused());
 
   Figure metadata;
   metadata.name = "engine_metadata_bytes_per_block";
@@ -289,7 +321,8 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
   metadata.runs = 1;
   metadata.page_bytes = ::sysconf(_SC_PAGESIZE);
   metadata.note = absl::StrFormat(
-      "ceiling: the limit asked for; growth of resident memory while %d blocks were stored; the engine itself counts %.1f "
+      "ceiling: the limit asked for; growth of resident memory while %d blocks were stored; the "
+      "engine itself counts %.1f "
       "bytes a block",
       blocks, static_cast<double>(metadata_bytes) / static_cast<double>(blocks));
   return std::vector<Figure>{std::move(operation), std::move(metadata)};

@@ -10,15 +10,16 @@
 
 namespace kvtier::bench {
 
-// A random cycle through cache lines of `bytes` bytes, so that each load misses the caches, and mostly the TLB, as far
-// as such an amount of memory makes it. Not thread-safe.
+// A random cycle through cache lines of `bytes` bytes, so that each load misses the caches, and
+// mostly the TLB, as far as such an amount of memory makes it. Not thread-safe.
 class PointerChase {
  public:
   PointerChase(uint64_t bytes, uint64_t seed) : lines_(bytes / sizeof(Line) + 2) {
     // Sattolo's algorithm: one cycle through all lines.
     Rng rng(seed);
     for (size_t i = 0; i < lines_.size(); ++i) lines_[i].next = static_cast<uint32_t>(i);
-    for (size_t i = lines_.size() - 1; i > 0; --i) std::swap(lines_[i].next, lines_[rng.Below(i)].next);
+    for (size_t i = lines_.size() - 1; i > 0; --i)
+      std::swap(lines_[i].next, lines_[rng.Below(i)].next);
   }
 
   // Nanoseconds of one load, over `loads` of them.

@@ -29,7 +29,8 @@ ModelGeometry Geometry() {
 
 // Stores the chunks, unless an earlier run left them; returns their keys, packed.
 absl::StatusOr<std::string> StoreChunks(const std::string& socket, uint32_t chunks) {
-  KVTIER_ASSIGN_OR_RETURN(auto client, Client::Connect({.socket = socket, .name = "kvtier bench rpc"}));
+  KVTIER_ASSIGN_OR_RETURN(auto client,
+                          Client::Connect({.socket = socket, .name = "kvtier bench rpc"}));
   KVTIER_ASSIGN_OR_RETURN(const Model model, client->RegisterModel(Geometry()));
   const std::vector<uint32_t> tokens(chunks * 16, 1);
   const std::vector<Key> keys = model.PrefixKeys(tokens);
@@ -155,10 +156,12 @@ absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) 
   figure.ceiling = Quantile(round_echo_us, 0.5);
   figure.ratio = Quantile(ratios, 0.5);
   figure.runs = options.rounds;
-  figure.note = absl::StrCat("ceiling: an echo of the same messages by the same kind of gRPC server in a process of its "
-                             "own; ",
-                             options.calls_per_round, " calls of each a run, in turn; p50 and p99 over all calls; p99 of the echo: ",
-                             static_cast<int>(Quantile(echo_us, 0.99)), " us; to reach: ratio 1.5 or less");
+  figure.note = absl::StrCat(
+      "ceiling: an echo of the same messages by the same kind of gRPC server in a process of its "
+      "own; ",
+      options.calls_per_round,
+      " calls of each a run, in turn; p50 and p99 over all calls; p99 of the echo: ",
+      static_cast<int>(Quantile(echo_us, 0.99)), " us; to reach: ratio 1.5 or less");
   return std::vector<Figure>{std::move(figure)};
 }
 

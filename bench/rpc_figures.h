@@ -1,4 +1,5 @@
-// Figure `rpc_lookup_lease_256`: one Lookup of 256 chunks with a lease, beside an echo of the same messages.
+// Figure `rpc_lookup_lease_256`: one Lookup of 256 chunks with a lease, beside an echo of the same
+// messages.
 #pragma once
 
 #include <string>
@@ -17,9 +18,9 @@ struct RpcFigureOptions {
   int rounds = 31;
 };
 
-// Stores `chunks` chunks of 4 KiB once, then calls daemon and echo in turn, `calls_per_round` times each a round. The
-// lease is released outside the time. Values are microseconds; the ratio is the median over rounds of the two
-// medians. UNAVAILABLE and other errors of the daemon are passed on.
+// Stores `chunks` chunks of 4 KiB once, then calls daemon and echo in turn, `calls_per_round` times
+// each a round. The lease is released outside the time. Values are microseconds; the ratio is the
+// median over rounds of the two medians. UNAVAILABLE and other errors of the daemon are passed on.
 absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options);
 
 }  // namespace kvtier::bench

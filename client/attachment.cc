@@ -17,8 +17,8 @@ absl::Status ClosedError() { return absl::CancelledError("the kvtier client was 
 
 Attachment::Attachment(Options options) : options_(std::move(options)) {
   absl::MutexLock lock(&mutex_);
-  attach_error_ =
-      absl::UnavailableError(absl::StrCat("not attached to a kvtierd at ", options_.socket, " yet"));
+  attach_error_ = absl::UnavailableError(
+      absl::StrCat("not attached to a kvtierd at ", options_.socket, " yet"));
 }
 
 Attachment::~Attachment() { Shutdown(); }
@@ -120,9 +120,9 @@ void Attachment::Watch(DaemonLink& link) {
   } else if (absl::IsUnavailable(status)) {
     Lose(link, status);
   } else if (absl::IsDeadlineExceeded(status) && link.silence() >= heartbeat_timeout()) {
-    Lose(link, absl::UnavailableError(
-                   absl::StrCat("kvtierd at ", link.socket(), " has not answered for ",
-                                absl::FormatDuration(absl::Trunc(link.silence(), absl::Milliseconds(1))))));
+    Lose(link, absl::UnavailableError(absl::StrCat(
+                   "kvtierd at ", link.socket(), " has not answered for ",
+                   absl::FormatDuration(absl::Trunc(link.silence(), absl::Milliseconds(1))))));
   }
 }
 
@@ -139,7 +139,8 @@ void Attachment::Run() {
     if (link != nullptr) {
       retry = kRetryFirst;
       // Four times within the bound, whatever longer interval the session would need.
-      Pause(std::clamp(link->session().heartbeat_interval, kRetryFirst, options_.unavailable_after / 4));
+      Pause(std::clamp(link->session().heartbeat_interval, kRetryFirst,
+                       options_.unavailable_after / 4));
       if (link->lost().ok()) Watch(*link);
       continue;
     }

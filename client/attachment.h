@@ -16,18 +16,18 @@
 
 namespace kvtier {
 
-// Thread-safe. One thread of its own sends heartbeats over the link, several within `unavailable_after`, and declares
-// it lost when the daemon was silent for too long, so that calls in flight end in time even when the daemon is
-// stopped and its sockets stay open. While there is no link it tries to attach every few milliseconds at first,
-// then four times a second.
+// Thread-safe. One thread of its own sends heartbeats over the link, several within
+// `unavailable_after`, and declares it lost when the daemon was silent for too long, so that calls
+// in flight end in time even when the daemon is stopped and its sockets stay open. While there is
+// no link it tries to attach every few milliseconds at first, then four times a second.
 class Attachment {
  public:
   struct Options {
     std::string socket;
     std::string name;
     absl::Duration unavailable_after;
-    // Called with each new link before it is handed out (models are registered again here); an error drops the
-    // link. Never two calls at once.
+    // Called with each new link before it is handed out (models are registered again here); an
+    // error drops the link. Never two calls at once.
     std::function<absl::Status(const std::shared_ptr<DaemonLink>&)> on_attach;
   };
   explicit Attachment(Options options);
@@ -39,16 +39,18 @@ class Attachment {
   absl::Status AttachNow();
   // Starts the thread. Call once.
   void Start();
-  // Cancels what is in flight with CANCELLED, ends the session and the thread. Nothing attaches any more.
+  // Cancels what is in flight with CANCELLED, ends the session and the thread. Nothing attaches any
+  // more.
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // The link to use for one operation. UNAVAILABLE while there is none (the message says what is wrong),
-  // FAILED_PRECONDITION and PERMISSION_DENIED where the daemon that is there refuses this client, CANCELLED
-  // after Shutdown().
+  // The link to use for one operation. UNAVAILABLE while there is none (the message says what is
+  // wrong), FAILED_PRECONDITION and PERMISSION_DENIED where the daemon that is there refuses this
+  // client, CANCELLED after Shutdown().
   absl::StatusOr<std::shared_ptr<DaemonLink>> Link() const ABSL_LOCKS_EXCLUDED(mutex_);
   absl::Status WaitAttached(absl::Duration timeout) const ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // A call over `link` ended with UNAVAILABLE: finds out whether the link is lost, or the daemon only refuses work.
+  // A call over `link` ended with UNAVAILABLE: finds out whether the link is lost, or the daemon
+  // only refuses work.
   void Suspect(DaemonLink& link);
   // The daemon does not know the link's session: attaches anew.
   void SessionEnded(DaemonLink& link);

@@ -13,8 +13,8 @@
 
 namespace kvtier {
 
-// INVALID_ARGUMENT unless `pieces` make up exactly the bytes of plane `plane`. Before anything is sent, so that a
-// buffer of the wrong size is never read or written.
+// INVALID_ARGUMENT unless `pieces` make up exactly the bytes of plane `plane`. Before anything is
+// sent, so that a buffer of the wrong size is never read or written.
 template <typename Piece>
 absl::Status CheckBuffers(const ModelGeometry& geometry, uint32_t chunk, uint32_t plane,
                           const std::vector<Piece>& pieces) {
@@ -27,16 +27,16 @@ absl::Status CheckBuffers(const ModelGeometry& geometry, uint32_t chunk, uint32_
   uint64_t bytes = 0;
   for (size_t i = 0; i < pieces.size(); ++i) {
     if (pieces[i].data == nullptr && pieces[i].bytes > 0) {
-      return absl::InvalidArgumentError(absl::StrCat("chunk ", chunk, " plane ", plane, " piece ", i,
-                                                     ": a null buffer of ", pieces[i].bytes,
+      return absl::InvalidArgumentError(absl::StrCat("chunk ", chunk, " plane ", plane, " piece ",
+                                                     i, ": a null buffer of ", pieces[i].bytes,
                                                      " bytes"));
     }
     // Compared with what is left, so that the sum cannot overflow.
     if (pieces[i].bytes > wanted - bytes) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "chunk ", chunk, " plane ", plane, ": the buffers hold more than the ", wanted,
-          " bytes of plane ", geometry.planes[plane].name, " (piece ", i, " has ", pieces[i].bytes,
-          " bytes, ", wanted - bytes, " are left)"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("chunk ", chunk, " plane ", plane, ": the buffers hold more than the ",
+                       wanted, " bytes of plane ", geometry.planes[plane].name, " (piece ", i,
+                       " has ", pieces[i].bytes, " bytes, ", wanted - bytes, " are left)"));
     }
     bytes += pieces[i].bytes;
   }
@@ -54,15 +54,16 @@ class BufferCursor {
  public:
   explicit BufferCursor(const std::vector<Piece>& pieces) : pieces_(&pieces) {}
 
-  // Calls `copy(address, bytes)` for the next `bytes` bytes, in as many parts as there are buffers. The caller
-  // knows that so many are left.
+  // Calls `copy(address, bytes)` for the next `bytes` bytes, in as many parts as there are buffers.
+  // The caller knows that so many are left.
   template <typename Copy>
   void Next(size_t bytes, Copy&& copy) {
     while (bytes > 0) {
       const Piece& piece = (*pieces_)[index_];
       const size_t part = std::min(bytes, piece.bytes - offset_);
       if (part > 0) {
-        using Byte = std::conditional_t<std::is_same_v<Piece, ConstBuffer>, const std::byte, std::byte>;
+        using Byte =
+            std::conditional_t<std::is_same_v<Piece, ConstBuffer>, const std::byte, std::byte>;
         copy(static_cast<Byte*>(piece.data) + offset_, part);
       }
       offset_ += part;

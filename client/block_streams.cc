@@ -15,7 +15,8 @@
 namespace kvtier {
 namespace {
 
-// Pieces of this size keep gRPC's buffers small and cost little per byte; multiples of 4 KiB are hashed in place.
+// Pieces of this size keep gRPC's buffers small and cost little per byte; multiples of 4 KiB are
+// hashed in place.
 constexpr uint64_t kPieceBytesMax = 512 << 10;
 // What a StoreRequest needs beside its data.
 constexpr uint64_t kPieceOverheadBytes = 4096;
@@ -43,8 +44,8 @@ bool SendBlock(grpc::ClientWriter<kvtier::v1::StoreRequest>& stream, const Block
       std::memcpy(data.data() + filled, from, bytes);
       filled += bytes;
     });
-    // Of the copy that is sent: should the caller's memory change meanwhile, the checksum still is that of what
-    // is stored.
+    // Of the copy that is sent: should the caller's memory change meanwhile, the checksum still is
+    // that of what is stored.
     running.Add(reinterpret_cast<const std::byte*>(data.data()), data.size());
     message.set_offset(offset);
     if (!stream.Write(message)) return false;
@@ -53,7 +54,8 @@ bool SendBlock(grpc::ClientWriter<kvtier::v1::StoreRequest>& stream, const Block
   return true;
 }
 
-// Fetch takes ranges of chunks with one list of planes; a request of the library is any list of blocks.
+// Fetch takes ranges of chunks with one list of planes; a request of the library is any list of
+// blocks.
 struct FetchRange {
   uint32_t first_chunk = 0;
   uint32_t chunk_count = 0;
@@ -91,9 +93,9 @@ class BlockReceiver {
     }
     const std::string& data = reply.data();
     if (reply.offset() != received_ || data.size() > block_bytes_ - received_) {
-      return End(result, Wrong(absl::StrFormat("%u bytes arrived for offset %u, %u were expected there",
-                                               data.size(), reply.offset(),
-                                               block_bytes_ - received_)));
+      return End(result,
+                 Wrong(absl::StrFormat("%u bytes arrived for offset %u, %u were expected there",
+                                       data.size(), reply.offset(), block_bytes_ - received_)));
     }
     const auto* from = reinterpret_cast<const std::byte*>(data.data());
     checksum_.Add(from, data.size());
@@ -107,8 +109,8 @@ class BlockReceiver {
     if (received_ != block_bytes_) return End(result, Incomplete());
     const uint64_t checksum = checksum_.Finish();
     if (checksum != reply.checksum()) {
-      return End(result, Wrong(absl::StrFormat("checksum %016x of what arrived is not %016x", checksum,
-                                               reply.checksum())));
+      return End(result, Wrong(absl::StrFormat("checksum %016x of what arrived is not %016x",
+                                               checksum, reply.checksum())));
     }
     return End(result, absl::OkStatus());
   }
@@ -119,7 +121,8 @@ class BlockReceiver {
 
  private:
   absl::Status Wrong(const std::string& what) const {
-    return absl::DataLossError(absl::StrCat("chunk ", block_->chunk, " plane ", block_->plane, ": ", what));
+    return absl::DataLossError(
+        absl::StrCat("chunk ", block_->chunk, " plane ", block_->plane, ": ", what));
   }
   static bool End(BlockResult& result, absl::Status status) {
     result.status = std::move(status);
@@ -138,8 +141,8 @@ absl::Status CheckDestinations(const LeaseRecord& lease, absl::Span<const BlockD
   for (size_t i = 0; i < blocks.size(); ++i) {
     const BlockDestination& block = blocks[i];
     if (block.chunk >= lease.chunk_count) {
-      return absl::InvalidArgumentError(absl::StrCat("chunk ", block.chunk, ": the lease has ",
-                                                     lease.chunk_count, " chunks"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("chunk ", block.chunk, ": the lease has ", lease.chunk_count, " chunks"));
     }
     absl::Status status =
         CheckBuffers(*lease.model->geometry(), block.chunk, block.plane, block.pieces);
@@ -185,8 +188,8 @@ absl::Status StoreBlocks(ReservationRecord& reservation, absl::Span<const BlockS
   absl::Status status = call.Finish(stream->Finish());
   if (!status.ok()) return status;
   if (!open || reply.stored_bytes() != sent_bytes) {
-    return absl::InternalError(absl::StrCat("kvtierd stored ", reply.stored_bytes(), " of ", sent_bytes,
-                                            " bytes without an error"));
+    return absl::InternalError(absl::StrCat("kvtierd stored ", reply.stored_bytes(), " of ",
+                                            sent_bytes, " bytes without an error"));
   }
   for (size_t i = 0; i < blocks.size(); ++i) {
     reservation.SetChecksum(blocks[i].chunk, blocks[i].plane, checksums[i]);
@@ -226,12 +229,12 @@ absl::StatusOr<GetResult> FetchBlocks(const LeaseRecord& lease,
     while (stream->Read(&reply)) {
       lease.link->NoteSignOfLife();
       const auto found = index.find({reply.chunk(), reply.plane()});
-      // Blocks come one after the other; what was not asked for, or comes again, is not written anywhere.
+      // Blocks come one after the other; what was not asked for, or comes again, is not written
+      // anywhere.
       if (found == index.end() || ended[found->second]) continue;
       if (!receiver.has_value() || current != found->second) {
         current = found->second;
-        receiver.emplace(blocks[current],
-                         geometry.planes[blocks[current].plane].bytes_per_chunk);
+        receiver.emplace(blocks[current], geometry.planes[blocks[current].plane].bytes_per_chunk);
       }
       if (!receiver->Take(reply, result.blocks[current])) continue;
       ended[current] = true;

@@ -23,14 +23,15 @@ struct LeaseRecord {
   absl::Time expires;
 };
 
-// Checks every block against the model and the reservation, then stores all of them by one stream and remembers
-// their checksums in the record. The checksum is that of the bytes as they were sent. Thread-safe.
+// Checks every block against the model and the reservation, then stores all of them by one stream
+// and remembers their checksums in the record. The checksum is that of the bytes as they were sent.
+// Thread-safe.
 absl::Status StoreBlocks(ReservationRecord& reservation, absl::Span<const BlockSource> blocks,
                          absl::Duration timeout);
 
-// Checks every block against the model and the lease, then fetches them into the caller's memory and verifies what
-// arrived. Blocks fail one by one (BlockResult); an error of the whole call means that the daemon is gone, the
-// lease ended, or the request is wrong. Thread-safe.
+// Checks every block against the model and the lease, then fetches them into the caller's memory
+// and verifies what arrived. Blocks fail one by one (BlockResult); an error of the whole call means
+// that the daemon is gone, the lease ended, or the request is wrong. Thread-safe.
 absl::StatusOr<GetResult> FetchBlocks(const LeaseRecord& lease,
                                       absl::Span<const BlockDestination> blocks,
                                       absl::Duration timeout);

@@ -27,15 +27,18 @@ absl::StatusOr<Ticket> SubmitTo(TicketQueue& tickets, Request request, Operation
 
 }  // namespace
 
-Key Model::ChunkKey(const Key& parent, absl::Span<const uint32_t> tokens, std::string_view extra) const {
+Key Model::ChunkKey(const Key& parent, absl::Span<const uint32_t> tokens,
+                    std::string_view extra) const {
   return wire::TokenChunkKey(*registration_->scope(), wire::ChunkKey{parent}, tokens, extra).bytes;
 }
 
 Key Model::OpaqueKey(const Key& parent, std::string_view engine_key, std::string_view extra) const {
-  return wire::OpaqueChunkKey(*registration_->scope(), wire::ChunkKey{parent}, engine_key, extra).bytes;
+  return wire::OpaqueChunkKey(*registration_->scope(), wire::ChunkKey{parent}, engine_key, extra)
+      .bytes;
 }
 
-std::vector<Key> Model::PrefixKeys(absl::Span<const uint32_t> tokens, std::string_view extra) const {
+std::vector<Key> Model::PrefixKeys(absl::Span<const uint32_t> tokens,
+                                   std::string_view extra) const {
   const std::vector<wire::ChunkKey> chunk_keys =
       wire::PrefixKeys(*registration_->scope(), tokens, geometry_->chunk_tokens, extra);
   std::vector<Key> keys;

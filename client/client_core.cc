@@ -54,7 +54,8 @@ absl::Status FillHints(const WriteHints& hints, v1::Hints& out) {
 // See ReportRequest.PlaneReads.log_mass. INVALID_ARGUMENT unless 0 <= mass <= 1.
 absl::StatusOr<char> LogMass(double mass) {
   if (!(mass >= 0 && mass <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("attention mass ", mass, " is not within 0 to 1"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("attention mass ", mass, " is not within 0 to 1"));
   }
   if (mass == 0) return '\0';
   const double level = std::round(255 + 8 * std::log2(mass));
@@ -89,9 +90,8 @@ absl::StatusOr<std::unique_ptr<ClientCore>> ClientCore::Create(ClientOptions opt
                                                    ", it must be within 100ms to 1h"));
   }
   if (options.call_timeout <= absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(absl::StrCat("call_timeout is ",
-                                                   absl::FormatDuration(options.call_timeout),
-                                                   ", it must be above zero"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "call_timeout is ", absl::FormatDuration(options.call_timeout), ", it must be above zero"));
   }
   if (options.name.size() > 128) {
     return absl::InvalidArgumentError(
@@ -141,7 +141,8 @@ absl::Status ClientCore::Send(const LinkPointer& link, Method method, const Requ
   return status;
 }
 
-absl::StatusOr<std::pair<ClientCore::LinkPointer, uint32_t>> ClientCore::LinkFor(const Model& model) {
+absl::StatusOr<std::pair<ClientCore::LinkPointer, uint32_t>> ClientCore::LinkFor(
+    const Model& model) {
   absl::Status status = models_.CheckKnown(model.registration_);
   if (!status.ok()) return status;
   auto link = attachment_->Link();
@@ -259,7 +260,8 @@ absl::StatusOr<CommitResult> ClientCore::CommitOutcome(ReservationRecord& record
       return absl::Status(static_cast<absl::StatusCode>(reply.code()),
                           absl::StrCat("chunk ", chunk.chunk, ": ", reply.error()));
     default:
-      return absl::InternalError(absl::StrCat("chunk ", chunk.chunk, ": kvtierd answered with outcome ",
+      return absl::InternalError(absl::StrCat("chunk ", chunk.chunk,
+                                              ": kvtierd answered with outcome ",
                                               static_cast<int>(reply.outcome())));
   }
 }
@@ -307,8 +309,9 @@ absl::StatusOr<std::vector<CommitResult>> ClientCore::Commit(const CommitRequest
                                                 " of ", next - first, " chunks"));
       }
       const ChunkCommit& chunk = request.chunks[i];
-      auto result = CommitOutcome(reservation, chunk, chunk.planes.empty() ? terms.planes : chunk.planes,
-                                  reply.chunks(static_cast<int>(i - first)), empty);
+      auto result =
+          CommitOutcome(reservation, chunk, chunk.planes.empty() ? terms.planes : chunk.planes,
+                        reply.chunks(static_cast<int>(i - first)), empty);
       if (!result.ok()) return result.status();
       results.push_back(*result);
     }
@@ -368,7 +371,8 @@ absl::StatusOr<GetResult> ClientCore::Get(const GetRequest& request) {
   auto lease = FindLease(request.lease);
   if (!lease.ok()) return lease.status();
   if (request.model.registration_ != lease->model) {
-    return absl::InvalidArgumentError(absl::StrCat("lease ", request.lease, " is of another model"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("lease ", request.lease, " is of another model"));
   }
   auto result = FetchBlocks(*lease, request.blocks, options_.call_timeout);
   Learn(*lease->link, result.status());
@@ -485,7 +489,8 @@ absl::Status ClientCore::Watch(uint64_t after_sequence,
   absl::Status status = call.Finish(stream->Finish());
   // A stream that ended well without being asked to: the daemon is going.
   if (status.ok()) {
-    status = absl::UnavailableError(absl::StrCat("kvtierd at ", (*link)->socket(), " ended the events"));
+    status =
+        absl::UnavailableError(absl::StrCat("kvtierd at ", (*link)->socket(), " ended the events"));
   }
   Learn(**link, status);
   return status;

@@ -46,7 +46,8 @@ class ClientCore {
   absl::Status Report(LeaseHandle lease, const std::vector<ReadReport>& reports);
   absl::StatusOr<uint32_t> Prefetch(const Model& model, const std::vector<Key>& keys);
   absl::StatusOr<uint32_t> Forget(const Model& model, const std::vector<Key>& keys);
-  absl::Status Watch(uint64_t after_sequence, const std::function<bool(const WatchEvent&)>& on_event);
+  absl::Status Watch(uint64_t after_sequence,
+                     const std::function<bool(const WatchEvent&)>& on_event);
 
  private:
   using LinkPointer = std::shared_ptr<DaemonLink>;
@@ -56,7 +57,8 @@ class ClientCore {
   // Counts a call of any thread while it runs, so that the destructor can wait for its end.
   class Running;
 
-  // Sends one unary request over the control connection; learns from errors whether the link or the session ended.
+  // Sends one unary request over the control connection; learns from errors whether the link or the
+  // session ended.
   template <typename Method, typename Request, typename Reply>
   absl::Status Send(const LinkPointer& link, Method method, const Request& request, Reply& reply);
   // What an error of a call over `link` says about the link.
@@ -69,7 +71,8 @@ class ClientCore {
   absl::StatusOr<LeaseRecord> FindLease(LeaseHandle handle);
   absl::StatusOr<CommitResult> CommitOutcome(ReservationRecord& record, const ChunkCommit& chunk,
                                              const std::vector<uint32_t>& planes,
-                                             const kvtier::v1::CommitReply::Chunk& reply, bool& empty);
+                                             const kvtier::v1::CommitReply::Chunk& reply,
+                                             bool& empty);
 
   const ClientOptions options_;
   ModelRegistry models_;

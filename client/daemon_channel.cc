@@ -15,24 +15,28 @@
 namespace kvtier {
 namespace {
 
-// Replies are small but for listings of blocks and pieces of streams, which the daemon keeps below 4 MiB.
+// Replies are small but for listings of blocks and pieces of streams, which the daemon keeps below
+// 4 MiB.
 constexpr int kMessageBytesMax = 16 << 20;
+
+constexpr const char* kHint = "start kvtierd, or name its socket ($KVTIER_SOCKET)";
 
 absl::Status ConnectError(const std::string& socket, int error) {
   switch (error) {
     case ENOENT:
     case ENOTDIR:
-      return absl::UnavailableError(absl::StrCat("no kvtierd at ", socket, ": there is no such socket"));
+      return absl::UnavailableError(
+          absl::StrCat("no kvtierd at ", socket, ": there is no such socket; ", kHint));
     case ECONNREFUSED:
       return absl::UnavailableError(
-          absl::StrCat("no kvtierd at ", socket, ": nothing listens on that socket"));
+          absl::StrCat("no kvtierd at ", socket, ": nothing listens on that socket; ", kHint));
     case EAGAIN:
       return absl::UnavailableError(
           absl::StrCat("kvtierd at ", socket, " does not accept connections: its queue is full"));
     case EACCES:
     case EPERM:
-      return absl::PermissionDeniedError(
-          absl::StrCat("no permission to connect to ", socket, ": see listen.socket_mode of kvtierd"));
+      return absl::PermissionDeniedError(absl::StrCat("no permission to connect to ", socket,
+                                                      ": see listen.socket_mode of kvtierd"));
     default:
       return absl::UnavailableError(
           absl::StrCat("cannot connect to ", socket, ": ", std::strerror(error)));
@@ -44,8 +48,8 @@ absl::StatusOr<int> ConnectSocket(const std::string& socket) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket.empty() || socket.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path \"", socket, "\" has ", socket.size(),
-                                                   " bytes, the limit is 1 to ",
+    return absl::InvalidArgumentError(absl::StrCat("socket path \"", socket, "\" has ",
+                                                   socket.size(), " bytes, the limit is 1 to ",
                                                    sizeof(address.sun_path) - 1));
   }
   std::memcpy(address.sun_path, socket.data(), socket.size());

@@ -11,17 +11,17 @@
 
 namespace kvtier {
 
-// Connects without waiting and returns a channel that lives as long as this one connection: it never connects
-// again by itself, so a call can never reach another daemon than the one that it was meant for.
-// UNAVAILABLE names the socket and why nobody answers; PERMISSION_DENIED: the socket's mode forbids it;
-// INVALID_ARGUMENT: the path is too long for a Unix socket. Thread-safe.
+// Connects without waiting and returns a channel that lives as long as this one connection: it
+// never connects again by itself, so a call can never reach another daemon than the one that it was
+// meant for. UNAVAILABLE names the socket and why nobody answers; PERMISSION_DENIED: the socket's
+// mode forbids it; INVALID_ARGUMENT: the path is too long for a Unix socket. Thread-safe.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectDaemonChannel(const std::string& socket);
 
 // Whether anybody listens there.
 bool DaemonListens(const std::string& socket);
 
-// Whether a kvtierd listens there and closes connections of this user without a word, as it does with users of no
-// tenant. For saying why a call failed: takes up to 200 ms.
+// Whether a kvtierd listens there and closes connections of this user without a word, as it does
+// with users of no tenant. For saying why a call failed: takes up to 200 ms.
 bool DaemonRefusesThisUser(const std::string& socket);
 
 // The same code and message; gRPC's codes are Abseil's.

@@ -57,23 +57,24 @@ absl::Status DaemonLink::Attach(const std::string& client_name, absl::Duration t
   }
   if (absl::IsUnavailable(status)) {
     if (DaemonRefusesThisUser(socket_)) {
-      return absl::PermissionDeniedError(
-          absl::StrCat("kvtierd at ", socket_, " refuses connections of uid ", ::getuid(),
-                       ": no tenant of its configuration has that uid, or connections_max is reached"));
+      return absl::PermissionDeniedError(absl::StrCat(
+          "kvtierd at ", socket_, " refuses connections of uid ", ::getuid(),
+          ": no tenant of its configuration has that uid, or connections_max is reached"));
     }
-    return absl::UnavailableError(absl::StrCat("no kvtierd at ", socket_, ": ", status.message()));
+    return absl::UnavailableError(absl::StrCat("kvtierd at ", socket_, ": ", status.message()));
   }
   if (!status.ok()) return status;
   // The daemon refuses other majors itself; this is for one that is older than that rule.
   if (reply.version().major() != wire::kProtocolMajor) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "kvtierd at ", socket_, " speaks protocol version ", reply.version().major(), ".",
-        reply.version().minor(), ", this client speaks ", wire::kProtocolMajor, ".",
-        wire::kProtocolMinor, ": install versions with the same major number"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("kvtierd at ", socket_, " speaks protocol version ", reply.version().major(),
+                     ".", reply.version().minor(), ", this client speaks ", wire::kProtocolMajor,
+                     ".", wire::kProtocolMinor, ": install versions with the same major number"));
   }
   session_.id = reply.session_id();
   session_.daemon_epoch = reply.daemon_epoch();
-  session_.heartbeat_interval = absl::Milliseconds(static_cast<int64_t>(reply.heartbeat_interval_ms()));
+  session_.heartbeat_interval =
+      absl::Milliseconds(static_cast<int64_t>(reply.heartbeat_interval_ms()));
   session_.tenant = reply.tenant();
   session_.tenant_salt = reply.tenant_salt();
   session_.message_bytes_max = reply.message_bytes_max();

@@ -17,8 +17,8 @@
 
 namespace kvtier {
 
-// Thread-safe. Ends for good with MarkLost(): what is in flight is cancelled then, and every later call fails at
-// once with the same reason.
+// Thread-safe. Ends for good with MarkLost(): what is in flight is cancelled then, and every later
+// call fails at once with the same reason.
 class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
  public:
   // What the daemon said when it was attached to.
@@ -31,12 +31,12 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
     uint64_t message_bytes_max = 0;
   };
 
-  // Opens two connections: one for bulk streams, so that they do not delay the others' small messages.
-  // Errors: see ConnectDaemonChannel.
+  // Opens two connections: one for bulk streams, so that they do not delay the others' small
+  // messages. Errors: see ConnectDaemonChannel.
   static absl::StatusOr<std::shared_ptr<DaemonLink>> Connect(const std::string& socket);
 
-  // Opens the session; call once, before anything else. FAILED_PRECONDITION names both versions when the daemon
-  // speaks another major version.
+  // Opens the session; call once, before anything else. FAILED_PRECONDITION names both versions
+  // when the daemon speaks another major version.
   absl::Status Attach(const std::string& client_name, absl::Duration timeout);
   const Session& session() const { return session_; }
 
@@ -52,7 +52,8 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
     Call& operator=(const Call&) = delete;
 
     grpc::ClientContext* context() { return &context_; }
-    // What the caller should see of how the call ended: the reason of MarkLost() where that cancelled it.
+    // What the caller should see of how the call ended: the reason of MarkLost() where that
+    // cancelled it.
     absl::Status Finish(const grpc::Status& status);
 
    private:
@@ -65,7 +66,8 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
   // Time since then.
   absl::Duration silence() const;
 
-  // Asks whether the daemon still answers; OK also while it drains. NOT_FOUND: it has ended the session.
+  // Asks whether the daemon still answers; OK also while it drains. NOT_FOUND: it has ended the
+  // session.
   absl::Status Heartbeat(absl::Duration timeout);
   // Ends the session. The answer, if any comes in time, makes no difference.
   void Detach(absl::Duration timeout);

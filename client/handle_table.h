@@ -13,16 +13,16 @@
 
 namespace kvtier {
 
-// Handles are numbers of the client's own that are never given twice, so one from before a daemon's restart cannot
-// name something of the new daemon. Thread-safe; records are copied in and out.
+// Handles are numbers of the client's own that are never given twice, so one from before a daemon's
+// restart cannot name something of the new daemon. Thread-safe; records are copied in and out.
 template <typename Record>
 class HandleTable {
  public:
   // `noun` names a record in messages and must be a literal.
   HandleTable(const char* noun, size_t handles_max) : noun_(noun), handles_max_(handles_max) {}
 
-  // OK while one more fits, else RESOURCE_EXHAUSTED. Several threads that pass at once may exceed the limit by
-  // their number.
+  // OK while one more fits, else RESOURCE_EXHAUSTED. Several threads that pass at once may exceed
+  // the limit by their number.
   absl::Status CheckRoom() const ABSL_LOCKS_EXCLUDED(mutex_) {
     absl::MutexLock lock(&mutex_);
     if (records_.size() < handles_max_) return absl::OkStatus();
@@ -42,8 +42,8 @@ class HandleTable {
     absl::MutexLock lock(&mutex_);
     const auto found = records_.find(handle);
     if (found != records_.end()) return found->second;
-    return absl::NotFoundError(absl::StrCat("no ", noun_, " ", handle,
-                                            ": it ended, or it is of an earlier daemon epoch"));
+    return absl::NotFoundError(
+        absl::StrCat("no ", noun_, " ", handle, ": it ended, or it is of an earlier daemon epoch"));
   }
 
   // Calls `change(Record&)` if the handle is there.

@@ -58,14 +58,13 @@ absl::StatusOr<uint32_t> ModelRegistration::IdFor(const std::shared_ptr<DaemonLi
   *request.mutable_model() = spec_;
   kvtier::v1::RegisterModelReply reply;
   DaemonLink::Call call(link, timeout);
-  absl::Status status =
-      call.Finish(link->control().RegisterModel(call.context(), request, &reply));
+  absl::Status status = call.Finish(link->control().RegisterModel(call.context(), request, &reply));
   if (!status.ok()) return status;
   auto scope = std::make_shared<wire::KeyScope>();
   if (reply.fingerprint().size() != scope->fingerprint.size()) {
-    return absl::InternalError(absl::StrCat("kvtierd at ", link->socket(), " gave model ", spec_.name(),
-                                            " a fingerprint of ", reply.fingerprint().size(),
-                                            " bytes instead of ", scope->fingerprint.size()));
+    return absl::InternalError(absl::StrCat(
+        "kvtierd at ", link->socket(), " gave model ", spec_.name(), " a fingerprint of ",
+        reply.fingerprint().size(), " bytes instead of ", scope->fingerprint.size()));
   }
   std::copy(reply.fingerprint().begin(), reply.fingerprint().end(), scope->fingerprint.begin());
   scope->tenant_salt = link->session().tenant_salt;
@@ -77,7 +76,8 @@ absl::StatusOr<uint32_t> ModelRegistration::IdFor(const std::shared_ptr<DaemonLi
 }
 
 absl::StatusOr<std::shared_ptr<ModelRegistration>> ModelRegistry::Register(
-    const ModelGeometry& geometry, const std::shared_ptr<DaemonLink>& link, absl::Duration timeout) {
+    const ModelGeometry& geometry, const std::shared_ptr<DaemonLink>& link,
+    absl::Duration timeout) {
   auto registration = std::make_shared<ModelRegistration>(geometry);
   {
     absl::MutexLock lock(&mutex_);

@@ -18,8 +18,8 @@
 
 namespace kvtier {
 
-// One model. Shared by every copy of a Model, so that keys follow a tenant's salt that changed with the daemon.
-// Thread-safe.
+// One model. Shared by every copy of a Model, so that keys follow a tenant's salt that changed with
+// the daemon. Thread-safe.
 class ModelRegistration {
  public:
   explicit ModelRegistration(const ModelGeometry& geometry);
@@ -50,12 +50,11 @@ class ModelRegistry {
   static constexpr size_t kModelsMax = 4096;
 
   // RESOURCE_EXHAUSTED beyond kModelsMax different ones.
-  absl::StatusOr<std::shared_ptr<ModelRegistration>> Register(const ModelGeometry& geometry,
-                                                              const std::shared_ptr<DaemonLink>& link,
-                                                              absl::Duration timeout)
-      ABSL_LOCKS_EXCLUDED(mutex_);
-  // Registers all of them over a new link. Only UNAVAILABLE and the like are errors: a model that this daemon
-  // refuses fails in the calls that use it.
+  absl::StatusOr<std::shared_ptr<ModelRegistration>> Register(
+      const ModelGeometry& geometry, const std::shared_ptr<DaemonLink>& link,
+      absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Registers all of them over a new link. Only UNAVAILABLE and the like are errors: a model that
+  // this daemon refuses fails in the calls that use it.
   absl::Status RegisterAll(const std::shared_ptr<DaemonLink>& link, absl::Duration timeout)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

@@ -7,13 +7,12 @@
 namespace kvtier {
 
 ReservationRecord::ReservationRecord(Terms terms)
-    : terms_(std::move(terms)),
-      blocks_left_(uint64_t{terms_.chunk_count} * terms_.planes.size()) {}
+    : terms_(std::move(terms)), blocks_left_(uint64_t{terms_.chunk_count} * terms_.planes.size()) {}
 
 absl::Status ReservationRecord::CheckBlock(uint32_t chunk, uint32_t plane) const {
   if (chunk >= terms_.chunk_count) {
-    return absl::InvalidArgumentError(absl::StrCat("chunk ", chunk, ": the reservation has ",
-                                                   terms_.chunk_count, " chunks"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("chunk ", chunk, ": the reservation has ", terms_.chunk_count, " chunks"));
   }
   if (std::find(terms_.planes.begin(), terms_.planes.end(), plane) == terms_.planes.end()) {
     return absl::InvalidArgumentError(absl::StrCat("chunk ", chunk, " plane ", plane,
@@ -31,8 +30,9 @@ absl::StatusOr<uint64_t> ReservationRecord::Checksum(uint32_t chunk, uint32_t pl
   absl::MutexLock lock(&mutex_);
   const auto found = checksums_.find({chunk, plane});
   if (found != checksums_.end()) return found->second;
-  return absl::FailedPreconditionError(absl::StrCat(
-      "chunk ", chunk, " plane ", plane, " was not put through this client, or is committed already"));
+  return absl::FailedPreconditionError(
+      absl::StrCat("chunk ", chunk, " plane ", plane,
+                   " was not put through this client, or is committed already"));
 }
 
 bool ReservationRecord::NoteCommitted(uint32_t chunk, const std::vector<uint32_t>& planes) {

@@ -1,4 +1,5 @@
-// What the client remembers of a reservation: above all the checksums of the blocks that were put into it.
+// What the client remembers of a reservation: above all the checksums of the blocks that were put
+// into it.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +38,8 @@ class ReservationRecord {
   // FAILED_PRECONDITION: the block was not put through this client yet.
   absl::StatusOr<uint64_t> Checksum(uint32_t chunk, uint32_t plane) const
       ABSL_LOCKS_EXCLUDED(mutex_);
-  // These planes of the chunk are committed. True when nothing of the reservation is left to commit.
+  // These planes of the chunk are committed. True when nothing of the reservation is left to
+  // commit.
   bool NoteCommitted(uint32_t chunk, const std::vector<uint32_t>& planes)
       ABSL_LOCKS_EXCLUDED(mutex_);
 

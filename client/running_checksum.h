@@ -11,8 +11,8 @@
 
 namespace kvtier {
 
-// Feed a block's bytes in order, in any split; value() then equals wire::BlockChecksum of the whole. Parts that are
-// multiples of 4 KiB are hashed where they lie. Not thread-safe.
+// Feed a block's bytes in order, in any split; value() then equals wire::BlockChecksum of the
+// whole. Parts that are multiples of 4 KiB are hashed where they lie. Not thread-safe.
 class RunningChecksum {
  public:
   explicit RunningChecksum(uint64_t block_bytes) : combined_(wire::ChecksumSeed(block_bytes)) {}

@@ -23,7 +23,8 @@ absl::StatusOr<std::unique_ptr<TicketQueue>> TicketQueue::Create(uint32_t ticket
   }
   const int event_fd = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (event_fd < 0) {
-    return absl::ResourceExhaustedError(absl::StrCat("cannot make an eventfd: ", std::strerror(errno)));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot make an eventfd: ", std::strerror(errno)));
   }
   return std::unique_ptr<TicketQueue>(new TicketQueue(tickets_max, event_fd));
 }
@@ -71,7 +72,8 @@ absl::StatusOr<Completion> TicketQueue::Wait(Ticket ticket, absl::Duration timeo
   absl::MutexLock lock(&mutex_);
   auto found = entries_.find(ticket);
   if (found == entries_.end()) {
-    return absl::NotFoundError(absl::StrCat("no ticket ", ticket, ": it was never given or is taken"));
+    return absl::NotFoundError(
+        absl::StrCat("no ticket ", ticket, ": it was never given or is taken"));
   }
   Entry* entry = found->second.get();
   ++entry->waiters;

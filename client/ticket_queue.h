@@ -20,8 +20,9 @@
 
 namespace kvtier {
 
-// Thread-safe. A ticket is submitted, runs, is completed, and is taken once: by Poll() or by Wait(). Between Submit and
-// being taken it counts towards `tickets_max`, so neither operations nor completions pile up.
+// Thread-safe. A ticket is submitted, runs, is completed, and is taken once: by Poll() or by
+// Wait(). Between Submit and being taken it counts towards `tickets_max`, so neither operations nor
+// completions pile up.
 class TicketQueue {
  public:
   // Runs on one of the queue's threads and fills the completion's status and value.
@@ -37,11 +38,12 @@ class TicketQueue {
   absl::StatusOr<Ticket> Submit(Operation operation) ABSL_LOCKS_EXCLUDED(mutex_);
   // Completions in the order in which they came; those that somebody waits for are left to him.
   std::vector<Completion> Poll(size_t completions_max) ABSL_LOCKS_EXCLUDED(mutex_);
-  absl::StatusOr<Completion> Wait(Ticket ticket, absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mutex_);
+  absl::StatusOr<Completion> Wait(Ticket ticket, absl::Duration timeout)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   int event_fd() const { return event_fd_; }
 
-  // Operations that did not start complete with CANCELLED; waits for those that run (whoever calls cancels what
-  // they wait for first) and ends the threads.
+  // Operations that did not start complete with CANCELLED; waits for those that run (whoever calls
+  // cancels what they wait for first) and ends the threads.
   void Shutdown() ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:

@@ -24,9 +24,9 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/OPERA
 QUESTIONS = ["Question: what does this part decide, and what does it cost? Answer:",
              "Question: which numbers does it name, and what limits them? Answer:",
              "Question: what would a new operator get wrong here? Answer:"]
-HBM_BYTES = 6 << 20
+HBM_BYTES = 5 << 20
 DRAM_BYTES = 14 << 20
-MAX_TOKENS = 64
+MAX_TOKENS = 48
 
 # What has to be reached.
 DISTINCT_MIN = 16
@@ -79,8 +79,8 @@ class Demo:
         self.daemon = self.start(
             [self.program("kvtierd"), "--socket", self.socket, "--ready-fd", str(ready_write),
              "--set", "memory.segment_bytes=1MiB",
-             "--set", f"pools[0].budget_bytes={HBM_BYTES >> 20}MiB",
-             "--set", f"pools[1].budget_bytes={DRAM_BYTES >> 20}MiB"],
+             "--set", f"pools=[{{name: 'hbm:0', kind: hbm, budget_bytes: {HBM_BYTES >> 20}MiB}}, "
+                      f"{{name: 'dram:0', kind: dram, budget_bytes: {DRAM_BYTES >> 20}MiB}}]"],
             stdout=log, stderr=log, pass_fds=[ready_write])
         os.close(ready_write)
         if os.read(ready_read, 1) == b"":
@@ -115,7 +115,7 @@ class Demo:
         for position in range(len(DOCUMENTS)):
             name = DOCUMENTS[(position + worker * 3) % len(DOCUMENTS)]
             with open(os.path.join(ROOT, name), encoding="utf-8") as file:
-                result.append(shared + "\n---\n" + file.read()[:560] + "\n---\n" + QUESTIONS[worker])
+                result.append(shared + "\n---\n" + file.read()[:480] + "\n---\n" + QUESTIONS[worker])
         return result
 
     def worker_arguments(self, worker, json_file, extra):

@@ -21,7 +21,8 @@ class AdminClient {
 
   // For example Call(&v1::Admin::Stub::Status, request, reply). DEADLINE_EXCEEDED after `timeout`.
   template <typename Request, typename Reply>
-  absl::Status Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&, Reply*),
+  absl::Status Call(grpc::Status (v1::Admin::Stub::*method)(grpc::ClientContext*, const Request&,
+                                                            Reply*),
                     const Request& request, Reply& reply,
                     absl::Duration timeout = absl::Seconds(10)) {
     grpc::ClientContext context;

@@ -1,4 +1,5 @@
-// `kvtier bench`: figures of the parts that a user waits for, each beside the best that this machine could do.
+// `kvtier bench`: figures of the parts that a user waits for, each beside the best that this
+// machine could do.
 #include <algorithm>
 #include <cstdio>
 #include <memory>
@@ -31,14 +32,16 @@ struct BenchOptions {
   int ready_fd = -1;
 };
 
-absl::Status Print(const BenchOptions& options, const absl::StatusOr<std::vector<Figure>>& figures) {
+absl::Status Print(const BenchOptions& options,
+                   const absl::StatusOr<std::vector<Figure>>& figures) {
   if (!figures.ok()) return figures.status();
   if (options.common.json) {
     std::puts(bench::FiguresToJson(*figures).c_str());
     return absl::OkStatus();
   }
   std::fputs(bench::FiguresToTable(*figures).c_str(), stdout);
-  for (const Figure& figure : *figures) std::printf("%s: %s\n", figure.name.c_str(), figure.note.c_str());
+  for (const Figure& figure : *figures)
+    std::printf("%s: %s\n", figure.name.c_str(), figure.note.c_str());
   return absl::OkStatus();
 }
 
@@ -102,7 +105,8 @@ CLI::App* AddFigureCommand(CLI::App& bench, const char* name, const char* descri
                            BenchOptions& options) {
   CLI::App* command = bench.add_subcommand(name, description);
   AddCommonOptions(*command, options.common);
-  command->add_flag("--quick", options.quick, "Small sizes and few runs: shows that it works, not how fast");
+  command->add_flag("--quick", options.quick,
+                    "Small sizes and few runs: shows that it works, not how fast");
   return command;
 }
 
@@ -110,44 +114,60 @@ CLI::App* AddFigureCommand(CLI::App& bench, const char* name, const char* descri
 
 void AddBenchCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<BenchOptions>();
-  CLI::App* bench = app.add_subcommand("bench", "Measures parts of kvtier beside the best this machine could do");
+  CLI::App* bench =
+      app.add_subcommand("bench", "Measures parts of kvtier beside the best this machine could do");
   bench->require_subcommand(1);
   bench->footer(
-      "Each figure has a ceiling measured in the same run, in turn with it, and the ratio of the two. Run on an idle\n"
+      "Each figure has a ceiling measured in the same run, in turn with it, and the ratio of the "
+      "two. Run on an idle\n"
       "machine. --json prints {\"figures\": [...]}; docs/cli.md lists the fields.");
 
   CLI::App* rpc = AddFigureCommand(*bench, "rpc", "Control calls: rpc_lookup_lease_256", *options);
   rpc->add_flag("--spawn", options->spawn,
-                "Measure a kvtierd started for this (from beside this program); also where none runs and no --socket is given");
+                "Measure a kvtierd started for this (from beside this program); also where none "
+                "runs and no --socket is given");
   rpc->footer(
-      "rpc_lookup_lease_256: microseconds of one Lookup of 256 chunks with a lease, by a blocking client; the Release is\n"
-      "not timed. Ceiling: a server of the same kind in a process of its own that answers the same messages and does\n"
+      "rpc_lookup_lease_256: microseconds of one Lookup of 256 chunks with a lease, by a blocking "
+      "client; the Release is\n"
+      "not timed. Ceiling: a server of the same kind in a process of its own that answers the same "
+      "messages and does\n"
       "nothing else. Wanted: ratio 1.5 or less.");
   SetAction(*rpc, exit_code, [options, rpc] {
     options->socket_given = rpc->count("--socket") > 0;
     return RunRpc(*options);
   });
 
-  CLI::App* copy = AddFigureCommand(*bench, "copy", "Copies between pools: copy_verified, copy_plain", *options);
+  CLI::App* copy =
+      AddFigureCommand(*bench, "copy", "Copies between pools: copy_verified, copy_plain", *options);
   copy->footer(
-      "copy_verified, copy_plain: GB/s of one core copying blocks of 256 KiB that are in no cache, with and without the\n"
-      "checksum. Ceiling: a plain loop of non-temporal stores over other blocks of the same memory. Wanted: ratio 0.75\n"
+      "copy_verified, copy_plain: GB/s of one core copying blocks of 256 KiB that are in no cache, "
+      "with and without the\n"
+      "checksum. Ceiling: a plain loop of non-temporal stores over other blocks of the same "
+      "memory. Wanted: ratio 0.75\n"
       "and 0.95 or more. --socket has no effect.");
   SetAction(*copy, exit_code, [options] { return RunCopy(*options); });
 
   CLI::App* engine = AddFigureCommand(
-      *bench, "engine", "The engine alone: engine_operation, engine_metadata_bytes_per_block", *options);
+      *bench, "engine", "The engine alone: engine_operation, engine_metadata_bytes_per_block",
+      *options);
   engine->add_option("--blocks", options->blocks, "Blocks to fill it with (default 10,000,000)")
       ->check(CLI::Range(uint64_t{10'000}, uint64_t{100'000'000}));
-  engine->add_option("--planes", options->planes, "Planes of a chunk (default 1: a row and an index entry a block)")
+  engine
+      ->add_option("--planes", options->planes,
+                   "Planes of a chunk (default 1: a row and an index entry a block)")
       ->check(CLI::Range(1, 1024));
   engine->footer(
-      "engine_operation: nanoseconds of one engine call at --blocks blocks in two full pools without bytes, LRU policy:\n"
-      "60 % lease and release of a random chunk, 20 % reserve and commit (which evicts), 10 % moves, 10 % lookups without\n"
-      "a lease. Moves are the policy's own, promotions and demotions, driven by Tick: choosing, copying in name only and\n"
-      "publishing one counts as one operation. p50 and p99 are over batches of 1000. Ceiling: 6 dependent random loads\n"
+      "engine_operation: nanoseconds of one engine call at --blocks blocks in two full pools "
+      "without bytes, LRU policy:\n"
+      "60 % lease and release of a random chunk, 20 % reserve and commit (which evicts), 10 % "
+      "moves, 10 % lookups without\n"
+      "a lease. Moves are the policy's own, promotions and demotions, driven by Tick: choosing, "
+      "copying in name only and\n"
+      "publishing one counts as one operation. p50 and p99 are over batches of 1000. Ceiling: 6 "
+      "dependent random loads\n"
       "over as many bytes as the engine's metadata. Wanted: 1000 ns or less, and ratio 1 or less.\n"
-      "engine_metadata_bytes_per_block: growth of the process's resident memory while the blocks were stored, by their\n"
+      "engine_metadata_bytes_per_block: growth of the process's resident memory while the blocks "
+      "were stored, by their\n"
       "number. Ceiling: 96 bytes, the limit it is meant to keep. --socket has no effect.");
   SetAction(*engine, exit_code, [options] { return RunEngine(*options); });
 
@@ -155,7 +175,8 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   echo->group("");  // not shown: `bench rpc` starts it
   echo->add_option("--echo-socket", options->echo_socket)->required();
   echo->add_option("--ready-fd", options->ready_fd)->required();
-  SetAction(*echo, exit_code, [options] { return bench::RunEchoServer(options->echo_socket, options->ready_fd); });
+  SetAction(*echo, exit_code,
+            [options] { return bench::RunEchoServer(options->echo_socket, options->ready_fd); });
 }
 
 }  // namespace kvtier::cli

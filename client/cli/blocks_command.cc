@@ -23,7 +23,8 @@ struct BlocksOptions {
 
 Json ChunkJson(const v1::BlocksReply::Chunk& chunk) {
   Json copies = Json::array();
-  for (const auto& copy : chunk.copies()) copies.push_back({{"pool", copy.pool()}, {"blocks", copy.blocks()}});
+  for (const auto& copy : chunk.copies())
+    copies.push_back({{"pool", copy.pool()}, {"blocks", copy.blocks()}});
   return {{"key", HexText(chunk.key())},
           {"parent_key", HexText(chunk.parent_key())},
           {"model", chunk.model()},
@@ -37,9 +38,13 @@ Json ChunkJson(const v1::BlocksReply::Chunk& chunk) {
 
 std::vector<std::string> ChunkRow(const v1::BlocksReply::Chunk& chunk) {
   std::vector<std::string> copies;
-  for (const auto& copy : chunk.copies()) copies.push_back(absl::StrCat(copy.blocks(), " ", copy.pool()));
-  return {HexText(chunk.key()), chunk.parent_key().empty() ? "-" : HexText(chunk.parent_key()).substr(0, 8),
-          chunk.model(), absl::StrCat(chunk.token_count()), SizeText(chunk.bytes()),
+  for (const auto& copy : chunk.copies())
+    copies.push_back(absl::StrCat(copy.blocks(), " ", copy.pool()));
+  return {HexText(chunk.key()),
+          chunk.parent_key().empty() ? "-" : HexText(chunk.parent_key()).substr(0, 8),
+          chunk.model(),
+          absl::StrCat(chunk.token_count()),
+          SizeText(chunk.bytes()),
           absl::StrCat(chunk.leases()),
           absl::StrCat(absl::StrJoin(copies, ", "), chunk.hidden() ? " (forgotten)" : "")};
 }
@@ -85,7 +90,8 @@ absl::Status RunBlocks(const BlocksOptions& options) {
 
 void AddBlocksCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<BlocksOptions>();
-  CLI::App* command = app.add_subcommand("blocks", "Lists chunks of the caller's tenant and where their blocks are");
+  CLI::App* command = app.add_subcommand(
+      "blocks", "Lists chunks of the caller's tenant and where their blocks are");
   AddCommonOptions(*command, options->common);
   command->add_option("--limit", options->limit, "At most this many chunks (default 100)")
       ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40));

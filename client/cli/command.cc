@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <memory>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kvtier/client.h"
@@ -28,17 +28,15 @@ void PrintError(const absl::Status& status) {
   for (char& c : line) {
     if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
   }
-  if (absl::IsUnavailable(status)) {
-    absl::StrAppend(&line, "; is kvtierd running? --socket or $KVTIER_SOCKET names its socket");
-  }
   std::fprintf(stderr, "kvtier: %s\n", line.c_str());
 }
 
 }  // namespace
 
 void AddCommonOptions(CLI::App& command, CommonOptions& options) {
-  command.add_option("--socket", options.socket,
-                     "The daemon's socket (default: $KVTIER_SOCKET, else " + DefaultSocketPath() + ")");
+  command.add_option(
+      "--socket", options.socket,
+      "The daemon's socket (default: $KVTIER_SOCKET, else " + DefaultSocketPath() + ")");
   command.add_flag("--json", options.json, "Print JSON (docs/cli.md lists the fields)");
   command.parse_complete_callback([&options] {
     if (options.socket.empty()) options.socket = DefaultSocketPath();
@@ -62,7 +60,8 @@ void PrintJson(const Json& json) {
 
 absl::StatusOr<uint64_t> ParseSize(const std::string& text) {
   size_t digits = 0;
-  while (digits < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[digits]))) ++digits;
+  while (digits < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[digits])))
+    ++digits;
   const std::string unit = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text.substr(digits)));
   static constexpr const char* kUnits[] = {"", "kib", "mib", "gib", "tib"};
   uint64_t number = 0;
@@ -72,12 +71,12 @@ absl::StatusOr<uint64_t> ParseSize(const std::string& text) {
       if (named && number <= (~uint64_t{0} >> 1 >> (10 * i))) return number << (10 * i);
     }
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat("\"", text, "\" is no size: write a number of bytes, or one with KiB, MiB, GiB or TiB"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "\"", text, "\" is no size: write a number of bytes, or one with KiB, MiB, GiB or TiB"));
 }
 
-CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes, uint64_t min,
-                           uint64_t max, const std::string& description) {
+CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes,
+                           uint64_t min, uint64_t max, const std::string& description) {
   return command
       .add_option_function<std::string>(
           name,
@@ -85,8 +84,8 @@ CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t&
             const absl::StatusOr<uint64_t> size = ParseSize(text);
             if (!size.ok()) throw CLI::ValidationError(name, std::string(size.status().message()));
             if (*size < min || *size > max) {
-              throw CLI::ValidationError(name, absl::StrCat(text, " is not within ", SizeText(min), " to ",
-                                                            SizeText(max)));
+              throw CLI::ValidationError(name, absl::StrCat(text, " is not within ", SizeText(min),
+                                                            " to ", SizeText(max)));
             }
             bytes = *size;
           },
@@ -106,6 +105,8 @@ std::string TimeText(absl::Duration time) {
   return absl::StrFormat("%d d %d h", s / 86'400, s / 3600 % 24);
 }
 
-std::string HexText(std::string_view bytes) { return absl::BytesToHexString({bytes.data(), bytes.size()}); }
+std::string HexText(std::string_view bytes) {
+  return absl::BytesToHexString({bytes.data(), bytes.size()});
+}
 
 }  // namespace kvtier::cli

@@ -1,13 +1,12 @@
 // What the subcommands of `kvtier` have in common.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
-
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,15 +30,16 @@ struct CommonOptions {
 // Adds --socket and --json.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
 
-// Makes `run` the command's action: its status becomes the exit code, and its error one line on stderr.
+// Makes `run` the command's action: its status becomes the exit code, and its error one line on
+// stderr.
 void SetAction(CLI::App& command, int& exit_code, std::function<absl::Status()> run);
 
 // Prints to stdout, with anything that is not UTF-8 replaced.
 void PrintJson(const Json& json);
 
 // A size option: "4096", "256KiB", "1GiB", within [min, max].
-CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes, uint64_t min,
-                           uint64_t max, const std::string& description);
+CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes,
+                           uint64_t min, uint64_t max, const std::string& description);
 // "64MiB" and the like. INVALID_ARGUMENT with the text otherwise.
 absl::StatusOr<uint64_t> ParseSize(const std::string& text);
 

@@ -32,12 +32,14 @@ absl::Status RunDrain(const DrainOptions& options) {
                {"reservations_left", reply.reservations_left()},
                {"exit", options.exit}});
   } else if (reply.drained()) {
-    std::puts(options.exit ? "drained; kvtierd ends" : "drained; kvtierd refuses new work until it is restarted");
+    std::puts(options.exit ? "drained; kvtierd ends"
+                           : "drained; kvtierd refuses new work until it is restarted");
   }
   if (reply.drained()) return absl::OkStatus();
-  return absl::DeadlineExceededError(absl::StrCat(
-      "not drained within ", absl::FormatDuration(timeout), ": ", reply.leases_left(), " leases and ",
-      reply.reservations_left(), " reservations are left; they end when their holders release them or end"));
+  return absl::DeadlineExceededError(
+      absl::StrCat("not drained within ", absl::FormatDuration(timeout), ": ", reply.leases_left(),
+                   " leases and ", reply.reservations_left(),
+                   " reservations are left; they end when their holders release them or end"));
 }
 
 }  // namespace

@@ -86,9 +86,10 @@ class OutputFile {
 };
 
 absl::Status Incomplete(const GetOptions& options, const Manifest& manifest, uint64_t there) {
-  return absl::DataLossError(absl::StrCat("\"", options.name, "\" is no longer whole: of its ", manifest.chunk_count(),
-                                          " chunks only the first ", there,
-                                          " or a few more are there, others were evicted; put it again"));
+  return absl::DataLossError(
+      absl::StrCat("\"", options.name, "\" is no longer whole: of its ", manifest.chunk_count(),
+                   " chunks only the first ", there,
+                   " or a few more are there, others were evicted; put it again"));
 }
 
 // Fetches one prefix of the file and writes it out.
@@ -96,20 +97,27 @@ class ChainReader {
  public:
   ChainReader(Client& client, const Model& model, const Manifest& manifest, OutputFile& file,
               Sha256& sha256, Progress& progress)
-      : client_(client), model_(model), manifest_(manifest), file_(file), sha256_(sha256), progress_(progress) {}
+      : client_(client),
+        model_(model),
+        manifest_(manifest),
+        file_(file),
+        sha256_(sha256),
+        progress_(progress) {}
 
   // Chunks first .. first + count - 1 of the file, which `lease` holds.
   absl::Status Read(LeaseHandle lease, uint64_t first, uint64_t count) {
-    const uint64_t batch_chunks = std::clamp<uint64_t>(kBatchBytes / manifest_.chunk_bytes, 1, kChainChunks);
+    const uint64_t batch_chunks =
+        std::clamp<uint64_t>(kBatchBytes / manifest_.chunk_bytes, 1, kChainChunks);
     std::vector<char> buffer;
     for (uint64_t done = 0; done < count; done += batch_chunks) {
       const uint64_t chunks = std::min(batch_chunks, count - done);
       buffer.resize(chunks * manifest_.chunk_bytes);
       GetRequest get{.model = model_, .lease = lease};
       for (uint64_t i = 0; i < chunks; ++i) {
-        get.blocks.push_back({.chunk = static_cast<uint32_t>(done + i),
-                              .plane = 0,
-                              .pieces = {{buffer.data() + i * manifest_.chunk_bytes, manifest_.chunk_bytes}}});
+        get.blocks.push_back(
+            {.chunk = static_cast<uint32_t>(done + i),
+             .plane = 0,
+             .pieces = {{buffer.data() + i * manifest_.chunk_bytes, manifest_.chunk_bytes}}});
       }
       auto result = client_.Get(std::move(get));
       if (!result.ok()) return result.status();
@@ -151,9 +159,12 @@ void PrintResult(const GetOptions& options, const Manifest& manifest,
     return;
   }
   std::vector<std::string> pools;
-  for (const auto& [pool, bytes] : bytes_by_pool) pools.push_back(absl::StrCat(SizeText(bytes), " from ", pool));
-  std::printf("wrote %s to %s (%s), sha256 %s\n", SizeText(manifest.size_bytes).c_str(), options.output.c_str(),
-              pools.empty() ? "no chunks" : absl::StrJoin(pools, ", ").c_str(), manifest.sha256.c_str());
+  for (const auto& [pool, bytes] : bytes_by_pool)
+    pools.push_back(absl::StrCat(SizeText(bytes), " from ", pool));
+  std::printf("wrote %s to %s (%s), sha256 %s\n", SizeText(manifest.size_bytes).c_str(),
+              options.output.c_str(),
+              pools.empty() ? "no chunks" : absl::StrJoin(pools, ", ").c_str(),
+              manifest.sha256.c_str());
 }
 
 absl::Status RunGet(const GetOptions& options) {
@@ -173,8 +184,8 @@ absl::Status RunGet(const GetOptions& options) {
   ChainReader reader(**client, *model, *manifest, **file, sha256, progress);
   for (uint64_t first = 0; first < manifest->chunk_count(); first += kChainChunks) {
     const uint64_t count = std::min(kChainChunks, manifest->chunk_count() - first);
-    auto match = (*client)->Lookup({.model = *model,
-                                    .keys = FileStore::ChainKeys(*model, manifest->upload, first, count)});
+    auto match = (*client)->Lookup(
+        {.model = *model, .keys = FileStore::ChainKeys(*model, manifest->upload, first, count)});
     if (!match.ok()) return match.status();
     const absl::Cleanup release = [&] {
       if (match->lease != 0) (void)(*client)->Release(match->lease);
@@ -186,8 +197,8 @@ absl::Status RunGet(const GetOptions& options) {
     if (absl::Status status = reader.Read(match->lease, first, count); !status.ok()) return status;
   }
   if (sha256.Finish() != manifest->sha256) {
-    return absl::DataLossError(absl::StrCat("\"", options.name, "\" has not the sha256 that it was stored with, ",
-                                            manifest->sha256));
+    return absl::DataLossError(absl::StrCat(
+        "\"", options.name, "\" has not the sha256 that it was stored with, ", manifest->sha256));
   }
   if (absl::Status status = (*file)->Commit(); !status.ok()) return status;
   PrintResult(options, *manifest, reader.bytes_by_pool());
@@ -198,13 +209,18 @@ absl::Status RunGet(const GetOptions& options) {
 
 void AddGetCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<GetOptions>();
-  CLI::App* command = app.add_subcommand("get", "Fetches what put stored, verifies it and writes it to a file");
+  CLI::App* command =
+      app.add_subcommand("get", "Fetches what put stored, verifies it and writes it to a file");
   AddCommonOptions(*command, options->common);
   command->add_option("NAME", options->name, "What it was stored as")->required();
-  command->add_option("-o,--output", options->output, "The file to write; it appears only when all is there")
+  command
+      ->add_option("-o,--output", options->output,
+                   "The file to write; it appears only when all is there")
       ->required();
-  command->add_option("--model", options->model, "Name of the model it was stored under (default kvtier.file)");
-  command->add_flag("--progress", options->progress, "Show progress also where stderr is no terminal");
+  command->add_option("--model", options->model,
+                      "Name of the model it was stored under (default kvtier.file)");
+  command->add_flag("--progress", options->progress,
+                    "Show progress also where stderr is no terminal");
   SetAction(*command, exit_code, [options] { return RunGet(*options); });
 }
 

@@ -41,13 +41,14 @@ Json PoolJson(const v1::PoolsReply::Pool& pool) {
 }
 
 std::string PoolsText(const v1::PoolsReply& reply) {
-  TextTable table({"pool", "kind", "node>", "used>", "budget>", "limit>", "retired>", "segments>", "pages>",
-                   "run>"});
+  TextTable table({"pool", "kind", "node>", "used>", "budget>", "limit>", "retired>", "segments>",
+                   "pages>", "run>"});
   for (const auto& pool : reply.pools()) {
     table.AddRow({pool.name(), absl::StrCat(pool.kind(), pool.emulated() ? " (emulated)" : ""),
-                  pool.numa_node() < 0 ? "-" : absl::StrCat(pool.numa_node()), SizeText(pool.used_bytes()),
-                  SizeText(pool.budget_bytes()), SizeText(pool.limit_bytes()),
-                  SizeText(pool.retired_bytes()), absl::StrCat(pool.segments()), SizeText(pool.page_bytes()),
+                  pool.numa_node() < 0 ? "-" : absl::StrCat(pool.numa_node()),
+                  SizeText(pool.used_bytes()), SizeText(pool.budget_bytes()),
+                  SizeText(pool.limit_bytes()), SizeText(pool.retired_bytes()),
+                  absl::StrCat(pool.segments()), SizeText(pool.page_bytes()),
                   absl::StrFormat("%.1f", pool.mean_run_length())});
   }
   TextTable tenants({"pool", "tenant", "used>", "quota>"});
@@ -89,7 +90,8 @@ absl::Status RunPools(const PoolsOptions& options) {
     if (absl::Status status = SetBudget(*admin, budget, changed); !status.ok()) return status;
   }
   v1::PoolsReply reply;
-  if (absl::Status status = admin->Call(&v1::Admin::Stub::Pools, v1::PoolsRequest(), reply); !status.ok()) {
+  if (absl::Status status = admin->Call(&v1::Admin::Stub::Pools, v1::PoolsRequest(), reply);
+      !status.ok()) {
     return status;
   }
   if (!options.common.json) {
@@ -106,7 +108,8 @@ absl::Status RunPools(const PoolsOptions& options) {
 
 void AddPoolsCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<PoolsOptions>();
-  CLI::App* command = app.add_subcommand("pools", "Shows the memory pools, their use and their budgets");
+  CLI::App* command =
+      app.add_subcommand("pools", "Shows the memory pools, their use and their budgets");
   AddCommonOptions(*command, options->common);
   command
       ->add_option("--set-budget", options->budgets,

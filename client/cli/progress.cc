@@ -42,10 +42,12 @@ void Progress::Add(uint64_t bytes) {
 void Progress::Print() {
   printed_ = absl::Now();
   const double seconds = absl::ToDoubleSeconds(printed_ - start_);
-  const auto per_second = static_cast<uint64_t>(seconds > 0 ? static_cast<double>(bytes_) / seconds : 0);
+  const auto per_second =
+      static_cast<uint64_t>(seconds > 0 ? static_cast<double>(bytes_) / seconds : 0);
   std::string line = absl::StrCat(label_, ": ", SizeText(bytes_));
   if (total_bytes_ > 0) {
-    absl::StrAppendFormat(&line, " of %s (%d %%)", SizeText(total_bytes_), bytes_ * 100 / total_bytes_);
+    absl::StrAppendFormat(&line, " of %s (%d %%)", SizeText(total_bytes_),
+                          bytes_ * 100 / total_bytes_);
   }
   absl::StrAppend(&line, ", ", SizeText(per_second), "/s");
   std::fprintf(stderr, terminal_ ? "\r%s\x1b[K" : "%s\n", line.c_str());

@@ -8,7 +8,8 @@
 
 namespace kvtier::cli {
 
-// Prints a few times a second: on a terminal in place, else (when asked for) a line each. Not thread-safe.
+// Prints a few times a second: on a terminal in place, else (when asked for) a line each. Not
+// thread-safe.
 class Progress {
  public:
   // `total_bytes` 0: unknown. Prints only if stderr is a terminal or `always`.

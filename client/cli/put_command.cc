@@ -33,7 +33,8 @@ struct PutOptions {
   bool progress = false;
 };
 
-// What a put holds until it is done: a file's chunks must not be evicted to make room for its later ones.
+// What a put holds until it is done: a file's chunks must not be evicted to make room for its later
+// ones.
 class Leases {
  public:
   explicit Leases(Client& client) : client_(client) {}
@@ -44,7 +45,8 @@ class Leases {
   Leases& operator=(const Leases&) = delete;
   absl::Status Hold(const Model& model, std::vector<Key> keys) {
     const size_t wanted = keys.size();
-    auto match = client_.Lookup({.model = model, .keys = std::move(keys), .lease_ttl = absl::Minutes(10)});
+    auto match =
+        client_.Lookup({.model = model, .keys = std::move(keys), .lease_ttl = absl::Minutes(10)});
     if (!match.ok()) return match.status();
     if (match->lease != 0) leases_.push_back(match->lease);
     if (match->chunks == wanted) return absl::OkStatus();
@@ -63,7 +65,8 @@ absl::StatusOr<size_t> ReadFull(int fd, std::vector<char>& buffer) {
     const ssize_t got = ::read(fd, buffer.data() + filled, buffer.size() - filled);
     if (got == 0) break;
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::DataLossError(absl::StrCat("cannot read the input: ", std::strerror(errno)));
+    if (got < 0)
+      return absl::DataLossError(absl::StrCat("cannot read the input: ", std::strerror(errno)));
     filled += static_cast<size_t>(got);
   }
   return filled;
@@ -78,15 +81,16 @@ absl::StatusOr<std::string> NewUploadId() {
 }
 
 // Stores `count` chunks of `buffer` behind `parent`.
-absl::Status StoreBatch(Client& client, const Model& model, const Key& parent, absl::Span<const Key> keys,
-                        const char* bytes, uint64_t chunk_bytes) {
+absl::Status StoreBatch(Client& client, const Model& model, const Key& parent,
+                        absl::Span<const Key> keys, const char* bytes, uint64_t chunk_bytes) {
   auto reservation = client.Reserve(
       {.model = model, .parent = parent, .chunk_count = static_cast<uint32_t>(keys.size())});
   if (!reservation.ok()) return reservation.status();
   PutRequest put{.model = model, .reservation = *reservation};
   CommitRequest commit{.model = model, .reservation = *reservation};
   for (uint32_t i = 0; i < keys.size(); ++i) {
-    put.blocks.push_back({.chunk = i, .plane = 0, .pieces = {{bytes + i * chunk_bytes, chunk_bytes}}});
+    put.blocks.push_back(
+        {.chunk = i, .plane = 0, .pieces = {{bytes + i * chunk_bytes, chunk_bytes}}});
     commit.chunks.push_back({.chunk = i, .key = keys[i], .token_count = 1});
   }
   absl::Status status = client.Put(std::move(put));
@@ -96,8 +100,8 @@ absl::Status StoreBatch(Client& client, const Model& model, const Key& parent, a
 }
 
 // Stores the input to its end; fills in the manifest.
-absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& manifest, Leases& leases,
-                        Progress& progress) {
+absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& manifest,
+                        Leases& leases, Progress& progress) {
   const uint64_t batch_chunks =
       std::clamp<uint64_t>(kBatchBytes / manifest.chunk_bytes, 1, kChainChunks);
   std::vector<char> buffer(batch_chunks * manifest.chunk_bytes);
@@ -105,7 +109,8 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
   std::vector<Key> chain;  // keys of the prefix that is being written
   for (uint64_t next_chunk = 0;;) {
     const uint64_t in_chain = next_chunk % kChainChunks;
-    if (in_chain == 0) chain = FileStore::ChainKeys(model, manifest.upload, next_chunk, kChainChunks);
+    if (in_chain == 0)
+      chain = FileStore::ChainKeys(model, manifest.upload, next_chunk, kChainChunks);
     buffer.resize(std::min(batch_chunks, kChainChunks - in_chain) * manifest.chunk_bytes);
     auto read_bytes = ReadFull(fd, buffer);
     if (!read_bytes.ok()) return read_bytes.status();
@@ -115,13 +120,13 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
     std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(*read_bytes), buffer.end(), '\0');
     const auto first = chain.begin() + static_cast<std::ptrdiff_t>(in_chain);
     const std::vector<Key> keys(first, first + static_cast<std::ptrdiff_t>(chunks));
-    absl::Status status = StoreBatch(client, model, in_chain == 0 ? Key{} : chain[in_chain - 1], keys,
-                                     buffer.data(), manifest.chunk_bytes);
+    absl::Status status = StoreBatch(client, model, in_chain == 0 ? Key{} : chain[in_chain - 1],
+                                     keys, buffer.data(), manifest.chunk_bytes);
     if (status.ok()) status = leases.Hold(model, keys);
     if (absl::IsResourceExhausted(status)) {
-      return absl::ResourceExhaustedError(absl::StrCat(
-          "after ", SizeText(manifest.size_bytes), ": ", status.message(),
-          "; `kvtier pools` shows how much room there is"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("after ", SizeText(manifest.size_bytes), ": ", status.message(),
+                       "; `kvtier pools` shows how much room there is"));
     }
     if (!status.ok()) return status;
     manifest.size_bytes += *read_bytes;
@@ -160,7 +165,8 @@ absl::Status RunPut(PutOptions options) {
   }
   const int fd = standard_input ? STDIN_FILENO : ::open(options.file.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
-    return absl::NotFoundError(absl::StrCat("cannot open ", options.file, ": ", std::strerror(errno)));
+    return absl::NotFoundError(
+        absl::StrCat("cannot open ", options.file, ": ", std::strerror(errno)));
   }
   const absl::Cleanup close_file = [&] {
     if (!standard_input) ::close(fd);
@@ -184,8 +190,8 @@ absl::Status RunPut(PutOptions options) {
   absl::Status status;
   {
     Leases leases(**client);
-    Progress progress(absl::StrCat("put ", options.name), sized ? static_cast<uint64_t>(info.st_size) : 0,
-                      options.progress);
+    Progress progress(absl::StrCat("put ", options.name),
+                      sized ? static_cast<uint64_t>(info.st_size) : 0, options.progress);
     status = StoreInput(**client, *model, fd, manifest, leases, progress);
     if (status.ok()) status = store->WriteManifest(options.name, manifest);
   }
@@ -200,8 +206,9 @@ absl::Status RunPut(PutOptions options) {
                {"chunk_bytes", manifest.chunk_bytes},
                {"sha256", manifest.sha256}});
   } else {
-    std::printf("stored %s as \"%s\": %llu chunks of %s, sha256 %s\n", SizeText(manifest.size_bytes).c_str(),
-                options.name.c_str(), static_cast<unsigned long long>(manifest.chunk_count()),
+    std::printf("stored %s as \"%s\": %llu chunks of %s, sha256 %s\n",
+                SizeText(manifest.size_bytes).c_str(), options.name.c_str(),
+                static_cast<unsigned long long>(manifest.chunk_count()),
                 SizeText(manifest.chunk_bytes).c_str(), manifest.sha256.c_str());
   }
   return absl::OkStatus();
@@ -215,11 +222,13 @@ void AddPutCommand(CLI::App& app, int& exit_code) {
   AddCommonOptions(*command, options->common);
   command->add_option("FILE", options->file, "The file, - for the standard input")->required();
   command->add_option("--name", options->name, "What to store it as (default: the file's name)");
-  command->add_option("--model", options->model, "Name of the model to store it under (default kvtier.file)");
+  command->add_option("--model", options->model,
+                      "Name of the model to store it under (default kvtier.file)");
   AddSizeOption(*command, "--chunk-bytes", options->chunk_bytes, kChunkBytesMin, kChunkBytesMax,
                 "Bytes of a chunk");
   command->add_flag("--replace", options->replace, "Replace what is stored under that name");
-  command->add_flag("--progress", options->progress, "Show progress also where stderr is no terminal");
+  command->add_flag("--progress", options->progress,
+                    "Show progress also where stderr is no terminal");
   SetAction(*command, exit_code, [options] { return RunPut(*options); });
 }
 

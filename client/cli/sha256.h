@@ -1,11 +1,11 @@
 // SHA-256 of a file that is read in parts.
 #pragma once
 
+#include <openssl/evp.h>
+
 #include <cstddef>
 #include <memory>
 #include <string>
-
-#include <openssl/evp.h>
 
 #include "absl/strings/escaping.h"
 #include "tiering/base/check.h"

@@ -23,27 +23,29 @@ Json StatusJson(const CommonOptions& options, const v1::StatusReply& status,
     gpus.push_back({{"pci_bus_id", gpu.pci_bus_id()}, {"numa_node", gpu.numa_node()}});
   }
   // Sorted, so that two outputs can be compared.
-  const std::map<std::string, uint64_t> counters(status.counters().begin(), status.counters().end());
-  return {{"socket", options.socket},
-          {"daemon_version", status.daemon_version()},
-          {"protocol_version", absl::StrCat(status.version().major(), ".", status.version().minor())},
-          {"daemon_epoch", status.daemon_epoch()},
-          {"pid", status.pid()},
-          {"uptime_ms", status.uptime_ms()},
-          {"draining", status.draining()},
-          {"tenant", status.tenant()},
-          {"admin", status.admin()},
-          {"policy", status.policy()},
-          {"sessions", status.sessions()},
-          {"leases", status.leases()},
-          {"reservations", status.reservations()},
-          {"chunks", status.chunks()},
-          {"blocks", status.blocks()},
-          {"models", status.models()},
-          {"moves_in_flight", status.moves_in_flight()},
-          {"devices", status.devices()},
-          {"counters", counters},
-          {"topology", {{"machine", topology.machine()}, {"nodes", nodes}, {"gpus", gpus}}}};
+  const std::map<std::string, uint64_t> counters(status.counters().begin(),
+                                                 status.counters().end());
+  return {
+      {"socket", options.socket},
+      {"daemon_version", status.daemon_version()},
+      {"protocol_version", absl::StrCat(status.version().major(), ".", status.version().minor())},
+      {"daemon_epoch", status.daemon_epoch()},
+      {"pid", status.pid()},
+      {"uptime_ms", status.uptime_ms()},
+      {"draining", status.draining()},
+      {"tenant", status.tenant()},
+      {"admin", status.admin()},
+      {"policy", status.policy()},
+      {"sessions", status.sessions()},
+      {"leases", status.leases()},
+      {"reservations", status.reservations()},
+      {"chunks", status.chunks()},
+      {"blocks", status.blocks()},
+      {"models", status.models()},
+      {"moves_in_flight", status.moves_in_flight()},
+      {"devices", status.devices()},
+      {"counters", counters},
+      {"topology", {{"machine", topology.machine()}, {"nodes", nodes}, {"gpus", gpus}}}};
 }
 
 void PrintText(const CommonOptions& options, const v1::StatusReply& status,
@@ -51,11 +53,13 @@ void PrintText(const CommonOptions& options, const v1::StatusReply& status,
   const auto line = [](const char* name, const std::string& text) {
     std::printf("%-18s%s\n", name, text.c_str());
   };
-  line("daemon", absl::StrCat("kvtierd ", status.daemon_version(), ", pid ", status.pid(), ", up ",
-                              TimeText(absl::Milliseconds(static_cast<int64_t>(status.uptime_ms()))),
-                              status.draining() ? ", draining" : ""));
+  line("daemon",
+       absl::StrCat("kvtierd ", status.daemon_version(), ", pid ", status.pid(), ", up ",
+                    TimeText(absl::Milliseconds(static_cast<int64_t>(status.uptime_ms()))),
+                    status.draining() ? ", draining" : ""));
   line("socket", options.socket);
-  line("tenant", absl::StrCat(status.tenant(), status.admin() ? " (admin: numbers of all tenants)" : ""));
+  line("tenant",
+       absl::StrCat(status.tenant(), status.admin() ? " (admin: numbers of all tenants)" : ""));
   line("policy", status.policy());
   line("devices", status.devices());
   uint64_t memory_bytes = 0;
@@ -65,17 +69,18 @@ void PrintText(const CommonOptions& options, const v1::StatusReply& status,
     cores += node.cores();
   }
   line("machine", absl::StrCat(topology.machine(), topology.machine().empty() ? "" : ", ",
-                               topology.nodes_size(), " memory nodes, ", SizeText(memory_bytes), ", ", cores,
-                               " cores"));
+                               topology.nodes_size(), " memory nodes, ", SizeText(memory_bytes),
+                               ", ", cores, " cores"));
   line("sessions", absl::StrCat(status.sessions()));
   line("models", absl::StrCat(status.models()));
   line("chunks", absl::StrCat(status.chunks(), " (", status.blocks(), " blocks)"));
   line("leases", absl::StrCat(status.leases()));
   line("reservations", absl::StrCat(status.reservations()));
   line("moves in flight", absl::StrCat(status.moves_in_flight()));
-  const std::map<std::string, uint64_t> counters(status.counters().begin(), status.counters().end());
-  for (const auto& [name, value] : counters) std::printf("  %-32s%llu\n", name.c_str(),
-                                                         static_cast<unsigned long long>(value));
+  const std::map<std::string, uint64_t> counters(status.counters().begin(),
+                                                 status.counters().end());
+  for (const auto& [name, value] : counters)
+    std::printf("  %-32s%llu\n", name.c_str(), static_cast<unsigned long long>(value));
 }
 
 absl::Status RunStatus(const CommonOptions& options) {
@@ -84,7 +89,8 @@ absl::Status RunStatus(const CommonOptions& options) {
   v1::StatusRequest request;
   *request.mutable_version() = ProtocolVersion();
   v1::StatusReply status;
-  if (absl::Status error = admin->Call(&v1::Admin::Stub::Status, request, status); !error.ok()) return error;
+  if (absl::Status error = admin->Call(&v1::Admin::Stub::Status, request, status); !error.ok())
+    return error;
   v1::TopologyReply topology;
   if (absl::Status error = admin->Call(&v1::Admin::Stub::Topology, v1::TopologyRequest(), topology);
       !error.ok()) {

@@ -1,9 +1,8 @@
 #include "client/cli/stored_file.h"
 
 #include <algorithm>
-#include <utility>
-
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
@@ -28,17 +27,19 @@ ModelGeometry GeometryOf(const std::string& name, const std::string& plane, uint
 }
 
 bool IsHex(const std::string& text, size_t digits) {
-  return text.size() == digits &&
-         std::all_of(text.begin(), text.end(), [](unsigned char c) { return absl::ascii_isxdigit(c); });
+  return text.size() == digits && std::all_of(text.begin(), text.end(), [](unsigned char c) {
+           return absl::ascii_isxdigit(c);
+         });
 }
 
 std::string ManifestText(const Manifest& manifest) {
-  std::string text = nlohmann::json{{"format", kFormat},
-                                    {"size_bytes", manifest.size_bytes},
-                                    {"chunk_bytes", manifest.chunk_bytes},
-                                    {"upload", manifest.upload},
-                                    {"sha256", manifest.sha256}}
-                         .dump();
+  std::string text = nlohmann::json{
+      {"format", kFormat},
+      {"size_bytes", manifest.size_bytes},
+      {"chunk_bytes", manifest.chunk_bytes},
+      {"upload", manifest.upload},
+      {"sha256",
+       manifest.sha256}}.dump();
   text.resize(kManifestBytes, '\0');
   return text;
 }
@@ -61,14 +62,15 @@ absl::StatusOr<Manifest> ParseManifest(const std::string& name, const std::strin
     good = false;
   }
   if (good) return manifest;
-  return absl::DataLossError(absl::StrCat("what is stored as \"", name, "\" is no manifest of ", kFormat));
+  return absl::DataLossError(
+      absl::StrCat("what is stored as \"", name, "\" is no manifest of ", kFormat));
 }
 
 }  // namespace
 
 absl::StatusOr<FileStore> FileStore::Open(Client* client, const std::string& model_name) {
-  auto manifests =
-      client->RegisterModel(GeometryOf(absl::StrCat(model_name, ".manifest"), "manifest", kManifestBytes));
+  auto manifests = client->RegisterModel(
+      GeometryOf(absl::StrCat(model_name, ".manifest"), "manifest", kManifestBytes));
   if (!manifests.ok()) return manifests.status();
   return FileStore(client, model_name, *std::move(manifests));
 }
@@ -81,15 +83,16 @@ absl::StatusOr<Manifest> FileStore::FindManifest(const std::string& name) {
   auto match = client_->Lookup({.model = manifests_, .keys = {ManifestKey(name)}});
   if (!match.ok()) return match.status();
   if (match->chunks == 0) {
-    return absl::NotFoundError(absl::StrCat("nothing is stored as \"", name,
-                                            "\": it was never put, was evicted, or kvtierd was restarted"));
+    return absl::NotFoundError(
+        absl::StrCat("nothing is stored as \"", name,
+                     "\": it was never put, was evicted, or kvtierd was restarted"));
   }
   const absl::Cleanup release = [&] { (void)client_->Release(match->lease); };
   std::string text(kManifestBytes, '\0');
-  auto result = client_->Get(
-      {.model = manifests_,
-       .lease = match->lease,
-       .blocks = {{.chunk = 0, .plane = 0, .pieces = {{text.data(), text.size()}}}}});
+  auto result =
+      client_->Get({.model = manifests_,
+                    .lease = match->lease,
+                    .blocks = {{.chunk = 0, .plane = 0, .pieces = {{text.data(), text.size()}}}}});
   if (!result.ok()) return result.status();
   if (!result->all_ok) return result->blocks[0].status;
   return ParseManifest(name, text);
@@ -99,18 +102,19 @@ absl::Status FileStore::WriteManifest(const std::string& name, const Manifest& m
   const std::string text = ManifestText(manifest);
   auto reservation = client_->Reserve({.model = manifests_});
   if (!reservation.ok()) return reservation.status();
-  absl::Status status = client_->Put(
-      {.model = manifests_,
-       .reservation = *reservation,
-       .blocks = {{.chunk = 0, .plane = 0, .pieces = {{text.data(), text.size()}}}}});
+  absl::Status status =
+      client_->Put({.model = manifests_,
+                    .reservation = *reservation,
+                    .blocks = {{.chunk = 0, .plane = 0, .pieces = {{text.data(), text.size()}}}}});
   if (!status.ok()) return status;
-  auto results = client_->Commit({.model = manifests_,
-                                  .reservation = *reservation,
-                                  .chunks = {{.chunk = 0, .key = ManifestKey(name), .token_count = 1}}});
+  auto results =
+      client_->Commit({.model = manifests_,
+                       .reservation = *reservation,
+                       .chunks = {{.chunk = 0, .key = ManifestKey(name), .token_count = 1}}});
   if (!results.ok()) return results.status();
   if (results->front() == CommitResult::kAlreadyExists) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("something is stored as \"", name, "\" already: --replace puts this in its place"));
+    return absl::AlreadyExistsError(absl::StrCat("something is stored as \"", name,
+                                                 "\" already: --replace puts this in its place"));
   }
   return absl::OkStatus();
 }

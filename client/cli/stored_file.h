@@ -1,8 +1,9 @@
 // Files as chunks of opaque bytes: what `kvtier put` and `kvtier get` agree on.
 //
-// A file is cut into chunks of one size (the last is padded with zeros), in prefixes of at most kChainChunks chunks each, under
-// keys that contain a random upload id. A manifest of 4 KiB under a key made of the name says how to find and check
-// them. It is committed last, so a name exists only once its bytes do.
+// A file is cut into chunks of one size (the last is padded with zeros), in prefixes of at most
+// kChainChunks chunks each, under keys that contain a random upload id. A manifest of 4 KiB under a
+// key made of the name says how to find and check them. It is committed last, so a name exists only
+// once its bytes do.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ struct Manifest {
   uint64_t chunk_count() const { return (size_bytes + chunk_bytes - 1) / chunk_bytes; }
 };
 
-// Finds and writes manifests, and names the chunks of a file. Uses a client that it does not own. Not thread-safe.
+// Finds and writes manifests, and names the chunks of a file. Uses a client that it does not own.
+// Not thread-safe.
 class FileStore {
  public:
   // `model_name` keeps files of different purposes apart. Registers the manifests' model.

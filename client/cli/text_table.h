@@ -6,8 +6,8 @@
 
 namespace kvtier::cli {
 
-// Collects rows and prints them with columns as wide as they need to be. Columns whose title ends with '>' are aligned
-// to the right (the '>' is not printed).
+// Collects rows and prints them with columns as wide as they need to be. Columns whose title ends
+// with '>' are aligned to the right (the '>' is not printed).
 class TextTable {
  public:
   explicit TextTable(std::vector<std::string> titles);

@@ -15,6 +15,8 @@ namespace {
 // computed, and a round of calls is shared by several chunks.
 constexpr size_t kPrefillChunks = 8;
 
+constexpr size_t kBlockHeadBytes = 32;
+
 class Stopwatch {
  public:
   // Seconds since construction or the last call.
@@ -68,6 +70,10 @@ PromptResult PromptRunner::Run(std::string_view prompt) {
   DropLease(sequence);
   result.decode_seconds = stopwatch.Lap();
 
+  const std::span<const std::byte> k_block = std::as_const(sequence.kv).plane(0, 0);
+  for (size_t i = 0; i < std::min(kBlockHeadBytes, k_block.size()); ++i) {
+    result.first_k_block_head.push_back(std::to_integer<uint8_t>(k_block[i]));
+  }
   const ChunkWriter::Counts& counts = writer.counts();
   result.stored_chunks = counts.committed;
   result.existing_chunks = counts.existing;

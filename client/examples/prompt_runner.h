@@ -31,6 +31,7 @@ struct PromptResult {
   std::map<std::string, size_t> store_errors;  // calls that failed, by code
   std::string last_error;
   std::vector<uint8_t> generated;
+  std::vector<uint8_t> first_k_block_head;  // first bytes of layer 0's K of chunk 0, to find the block by
   double fetch_seconds = 0;    // lookup and fetch
   double prefill_seconds = 0;  // computing and storing what was not fetched
   double decode_seconds = 0;

@@ -38,6 +38,7 @@ Json PromptJson(const NamedResult& named) {
       {"last_error", result.last_error},
       {"generated", Hex(result.generated)},
       {"distinct_bytes", result.distinct_bytes()},
+      {"first_k_block_head", Hex(result.first_k_block_head)},
       {"fetch_seconds", result.fetch_seconds},
       {"prefill_seconds", result.prefill_seconds},
       {"decode_seconds", result.decode_seconds},

@@ -157,11 +157,26 @@ void OpWorld::CheckPools() {
   }
 }
 
+// A copy's source and destination stay allocated until it completes.
+void OpWorld::CheckCopies() {
+  std::set<Place> destinations;
+  for (const CopyRequest& copy : fixture_.copies().InFlight()) {
+    for (const SlotAddress& slot : {copy.source, copy.destination}) {
+      if (!fixture_.pool(slot.pool.value()).exists(slot.segment)) {
+        Fail("a copy is under way in segment ", slot.segment.value(), " of pool ", slot.pool.value(),
+             ", which was given back");
+      }
+    }
+    if (!destinations.insert(PlaceOf(copy.destination)).second) Fail("two copies write one slot");
+  }
+}
+
 void OpWorld::CheckAll(bool deep) {
   TakeEvents();
   if (const std::string missing = model_.MissingEvents(); !missing.empty()) Fail(missing);
   if (failed()) return;
   CheckPools();
+  CheckCopies();
   engine().CheckInvariants();
   if (const std::string wrong = model_.Compare(engine()); !wrong.empty()) Fail(wrong);
   for (size_t i = 0; deep && !failed() && i < leases_.size(); ++i) {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -123,6 +124,7 @@ class OpWorld {
 
   bool Damaged(uint64_t chunk, uint16_t plane) const;
   void CheckPools();
+  void CheckCopies();
   // With nothing held, a budget of one segment is reached within a few ticks.
   void LowerBudget(size_t pool);
   void CheckTarget(const HeldLease& lease, uint64_t chunk_id, const ReadTarget& target, bool report);

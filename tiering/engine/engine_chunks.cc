@@ -41,19 +41,23 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
   for (const PoolId pool : candidates) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
   }
-  const PoolId last = candidates.back();
-  const Bytes needed = allocator(last).SlotBytes(block_bytes) * static_cast<int64_t>(count);
-  if (needed > Room(tenant, last).limit) return false;
-  for (int tried = 1;; ++tried) {
-    // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
-    if (quarantine.retired(last) >= needed) return false;
-    const bool evicted = tried % kVictimsPerEvacuation == 0
-                             ? EvacuateSegment(tenant, last, block_bytes) || EvictOne(tenant, last)
-                             : EvictOne(tenant, last) || EvacuateSegment(tenant, last, block_bytes);
-    if (!evicted) return false;
-    ReclaimRetired();
-    if (allocator(last).Allocate(tenant, block_bytes, count, slots)) return true;
+  // Room is made in the slowest pool that will do.
+  for (size_t i = candidates.size(); i-- > 0;) {
+    const PoolId pool = candidates[i];
+    const Bytes needed = allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count);
+    if (needed > Room(tenant, pool).limit) continue;
+    for (int tried = 1;; ++tried) {
+      // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
+      if (quarantine.retired(pool) >= needed) return false;
+      const bool evicted = tried % kVictimsPerEvacuation == 0
+                               ? EvacuateSegment(tenant, pool, block_bytes) || EvictOne(tenant, pool)
+                               : EvictOne(tenant, pool) || EvacuateSegment(tenant, pool, block_bytes);
+      if (!evicted) break;
+      ReclaimRetired();
+      if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+    }
   }
+  return false;
 }
 
 bool Engine::State::EvictOne(TenantId tenant, PoolId pool) {
@@ -157,7 +161,8 @@ void Engine::State::UnpinRow(RowIndex row) {
 
 void Engine::State::DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   if (!blocks.RemoveCopy(row, plane, copy)) return;
-  Retire(copy);
+  // A copy that is under way still reads the slot; FinishMoves retires it then.
+  if (!moves.DropSource(row, plane, copy)) Retire(copy);
   ++counts.corrupt_copies;
   if (!blocks.block(row, plane).best.valid()) {
     ++counts.lost_blocks;

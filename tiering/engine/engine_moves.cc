@@ -111,6 +111,7 @@ void Engine::State::FinishMoves() {
     KVTIER_CHECK(move.has_value());
     const RowIndex row = move->row;
     blocks.EndMove(row);
+    if (move->source_dropped) Retire(move->source);
     const Block& block = blocks.block(row, move->plane);
     const bool source_is_there = block.best == move->source || block.second == move->source;
     if (completion.status.ok()) {
@@ -226,7 +227,10 @@ void Engine::State::StartRun(size_t first, size_t end) {
       request.bytes = bytes;
       request.checksum = block.checksum;
       request.priority = run.to < run.from ? CopyPriority::kPrefetch : CopyPriority::kMigration;
-      if (blocks.moves(run.row) >= kMovesPerRowMax || !copies->Submit(request).ok()) {
+      // One move a block: the first of two would take the source away under the second.
+      const bool refused =
+          blocks.moves(run.row) >= kMovesPerRowMax || moves.Moves(run.row, idea.plane);
+      if (refused || !copies->Submit(request).ok()) {
         allocator(run.to).Free(slots[k]);
         continue;
       }

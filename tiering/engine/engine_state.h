@@ -86,7 +86,7 @@ struct Engine::State : public PlacementView {
   // Keeps the slot from reuse until no open section can hold it, then frees it.
   void Retire(CopyRef slot);
   void ReclaimRetired();
-  // `count` slots in the first of `pools` that has room, evicting from the last one if none has.
+  // `count` slots in the first of `pools` that has room, evicting from the last one first if none has.
   bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes, size_t count,
                      std::vector<CopyRef>& slots);
   // Drops one victim, or empties the segment that has least in it. False when nothing can go.

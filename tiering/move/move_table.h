@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "tiering/base/bytes.h"
 #include "tiering/base/copy_ref.h"
 #include "tiering/base/ids.h"
@@ -20,19 +21,30 @@ struct Move {
   CopyRef destination;
   Bytes bytes;
   bool keep_source = false;
+  bool source_dropped = false;  // the block no longer has it: to be retired when the copy ends
 };
 
-// At most as many entries as the copy engine takes. Not thread-safe.
+// At most as many entries as the copy engine takes, and at most one a block. Not thread-safe.
 class MoveTable {
  public:
   CopyTicket NextTicket() { return CopyTicket(++last_ticket_); }
   void Add(CopyTicket ticket, const Move& move);
   // Removes and returns the move; nullopt for an unknown ticket.
   std::optional<Move> Take(CopyTicket ticket);
+  // Whether a move of this block is under way: a second one could find its source gone.
+  bool Moves(RowIndex row, PlaneIndex plane) const { return blocks_.contains(BlockOf(row, plane)); }
+  // Notes that the block lost this copy. False when no move reads it. Linear in the copies in flight when one of
+  // this block is: bad copies are rare.
+  bool DropSource(RowIndex row, PlaneIndex plane, CopyRef source);
   size_t size() const { return moves_.size(); }
 
  private:
+  static uint64_t BlockOf(RowIndex row, PlaneIndex plane) {
+    return uint64_t{row} << 16 | plane.value();
+  }
+
   absl::flat_hash_map<CopyTicket, Move> moves_;
+  absl::flat_hash_set<uint64_t> blocks_;  // of the moves
   uint64_t last_ticket_ = 0;
 };
 

@@ -1,13 +1,15 @@
 // The kvtier client: stores and fetches KV cache blocks through a kvtierd on this machine.
 //
-// Each operation exists as Submit... -> Ticket; its completion comes through one queue per client, which
-// event_fd() makes pollable. The blocking calls do the same on the calling thread, so both styles mix. Tickets that
-// are in flight together run in any order: wait for a Put before its Commit is submitted.
+// Each operation exists as Submit... -> Ticket; its completion comes through one queue per client,
+// which event_fd() makes pollable. The blocking calls do the same on the calling thread, so both
+// styles mix. Tickets that are in flight together run in any order: wait for a Put before its
+// Commit is submitted.
 //
-// Errors: the status codes of the daemon (proto/kvtier/v1/kv_cache.proto). UNAVAILABLE means that no daemon answers;
-// every call returns it within ClientOptions::unavailable_after of a daemon's end. The client then re-attaches by itself: calls
-// work again once a daemon is back, models are registered again under the same Model, and handles of before are
-// NOT_FOUND. UNAVAILABLE or RESOURCE_EXHAUSTED never mean that inference must stop: recompute and go on.
+// Errors: the status codes of the daemon (proto/kvtier/v1/kv_cache.proto). UNAVAILABLE means that
+// no daemon answers; every call returns it within ClientOptions::unavailable_after of a daemon's
+// end. The client then re-attaches by itself: calls work again once a daemon is back, models are
+// registered again under the same Model, and handles of before are NOT_FOUND. UNAVAILABLE or
+// RESOURCE_EXHAUSTED never mean that inference must stop: recompute and go on.
 //
 // Thread-safe: any thread may call anything; completions go to whoever polls.
 #pragma once
@@ -31,27 +33,31 @@
 namespace kvtier {
 
 struct ClientOptions {
-  std::string socket{};           // empty: DefaultSocketPath()
-  std::string name = "client";    // for the daemon's logs and status
-  // A call that gets no answer fails with UNAVAILABLE at the latest after this time without a sign of life.
+  std::string socket{};         // empty: DefaultSocketPath()
+  std::string name = "client";  // for the daemon's logs and status
+  // A call that gets no answer fails with UNAVAILABLE at the latest after this time without a sign
+  // of life.
   absl::Duration unavailable_after = absl::Seconds(2);
-  absl::Duration call_timeout = absl::Seconds(30);  // DEADLINE_EXCEEDED for one call that takes longer
-  uint32_t tickets_max = 1024;    // submitted and not yet polled; RESOURCE_EXHAUSTED beyond
+  absl::Duration call_timeout =
+      absl::Seconds(30);        // DEADLINE_EXCEEDED for one call that takes longer
+  uint32_t tickets_max = 1024;  // submitted and not yet polled; RESOURCE_EXHAUSTED beyond
 };
 
 // $KVTIER_SOCKET, else $XDG_RUNTIME_DIR/kvtier/kvtierd.sock, else /run/kvtier/kvtierd.sock.
 std::string DefaultSocketPath();
 
-// A registered model. Value type; survives daemon restarts. A default-constructed one can only be assigned to.
+// A registered model. Value type; survives daemon restarts. A default-constructed one can only be
+// assigned to.
 //
-// Keys depend on the tenant's salt. Where the daemon's configuration does not fix it, a restarted daemon has a new one,
-// and keys computed before find nothing: compute them again for each request.
+// Keys depend on the tenant's salt. Where the daemon's configuration does not fix it, a restarted
+// daemon has a new one, and keys computed before find nothing: compute them again for each request.
 class Model {
  public:
   Model() = default;
   const ModelGeometry& geometry() const { return *geometry_; }
   // Key of the chunk of `tokens` after `parent` (zero: first). See docs/ARCHITECTURE.md, "Keys".
-  Key ChunkKey(const Key& parent, absl::Span<const uint32_t> tokens, std::string_view extra = {}) const;
+  Key ChunkKey(const Key& parent, absl::Span<const uint32_t> tokens,
+               std::string_view extra = {}) const;
   Key OpaqueKey(const Key& parent, std::string_view engine_key, std::string_view extra = {}) const;
   // Keys of all chunks of `tokens`, the shorter tail included.
   std::vector<Key> PrefixKeys(absl::Span<const uint32_t> tokens, std::string_view extra = {}) const;
@@ -66,18 +72,17 @@ class Model {
 using Ticket = uint64_t;
 
 // What a ticket's operation returned: the type that the blocking call of the same name returns.
-using CompletionValue =
-    std::variant<std::monostate, ReservationHandle, std::vector<CommitResult>, Match, GetResult,
-                 absl::Duration, uint32_t>;
+using CompletionValue = std::variant<std::monostate, ReservationHandle, std::vector<CommitResult>,
+                                     Match, GetResult, absl::Duration, uint32_t>;
 struct Completion {
   Ticket ticket = 0;
   absl::Status status{};
-  CompletionValue value{};   // meaningful when status is OK
+  CompletionValue value{};  // meaningful when status is OK
 };
 
 struct ReserveRequest {
   Model model{};
-  Key parent{};                  // zero: the first chunk of a prefix
+  Key parent{};  // zero: the first chunk of a prefix
   uint32_t chunk_count = 1;
   std::vector<uint32_t> planes{};  // empty: all
   WriteHints hints{};
@@ -94,9 +99,9 @@ struct CommitRequest {
 };
 struct LookupRequest {
   Model model{};
-  std::vector<Key> keys{};            // in prefix order
+  std::vector<Key> keys{};  // in prefix order
   bool lease = true;
-  absl::Duration lease_ttl{};         // zero: the daemon's default
+  absl::Duration lease_ttl{};  // zero: the daemon's default
 };
 struct GetRequest {
   Model model{};
@@ -106,8 +111,9 @@ struct GetRequest {
 
 class Client {
  public:
-  // Attaches to the daemon. UNAVAILABLE when none answers (the message names the socket), FAILED_PRECONDITION
-  // with both versions when it speaks another major version, PERMISSION_DENIED for an unknown tenant.
+  // Attaches to the daemon. UNAVAILABLE when none answers (the message names the socket),
+  // FAILED_PRECONDITION with both versions when it speaks another major version, PERMISSION_DENIED
+  // for an unknown tenant.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(ClientOptions options = {});
   // Like Connect, but succeeds without a daemon and attaches when one appears.
   static absl::StatusOr<std::unique_ptr<Client>> Create(ClientOptions options = {});
@@ -115,7 +121,8 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // --- asynchronous -----------------------------------------------------------------------------------------
+  // --- asynchronous
+  // -----------------------------------------------------------------------------------------
   // RESOURCE_EXHAUSTED at tickets_max; every other error comes with the completion.
   absl::StatusOr<Ticket> SubmitReserve(ReserveRequest request);
   absl::StatusOr<Ticket> SubmitPut(PutRequest request);
@@ -124,12 +131,14 @@ class Client {
   absl::StatusOr<Ticket> SubmitGet(GetRequest request);
   // Takes up to `completions_max` completions without blocking.
   std::vector<Completion> Poll(size_t completions_max = 64);
-  // Waits for one ticket and takes its completion; Poll leaves it alone meanwhile. NOT_FOUND: no such ticket; DEADLINE_EXCEEDED: it stays in flight.
+  // Waits for one ticket and takes its completion; Poll leaves it alone meanwhile. NOT_FOUND: no
+  // such ticket; DEADLINE_EXCEEDED: it stays in flight.
   absl::StatusOr<Completion> Wait(Ticket ticket, absl::Duration timeout = absl::InfiniteDuration());
   // Readable while completions wait to be polled. Owned by the client.
   int event_fd() const;
 
-  // --- blocking ---------------------------------------------------------------------------------------------
+  // --- blocking
+  // ---------------------------------------------------------------------------------------------
   absl::StatusOr<Model> RegisterModel(const ModelGeometry& geometry);
   absl::StatusOr<ReservationHandle> Reserve(ReserveRequest request);
   absl::Status Put(PutRequest request);
@@ -143,11 +152,13 @@ class Client {
   absl::Status Report(LeaseHandle lease, const std::vector<ReadReport>& reports);
   absl::StatusOr<uint32_t> Prefetch(const Model& model, const std::vector<Key>& keys);
   absl::StatusOr<uint32_t> Forget(const Model& model, const std::vector<Key>& keys);
-  // Calls `on_event` for every event after `after_sequence` (0: from now on) until it returns false or the
-  // daemon goes; resume with the last sequence seen. Blocks the calling thread.
-  absl::Status Watch(uint64_t after_sequence, const std::function<bool(const WatchEvent&)>& on_event);
+  // Calls `on_event` for every event after `after_sequence` (0: from now on) until it returns false
+  // or the daemon goes; resume with the last sequence seen. Blocks the calling thread.
+  absl::Status Watch(uint64_t after_sequence,
+                     const std::function<bool(const WatchEvent&)>& on_event);
 
-  // --- state ------------------------------------------------------------------------------------------------
+  // --- state
+  // ------------------------------------------------------------------------------------------------
   bool attached() const;
   // Changes with each daemon restart; 0 while not attached.
   uint64_t daemon_epoch() const;

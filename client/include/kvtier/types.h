@@ -21,10 +21,10 @@ enum class PlaneType : uint8_t {
 };
 
 struct PlaneGeometry {
-  std::string name{};            // unique within the model: "layer.3.k"
+  std::string name{};  // unique within the model: "layer.3.k"
   uint32_t layer = 0;
   PlaneType type = PlaneType::kAttention;
-  int rank = -1;               // tensor-parallel rank; -1: replicated, stored once
+  int rank = -1;  // tensor-parallel rank; -1: replicated, stored once
   uint64_t bytes_per_chunk = 0;
   bool required = true;        // a chunk is visible once all required planes are committed
   uint32_t window_tokens = 0;  // of kWindow
@@ -69,7 +69,8 @@ struct BlockSource {
   std::vector<ConstBuffer> pieces{};
 };
 
-// One block to fetch into the caller's memory: the pieces, in order, take the plane's bytes_per_chunk bytes.
+// One block to fetch into the caller's memory: the pieces, in order, take the plane's
+// bytes_per_chunk bytes.
 struct BlockDestination {
   uint32_t chunk = 0;  // within the lease
   uint32_t plane = 0;
@@ -78,7 +79,8 @@ struct BlockDestination {
 
 // What became of one block of a Get. The bytes of a failed block are undefined.
 struct BlockResult {
-  absl::Status status{};  // DATA_LOSS: checksum mismatch, the daemon dropped that copy; NOT_FOUND: no such plane
+  absl::Status status{};  // DATA_LOSS: checksum mismatch, the daemon dropped that copy; NOT_FOUND:
+                          // no such plane
   std::string pool{};     // where the bytes came from
 };
 
@@ -91,14 +93,14 @@ struct GetResult {
 enum class CommitResult : uint8_t { kCommitted, kPartial, kAlreadyExists };
 
 struct ChunkCommit {
-  uint32_t chunk = 0;           // within the reservation; commit in order
+  uint32_t chunk = 0;  // within the reservation; commit in order
   Key key{};
-  uint32_t token_count = 0;     // 1 .. chunk_tokens
-  std::vector<uint32_t> planes{}; // empty: all reserved ones
+  uint32_t token_count = 0;        // 1 .. chunk_tokens
+  std::vector<uint32_t> planes{};  // empty: all reserved ones
 };
 
 struct Match {
-  uint32_t chunks = 0;          // how many of the keys can be used
+  uint32_t chunks = 0;  // how many of the keys can be used
   LeaseHandle lease = 0;
   absl::Duration lease_ttl{};
 };
@@ -106,13 +108,13 @@ struct Match {
 struct ReadReport {
   uint32_t plane = 0;
   uint32_t steps = 0;
-  std::vector<double> mass{};     // per chunk of the lease: mean attention mass per step, 0 to 1
+  std::vector<double> mass{};  // per chunk of the lease: mean attention mass per step, 0 to 1
 };
 
 enum class Priority : uint8_t { kNormal, kLow, kHigh };
 struct WriteHints {
   Priority priority = Priority::kNormal;
-  absl::Duration keep{};          // wish to keep for this long
+  absl::Duration keep{};  // wish to keep for this long
   bool do_not_store = false;
 };
 

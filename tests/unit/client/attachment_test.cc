@@ -1,6 +1,7 @@
-// Proves how the client behaves around the daemon's life: refusal of another version, UNAVAILABLE within the stated bound
-// when the daemon dies or stops answering, re-attachment and re-registration by itself, old handles ending. Runs
-// against the fake daemon of this folder; waits on conditions with deadlines.
+// Proves how the client behaves around the daemon's life: refusal of another version, UNAVAILABLE
+// within the stated bound when the daemon dies or stops answering, re-attachment and
+// re-registration by itself, old handles ending. Runs against the fake daemon of this folder; waits
+// on conditions with deadlines.
 #include <unistd.h>
 
 #include <future>
@@ -57,7 +58,8 @@ TEST_F(AttachmentTest, AttachTellsWhoAndWhere) {
 TEST_F(AttachmentTest, CreateAttachesWhenADaemonAppears) {
   auto client = Client::Create(Options());
   ASSERT_TRUE(client.ok());
-  EXPECT_EQ((*client)->WaitAttached(absl::Milliseconds(1)).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ((*client)->WaitAttached(absl::Milliseconds(1)).code(),
+            absl::StatusCode::kDeadlineExceeded);
   EXPECT_EQ((*client)->RegisterModel(Geometry()).status().code(), absl::StatusCode::kUnavailable);
   daemon_.Start();
   const absl::Status status = (*client)->WaitAttached(absl::Seconds(10));

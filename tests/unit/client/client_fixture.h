@@ -70,10 +70,10 @@ class ClientTest : public ::testing::Test {
       for (uint32_t plane = 0; plane < 2; ++plane) {
         const std::string& block = bytes[chunk * 2 + plane];
         // Scattered over the caller's memory: three pieces of uneven size, one of them empty.
-        put.blocks.push_back({.chunk = chunk, .plane = plane,
-                              .pieces = {{block.data(), 77},
-                                         {nullptr, 0},
-                                         {block.data() + 77, block.size() - 77}}});
+        put.blocks.push_back(
+            {.chunk = chunk,
+             .plane = plane,
+             .pieces = {{block.data(), 77}, {nullptr, 0}, {block.data() + 77, block.size() - 77}}});
       }
       commit.chunks.push_back({.chunk = chunk, .key = keys[chunk], .token_count = 4});
     }

@@ -82,7 +82,8 @@ uint64_t FakeDaemon::largest_piece_bytes() const {
 }
 void FakeDaemon::AwaitSilentCalls(int count) {
   absl::MutexLock lock(&mutex_);
-  const auto enough = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return silent_calls_ >= count; };
+  const auto enough = [&]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return silent_calls_ >= count; };
   KVTIER_CHECK(mutex_.AwaitWithTimeout(absl::Condition(&enough), absl::Seconds(20)));
 }
 
@@ -96,7 +97,8 @@ void FakeDaemon::Enter() {
   --silent_calls_;
 }
 
-grpc::Status FakeDaemon::Attach(Context*, const v1::AttachRequest* request, v1::AttachReply* reply) {
+grpc::Status FakeDaemon::Attach(Context*, const v1::AttachRequest* request,
+                                v1::AttachReply* reply) {
   Enter();
   absl::MutexLock lock(&mutex_);
   if (behaviour_.version_major != request->version().major()) {
@@ -119,7 +121,8 @@ grpc::Status FakeDaemon::Attach(Context*, const v1::AttachRequest* request, v1::
   return grpc::Status::OK;
 }
 
-grpc::Status FakeDaemon::Heartbeat(Context*, const v1::HeartbeatRequest*, v1::HeartbeatReply* reply) {
+grpc::Status FakeDaemon::Heartbeat(Context*, const v1::HeartbeatRequest*,
+                                   v1::HeartbeatReply* reply) {
   Enter();
   absl::MutexLock lock(&mutex_);
   if (behaviour_.forget_sessions) return NotFound("no such session");
@@ -172,7 +175,8 @@ grpc::Status FakeDaemon::Store(Context*, grpc::ServerReader<v1::StoreRequest>* r
   return grpc::Status::OK;
 }
 
-grpc::Status FakeDaemon::Commit(Context*, const v1::CommitRequest* request, v1::CommitReply* reply) {
+grpc::Status FakeDaemon::Commit(Context*, const v1::CommitRequest* request,
+                                v1::CommitReply* reply) {
   Enter();
   absl::MutexLock lock(&mutex_);
   const auto reservation = reservations_.find(request->reservation_id());
@@ -202,7 +206,8 @@ grpc::Status FakeDaemon::Commit(Context*, const v1::CommitRequest* request, v1::
   return grpc::Status::OK;
 }
 
-grpc::Status FakeDaemon::Lookup(Context*, const v1::LookupRequest* request, v1::LookupReply* reply) {
+grpc::Status FakeDaemon::Lookup(Context*, const v1::LookupRequest* request,
+                                v1::LookupReply* reply) {
   Enter();
   absl::MutexLock lock(&mutex_);
   std::vector<std::string> matched;

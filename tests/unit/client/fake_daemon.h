@@ -1,5 +1,6 @@
-// A small KvCache service on a Unix socket in this process, to test the client library without a kvtierd. It keeps what
-// is put into it and does what a test asks for: stop answering, corrupt bytes, speak another version, restart.
+// A small KvCache service on a Unix socket in this process, to test the client library without a
+// kvtierd. It keeps what is put into it and does what a test asks for: stop answering, corrupt
+// bytes, speak another version, restart.
 #pragma once
 
 #include <cstdint>
@@ -22,10 +23,10 @@ class FakeDaemon final : public v1::KvCache::Service {
  public:
   struct Behaviour {
     uint32_t version_major = 1;
-    bool silent = false;          // calls are taken and not answered, as by a stopped process
-    bool draining = false;        // Reserve is UNAVAILABLE
+    bool silent = false;    // calls are taken and not answered, as by a stopped process
+    bool draining = false;  // Reserve is UNAVAILABLE
     bool flip_fetched_bit = false;
-    bool forget_sessions = false; // Heartbeat is NOT_FOUND until the next Attach
+    bool forget_sessions = false;  // Heartbeat is NOT_FOUND until the next Attach
     uint64_t message_bytes_max = 1 << 20;
   };
 
@@ -70,7 +71,8 @@ class FakeDaemon final : public v1::KvCache::Service {
   grpc::Status Release(Context*, const v1::ReleaseRequest*, v1::ReleaseReply*) override;
   grpc::Status Fetch(Context*, const v1::FetchRequest*,
                      grpc::ServerWriter<v1::FetchReply>*) override;
-  grpc::Status Watch(Context*, const v1::WatchRequest*, grpc::ServerWriter<v1::WatchReply>*) override;
+  grpc::Status Watch(Context*, const v1::WatchRequest*,
+                     grpc::ServerWriter<v1::WatchReply>*) override;
 
   void SetSilent(bool silent) ABSL_LOCKS_EXCLUDED(mutex_);
   // Does not return while the fake is silent and running.
@@ -90,7 +92,7 @@ class FakeDaemon final : public v1::KvCache::Service {
   uint64_t next_id_ ABSL_GUARDED_BY(mutex_) = 1;
   std::map<std::string, uint32_t> models_ ABSL_GUARDED_BY(mutex_);  // by serialised spec
   std::map<uint64_t, Reservation> reservations_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, Chunk> chunks_ ABSL_GUARDED_BY(mutex_);     // by key
+  std::map<std::string, Chunk> chunks_ ABSL_GUARDED_BY(mutex_);  // by key
   std::map<uint64_t, std::vector<std::string>> leases_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,6 +1,7 @@
-// Proves the bounds and the order of the completion queue: tickets_max, the eventfd readable exactly while something can be
-// polled, Wait and Poll not taking each other's tickets, Shutdown completing everything. No daemon needed; the last
-// test drives a whole client from four threads against the fake daemon.
+// Proves the bounds and the order of the completion queue: tickets_max, the eventfd readable
+// exactly while something can be polled, Wait and Poll not taking each other's tickets, Shutdown
+// completing everything. No daemon needed; the last test drives a whole client from four threads
+// against the fake daemon.
 #include "client/ticket_queue.h"
 
 #include <poll.h>
@@ -94,7 +95,8 @@ TEST(TicketQueueTest, WaitTakesItsTicketOnceAndPollLeavesItAlone) {
   ASSERT_TRUE(completion.ok()) << completion.status();
   EXPECT_EQ(completion->ticket, *ticket);
   EXPECT_EQ(completion->status.code(), absl::StatusCode::kAborted);
-  EXPECT_EQ(queue->Wait(*ticket, absl::ZeroDuration()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(queue->Wait(*ticket, absl::ZeroDuration()).status().code(),
+            absl::StatusCode::kNotFound);
   EXPECT_TRUE(queue->Poll(64).empty());
 }
 

@@ -1,6 +1,6 @@
-// Proves that bytes put through the client come back unchanged into scattered memory, that what was damaged on the way is
-// reported block by block, and that wrong buffers and handles are refused before anything is sent. Runs against
-// the fake daemon of this folder.
+// Proves that bytes put through the client come back unchanged into scattered memory, that what was
+// damaged on the way is reported block by block, and that wrong buffers and handles are refused
+// before anything is sent. Runs against the fake daemon of this folder.
 #include <string>
 #include <vector>
 
@@ -34,14 +34,17 @@ TEST_F(TransferTest, PutCommitLookupGetGivesTheSameBytes) {
   const std::vector<Key> keys = Store(model_, 3);
   std::vector<std::string> bytes;
   for (uint32_t chunk = 0; chunk < 3; ++chunk) {
-    for (uint32_t plane = 0; plane < 2; ++plane) bytes.emplace_back(Bytes(chunk, plane).size(), 'x');
+    for (uint32_t plane = 0; plane < 2; ++plane)
+      bytes.emplace_back(Bytes(chunk, plane).size(), 'x');
   }
   GetRequest get{.model = model_, .lease = Lease(keys)};
   // Not in order, and cut in three.
   for (const uint32_t block : {5u, 0u, 3u, 1u, 4u, 2u}) {
     std::string& b = bytes[block];
-    get.blocks.push_back({.chunk = block / 2, .plane = block % 2,
-                          .pieces = {{b.data(), 1}, {b.data() + 1, 500}, {b.data() + 501, b.size() - 501}}});
+    get.blocks.push_back(
+        {.chunk = block / 2,
+         .plane = block % 2,
+         .pieces = {{b.data(), 1}, {b.data() + 1, 500}, {b.data() + 501, b.size() - 501}}});
   }
   auto result = client_->Get(get);
   ASSERT_TRUE(result.ok()) << result.status();
@@ -102,7 +105,8 @@ TEST_F(TransferTest, BuffersOfTheWrongSizeAreRefusedByName) {
       << "the sum is over by one";
   EXPECT_THAT(put(0, 0, {{nullptr, 20'000}}), HasSubstr("null"));
   EXPECT_THAT(put(0, 0, {{bytes.data(), ~size_t{0}}, {bytes.data(), 20'001}}), HasSubstr("20000"));
-  EXPECT_THAT(put(1, 0, {{bytes.data(), 20'000}}), AllOf(HasSubstr("chunk 1"), HasSubstr("1 chunks")));
+  EXPECT_THAT(put(1, 0, {{bytes.data(), 20'000}}),
+              AllOf(HasSubstr("chunk 1"), HasSubstr("1 chunks")));
   EXPECT_THAT(put(0, 2, {{bytes.data(), 20'000}}), HasSubstr("plane 2"));
 }
 
@@ -144,12 +148,14 @@ TEST_F(TransferTest, AlreadyExistingChunksAreNoError) {
 
 TEST_F(TransferTest, HandlesOfNothingAreNotFound) {
   EXPECT_EQ(client_->Put({.model = model_, .reservation = 77}).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ(client_->Get({.model = model_, .lease = 77}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(client_->Get({.model = model_, .lease = 77}).status().code(),
+            absl::StatusCode::kNotFound);
   EXPECT_EQ(client_->Abort(77).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(client_->Renew(77, absl::Seconds(1)).status().code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(client_->Report(0, {}).code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(client_->Reserve({}).status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(client_->Lookup({.model = Model()}).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(client_->Lookup({.model = Model()}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(TransferTest, ReportsRefuseMassOutOfRange) {
@@ -163,12 +169,15 @@ TEST_F(TransferTest, ReportsRefuseMassOutOfRange) {
 
 TEST_F(TransferTest, WatchEndsWhenToldAndWhenTheDaemonGoes) {
   std::vector<uint64_t> seen;
-  EXPECT_TRUE(client_->Watch(2, [&](const WatchEvent& event) {
-    seen.push_back(event.sequence);
-    EXPECT_EQ(event.kind, WatchEvent::Kind::kMoved);
-    EXPECT_EQ(event.pool, "hbm:0");
-    return event.sequence < 4;
-  }).ok());
+  EXPECT_TRUE(client_
+                  ->Watch(2,
+                          [&](const WatchEvent& event) {
+                            seen.push_back(event.sequence);
+                            EXPECT_EQ(event.kind, WatchEvent::Kind::kMoved);
+                            EXPECT_EQ(event.pool, "hbm:0");
+                            return event.sequence < 4;
+                          })
+                  .ok());
   EXPECT_EQ(seen, (std::vector<uint64_t>{3, 4}));
   const absl::Status status = client_->Watch(4, [](const WatchEvent&) { return true; });
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
