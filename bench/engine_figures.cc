@@ -102,11 +102,13 @@ class Workload {
     const uint64_t chunks = options_.blocks / options_.planes;
     uint64_t ticked = 0;
     int refusals = 0;
-    while (created_ < chunks) {
+    // At least so many, and on until the pools are full: from then on writing evicts.
+    const uint64_t chunks_max = chunks + chunks / 10;
+    while (created_ < chunks || (evicted() == 0 && created_ < chunks_max)) {
       ReserveArgs args;
       args.model = model_;
       args.chunk_count =
-          static_cast<uint32_t>(std::min<uint64_t>(kPrefixChunks, chunks - created_));
+          static_cast<uint32_t>(std::min<uint64_t>(kPrefixChunks, chunks_max - created_));
       const absl::StatusOr<ReservationId> reservation = engine_->Reserve(caller_, args, now_);
       if (absl::IsResourceExhausted(reservation.status()) && ++refusals < kRefusalsMax) {
         Tick();
@@ -122,7 +124,7 @@ class Workload {
       }
     }
     // Until the policy's own moves have settled.
-    for (int i = 0; i < 1000 && Tick(); ++i) {
+    for (uint64_t i = 0; i < chunks / kMovesPerTick && Tick(); ++i) {
     }
     return absl::OkStatus();
   }

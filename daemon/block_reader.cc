@@ -79,12 +79,25 @@ absl::StatusOr<bool> BlockReader::ReadOnce(uint32_t chunk, PlaneIndex plane, Sin
       if (bytes == block_bytes) {
         combined = CopyWithChecksum(to, address, bytes);
       } else {
-        if (offset == 0) combined = wire::ChecksumSeed(block_bytes);
+        // Pieces that were sent cannot be taken back, so a copy is checked as a whole before the
+        // first.
+        if (offset == 0) {
+          if (wire::BlockChecksum(absl::MakeConstSpan(address, block_bytes)) != target->checksum) {
+            return false;
+          }
+          combined = wire::ChecksumSeed(block_bytes);
+        }
         combined = CopyPiece(to, address + offset, offset, bytes, combined);
       }
     }
     const bool last = offset + bytes == block_bytes;
-    if (last && combined != target->checksum) return false;
+    if (last && combined != target->checksum) {
+      if (offset == 0) return false;
+      KVTIER_RETURN_IF_ERROR(DropBadCopies(chunk, plane));
+      return absl::DataLossError(
+          absl::StrFormat("chunk %d of lease %d, plane %d went bad while it was read", chunk,
+                          lease_.value(), plane.value()));
+    }
     if (!sink({.offset = offset,
                .bytes = &buffer_,
                .last = last,

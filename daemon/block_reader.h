@@ -36,10 +36,10 @@ class BlockReader {
   // Planes of the chunk that have a copy.
   absl::Status Planes(uint32_t chunk, std::vector<PlaneIndex>& planes);
 
-  // A block that fits one piece is verified before any of it reaches the sink. A larger one is
-  // verified when its last piece is read; if that fails and another copy is good, the pieces come
-  // again from offset 0. NOT_FOUND: the plane has no copy, or the lease ended. DATA_LOSS: no copy
-  // has the checksum; the bad ones were reported to the engine.
+  // Pieces come in order, each once. A block that fits one piece is verified as it is copied; a
+  // larger one before its first piece, so that another copy can be taken, and again on the way: if
+  // that fails, pieces have reached the sink, but no last one. NOT_FOUND: the plane has no copy, or
+  // the lease ended. DATA_LOSS: no copy has the checksum; the bad ones were reported to the engine.
   absl::Status Read(uint32_t chunk, PlaneIndex plane, Sink sink);
 
  private:

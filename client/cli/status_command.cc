@@ -1,10 +1,13 @@
 // `kvtier status`.
 #include <cstdio>
 #include <memory>
+#include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "kvtier/client.h"
 
 namespace kvtier::cli {
 namespace {
@@ -83,7 +86,27 @@ void PrintText(const CommonOptions& options, const v1::StatusReply& status,
     std::printf("  %-32s%llu\n", name.c_str(), static_cast<unsigned long long>(value));
 }
 
-absl::Status RunStatus(const CommonOptions& options) {
+// Until a daemon answers on the socket.
+absl::Status AwaitDaemon(const CommonOptions& options, const std::string& wait) {
+  absl::Duration timeout;
+  if (!absl::ParseDuration(wait, &timeout) || timeout < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--wait is \"", wait, "\"; a duration such as 10s or 500ms is allowed"));
+  }
+  ClientOptions client_options;
+  client_options.socket = options.socket;
+  client_options.name = "kvtier status";
+  const auto client = Client::Create(client_options);
+  if (!client.ok()) return client.status();
+  const absl::Status attached = (*client)->WaitAttached(timeout);
+  if (attached.ok() || !absl::IsDeadlineExceeded(attached)) return attached;
+  return absl::UnavailableError(absl::StrCat("no kvtierd at ", options.socket, " within ", wait));
+}
+
+absl::Status RunStatus(const CommonOptions& options, const std::string& wait) {
+  if (!wait.empty()) {
+    if (absl::Status awaited = AwaitDaemon(options, wait); !awaited.ok()) return awaited;
+  }
   auto admin = AdminClient::Connect(options.socket);
   if (!admin.ok()) return admin.status();
   v1::StatusRequest request;
@@ -110,7 +133,9 @@ void AddStatusCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<CommonOptions>();
   CLI::App* command = app.add_subcommand("status", "Shows what the daemon is and holds");
   AddCommonOptions(*command, *options);
-  SetAction(*command, exit_code, [options] { return RunStatus(*options); });
+  auto wait = std::make_shared<std::string>();
+  command->add_option("--wait", *wait, "Wait this long for a daemon to answer: 10s, 500ms");
+  SetAction(*command, exit_code, [options, wait] { return RunStatus(*options, *wait); });
 }
 
 }  // namespace kvtier::cli

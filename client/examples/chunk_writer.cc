@@ -23,7 +23,8 @@ void ChunkWriter::StoreAll(std::span<const uint32_t> tokens, const KvBuffer& kv)
   Finish(StoreUpTo(tokens, kv, (kv.tokens() + chunk_tokens - 1) / chunk_tokens), full);
 }
 
-absl::Status ChunkWriter::StoreUpTo(std::span<const uint32_t> tokens, const KvBuffer& kv, size_t chunks) {
+absl::Status ChunkWriter::StoreUpTo(std::span<const uint32_t> tokens, const KvBuffer& kv,
+                                    size_t chunks) {
   KVTIER_CHECK(tokens.size() >= kv.tokens());
   while (stored() < chunks) {
     const size_t first = keys_.size();
@@ -36,22 +37,23 @@ absl::Status ChunkWriter::StoreUpTo(std::span<const uint32_t> tokens, const KvBu
   return absl::OkStatus();
 }
 
-absl::Status ChunkWriter::StoreBatch(std::span<const uint32_t> tokens, const KvBuffer& kv, size_t first,
-                                     size_t count) {
+absl::Status ChunkWriter::StoreBatch(std::span<const uint32_t> tokens, const KvBuffer& kv,
+                                     size_t first, size_t count) {
   const size_t chunk_tokens = kv.geometry().chunk_tokens;
   const ChunkKey parent = first == 0 ? ChunkKey{} : keys_[first - 1];
   std::vector<ChunkCommitment> chunks;
   for (size_t i = 0; i < count; ++i) {
     const size_t begin = (first + i) * chunk_tokens;
     const size_t size = std::min(chunk_tokens, kv.tokens() - begin);
-    KVTIER_ASSIGN_OR_RETURN(const ChunkKey key,
-                            store_.Key(i == 0 ? parent : chunks.back().key, tokens.subspan(begin, size)));
+    KVTIER_ASSIGN_OR_RETURN(const ChunkKey key, store_.Key(i == 0 ? parent : chunks.back().key,
+                                                           tokens.subspan(begin, size)));
     chunks.push_back({.chunk = i, .key = key, .token_count = size});
   }
   KVTIER_ASSIGN_OR_RETURN(const KvStore::ReservationId reservation, store_.Reserve(parent, count));
   const absl::Status status = FillAndCommit(reservation, chunks, kv, first);
   if (!status.ok()) {
-    // The store may have ended the reservation itself, or be gone; either way nothing is left to give back.
+    // The store may have ended the reservation itself, or be gone; either way nothing is left to
+    // give back.
     store_.Abort(reservation).IgnoreError();
     return status;
   }
@@ -66,13 +68,14 @@ absl::Status ChunkWriter::StoreBatch(std::span<const uint32_t> tokens, const KvB
 }
 
 absl::Status ChunkWriter::FillAndCommit(KvStore::ReservationId reservation,
-                                        const std::vector<ChunkCommitment>& chunks, const KvBuffer& kv,
-                                        size_t first) {
+                                        const std::vector<ChunkCommitment>& chunks,
+                                        const KvBuffer& kv, size_t first) {
   pauses_.Reach(PausePoint::kReserved);
   std::vector<StoreBlock> blocks;
   for (const ChunkCommitment& chunk : chunks) {
     for (size_t p = 0; p < kv.geometry().planes(); ++p) {
-      blocks.push_back({.chunk = chunk.chunk, .plane = p, .bytes = kv.plane(first + chunk.chunk, p)});
+      blocks.push_back(
+          {.chunk = chunk.chunk, .plane = p, .bytes = kv.plane(first + chunk.chunk, p)});
     }
   }
   if (pauses_.Watches(PausePoint::kHalfStored)) {
@@ -83,8 +86,10 @@ absl::Status ChunkWriter::FillAndCommit(KvStore::ReservationId reservation,
   }
   KVTIER_RETURN_IF_ERROR(store_.Store(reservation, blocks));
   pauses_.Reach(PausePoint::kBeforeCommit);
-  KVTIER_ASSIGN_OR_RETURN(const std::vector<CommitOutcome> outcomes, store_.Commit(reservation, chunks));
-  if (outcomes.size() != chunks.size()) return absl::InternalError("commit: fewer outcomes than chunks");
+  KVTIER_ASSIGN_OR_RETURN(const std::vector<CommitOutcome> outcomes,
+                          store_.Commit(reservation, chunks));
+  if (outcomes.size() != chunks.size())
+    return absl::InternalError("commit: fewer outcomes than chunks");
   for (const CommitOutcome outcome : outcomes) {
     ++(outcome == CommitOutcome::kCommitted ? counts_.committed : counts_.existing);
   }
@@ -92,8 +97,9 @@ absl::Status ChunkWriter::FillAndCommit(KvStore::ReservationId reservation,
   return absl::OkStatus();
 }
 
-// The parent is gone: evicted, for nothing leases what a worker wrote itself, or lost with a daemon that was
-// restarted. Goes back to the longest prefix that the store still has; the KV to store the rest again is here.
+// The parent is gone: evicted, for nothing leases what a worker wrote itself, or lost with a daemon
+// that was restarted. Goes back to the longest prefix that the store still has; the KV to store the
+// rest again is here.
 void ChunkWriter::FindParent() {
   const absl::StatusOr<KvStore::Lease> lease = store_.Acquire(keys_);
   if (!lease.ok()) return;

@@ -14,9 +14,10 @@
 
 namespace kvtier::examples {
 
-// A chunk can only be committed after its parent, so what is stored is always a prefix: chunks 0 to stored() - 1.
-// When the store refuses, the rest stays private to the worker and is offered again later, with growing pauses,
-// so that a full or dead daemon costs a few calls a prompt and never waiting. Not thread-safe.
+// A chunk can only be committed after its parent, so what is stored is always a prefix: chunks 0 to
+// stored() - 1. When the store refuses, the rest stays private to the worker and is offered again
+// later, with growing pauses, so that a full or dead daemon costs a few calls a prompt and never
+// waiting. Not thread-safe.
 class ChunkWriter {
  public:
   struct Counts {
@@ -27,12 +28,12 @@ class ChunkWriter {
     std::string last_error_code;  // "RESOURCE_EXHAUSTED"
   };
 
-  // Starts after the first `stored` chunks, which the store is known to have; `keys` are theirs. `store`,
-  // `pauses` and, in the calls below, the memory of `kv` must outlive the call only.
+  // Starts after the first `stored` chunks, which the store is known to have; `keys` are theirs.
+  // `store`, `pauses` and, in the calls below, the memory of `kv` must outlive the call only.
   ChunkWriter(KvStore& store, PausePoints& pauses, std::vector<ChunkKey> keys);
 
-  // Stores the chunks of `tokens` that are complete in `kv` and not stored yet. Does nothing while it waits
-  // after a refusal.
+  // Stores the chunks of `tokens` that are complete in `kv` and not stored yet. Does nothing while
+  // it waits after a refusal.
   void StoreFull(std::span<const uint32_t> tokens, const KvBuffer& kv);
   // The same, without waiting, and with the partial chunk at the end as a leaf.
   void StoreAll(std::span<const uint32_t> tokens, const KvBuffer& kv);
@@ -45,9 +46,11 @@ class ChunkWriter {
   static constexpr size_t kBatchChunks = 8;
   static constexpr size_t kRetryAfterMax = 16;
 
-  absl::Status StoreBatch(std::span<const uint32_t> tokens, const KvBuffer& kv, size_t first, size_t count);
-  absl::Status FillAndCommit(KvStore::ReservationId reservation, const std::vector<ChunkCommitment>& chunks,
-                             const KvBuffer& kv, size_t first);
+  absl::Status StoreBatch(std::span<const uint32_t> tokens, const KvBuffer& kv, size_t first,
+                          size_t count);
+  absl::Status FillAndCommit(KvStore::ReservationId reservation,
+                             const std::vector<ChunkCommitment>& chunks, const KvBuffer& kv,
+                             size_t first);
   absl::Status StoreUpTo(std::span<const uint32_t> tokens, const KvBuffer& kv, size_t chunks);
   void FindParent();
   void Finish(const absl::Status& status, size_t full);

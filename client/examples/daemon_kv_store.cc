@@ -43,7 +43,8 @@ absl::Status DaemonKvStore::EnsureModel() {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ChunkKey> DaemonKvStore::Key(const ChunkKey& parent, std::span<const uint32_t> tokens) {
+absl::StatusOr<ChunkKey> DaemonKvStore::Key(const ChunkKey& parent,
+                                            std::span<const uint32_t> tokens) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
   return model_->ChunkKey(parent, absl::MakeConstSpan(tokens.data(), tokens.size()));
 }
@@ -59,7 +60,8 @@ absl::StatusOr<KvStore::Lease> DaemonKvStore::Acquire(const std::vector<ChunkKey
   return Lease{.id = match.lease, .chunks = match.chunks};
 }
 
-absl::StatusOr<FetchResult> DaemonKvStore::Fetch(LeaseId lease, const std::vector<FetchBlock>& blocks) {
+absl::StatusOr<FetchResult> DaemonKvStore::Fetch(LeaseId lease,
+                                                 const std::vector<FetchBlock>& blocks) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
   GetRequest request;
   request.model = *model_;
@@ -90,7 +92,8 @@ absl::Status DaemonKvStore::Report(const Lease& lease, const AttentionMass& mass
     ReadReport report;
     report.steps = static_cast<uint32_t>(steps);
     for (size_t c = 0; c < lease.chunks; ++c) {
-      report.mass.push_back(std::min(1.0, mass.layer_chunk[layer][c] / static_cast<double>(mass.queries)));
+      report.mass.push_back(
+          std::min(1.0, mass.layer_chunk[layer][c] / static_cast<double>(mass.queries)));
     }
     // Attention weighs keys and values alike: a step that reads one reads the other.
     for (const size_t plane : {2 * layer, 2 * layer + 1}) {
@@ -103,7 +106,8 @@ absl::Status DaemonKvStore::Report(const Lease& lease, const AttentionMass& mass
 
 absl::Status DaemonKvStore::Release(LeaseId lease) { return client_->Release(lease); }
 
-absl::StatusOr<KvStore::ReservationId> DaemonKvStore::Reserve(const ChunkKey& parent, size_t chunks) {
+absl::StatusOr<KvStore::ReservationId> DaemonKvStore::Reserve(const ChunkKey& parent,
+                                                              size_t chunks) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
   ReserveRequest request;
   request.model = *model_;
@@ -112,7 +116,8 @@ absl::StatusOr<KvStore::ReservationId> DaemonKvStore::Reserve(const ChunkKey& pa
   return client_->Reserve(std::move(request));
 }
 
-absl::Status DaemonKvStore::Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) {
+absl::Status DaemonKvStore::Store(ReservationId reservation,
+                                  const std::vector<StoreBlock>& blocks) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
   PutRequest request;
   request.model = *model_;
@@ -128,8 +133,8 @@ absl::Status DaemonKvStore::Store(ReservationId reservation, const std::vector<S
   return client_->Put(std::move(request));
 }
 
-absl::StatusOr<std::vector<CommitOutcome>> DaemonKvStore::Commit(ReservationId reservation,
-                                                                 const std::vector<ChunkCommitment>& chunks) {
+absl::StatusOr<std::vector<CommitOutcome>> DaemonKvStore::Commit(
+    ReservationId reservation, const std::vector<ChunkCommitment>& chunks) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
   CommitRequest request;
   request.model = *model_;
@@ -141,11 +146,13 @@ absl::StatusOr<std::vector<CommitOutcome>> DaemonKvStore::Commit(ReservationId r
     commit.token_count = static_cast<uint32_t>(chunk.token_count);
     request.chunks.push_back(std::move(commit));
   }
-  KVTIER_ASSIGN_OR_RETURN(const std::vector<CommitResult> results, client_->Commit(std::move(request)));
+  KVTIER_ASSIGN_OR_RETURN(const std::vector<CommitResult> results,
+                          client_->Commit(std::move(request)));
   std::vector<CommitOutcome> outcomes;
   for (const CommitResult result : results) {
     if (result == CommitResult::kPartial) {
-      return absl::InternalError("commit: all planes were committed, yet the daemon waits for more");
+      return absl::InternalError(
+          "commit: all planes were committed, yet the daemon waits for more");
     }
     outcomes.push_back(result == CommitResult::kAlreadyExists ? CommitOutcome::kAlreadyExists
                                                               : CommitOutcome::kCommitted);

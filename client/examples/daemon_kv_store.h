@@ -19,8 +19,9 @@ class DaemonKvStore : public KvStore {
     std::string socket;       // empty: the client library's default
     std::string name = "decode_worker";
   };
-  // Attaches, or starts without a daemon and attaches when one answers. The refusals of Client::Connect
-  // (another major version, an unknown tenant) are errors: they would not go away by waiting.
+  // Attaches, or starts without a daemon and attaches when one answers. The refusals of
+  // Client::Connect (another major version, an unknown tenant) are errors: they would not go away
+  // by waiting.
   static absl::StatusOr<std::unique_ptr<DaemonKvStore>> Create(const Options& options);
 
   absl::StatusOr<ChunkKey> Key(const ChunkKey& parent, std::span<const uint32_t> tokens) override;
@@ -30,8 +31,8 @@ class DaemonKvStore : public KvStore {
   absl::Status Release(LeaseId lease) override;
   absl::StatusOr<ReservationId> Reserve(const ChunkKey& parent, size_t chunks) override;
   absl::Status Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) override;
-  absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId reservation,
-                                                    const std::vector<ChunkCommitment>& chunks) override;
+  absl::StatusOr<std::vector<CommitOutcome>> Commit(
+      ReservationId reservation, const std::vector<ChunkCommitment>& chunks) override;
   absl::Status Abort(ReservationId reservation) override;
 
  private:

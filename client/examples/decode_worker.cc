@@ -1,6 +1,7 @@
 // decode_worker: an inference worker that keeps its KV in kvtierd, or in its own memory.
 //
-// It is a program to read as much as to run: prompt_runner.cc shows the calls an engine makes, in their order.
+// It is a program to read as much as to run: prompt_runner.cc shows the calls an engine makes, in
+// their order.
 
 #include <unistd.h>
 
@@ -70,57 +71,93 @@ struct Prompt {
 
 void AddFlags(CLI::App& app, Flags& flags) {
   const std::string where = "Where KV is kept";
-  auto* socket = app.add_option("--socket", flags.socket,
-                                "The daemon's Unix socket; default: $KVTIER_SOCKET, else "
-                                "$XDG_RUNTIME_DIR/kvtier/kvtierd.sock, else /run/kvtier/kvtierd.sock");
-  app.add_flag("--no-daemon", flags.no_daemon, "Keep KV in this process")->excludes(socket)->group(where);
+  auto* socket =
+      app.add_option("--socket", flags.socket,
+                     "The daemon's Unix socket; default: $KVTIER_SOCKET, else "
+                     "$XDG_RUNTIME_DIR/kvtier/kvtierd.sock, else /run/kvtier/kvtierd.sock");
+  app.add_flag("--no-daemon", flags.no_daemon, "Keep KV in this process")
+      ->excludes(socket)
+      ->group(where);
   socket->group(where);
-  app.add_option("--local-bytes-max", flags.local_bytes_max, "With --no-daemon: memory for kept chunks, in bytes")
-      ->capture_default_str()->group(where);
-  app.add_flag("--no-reuse", flags.no_reuse, "Look nothing up: compute every token, but still store chunks")->group(where);
+  app.add_option("--local-bytes-max", flags.local_bytes_max,
+                 "With --no-daemon: memory for kept chunks, in bytes")
+      ->capture_default_str()
+      ->group(where);
+  app.add_flag("--no-reuse", flags.no_reuse,
+               "Look nothing up: compute every token, but still store chunks")
+      ->group(where);
 
   const std::string model = "Model";
-  auto* directory = app.add_option("--model", flags.model, "Directory with config.json and model.safetensors");
+  auto* directory =
+      app.add_option("--model", flags.model, "Directory with config.json and model.safetensors");
   directory->group(model);
-  app.add_option("--seed", flags.seed, "Without --model: seed of random weights; equal seeds and shapes share KV")
-      ->capture_default_str()->excludes(directory)->group(model);
+  app.add_option("--seed", flags.seed,
+                 "Without --model: seed of random weights; equal seeds and shapes share KV")
+      ->capture_default_str()
+      ->excludes(directory)
+      ->group(model);
   const auto shape = [&](const char* name, size_t& value, const char* help) {
     app.add_option(name, value, help)->capture_default_str()->excludes(directory)->group(model);
   };
   shape("--layers", flags.config.num_hidden_layers, "Transformer layers");
-  shape("--hidden", flags.config.hidden_size, "Size of the residual stream; the heads share it evenly");
+  shape("--hidden", flags.config.hidden_size,
+        "Size of the residual stream; the heads share it evenly");
   shape("--heads", flags.config.num_attention_heads, "Query heads");
   shape("--kv-heads", flags.config.num_key_value_heads, "Key-value heads; divides --heads");
   shape("--intermediate", flags.config.intermediate_size, "Size inside the SwiGLU block");
   app.add_option("--kv-dtype", flags.kv_dtype, "Element type of stored KV")
-      ->check(CLI::IsMember({"fp32", "bf16"}))->capture_default_str()->group(model);
-  app.add_option("--chunk-tokens", flags.chunk_tokens, "Tokens a chunk, 1 to 1024")->capture_default_str()->group(model);
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->capture_default_str()
+      ->group(model);
+  app.add_option("--chunk-tokens", flags.chunk_tokens, "Tokens a chunk, 1 to 1024")
+      ->capture_default_str()
+      ->group(model);
 
   const std::string prompts = "Prompts";
   // One value an occurrence, so that "--prompt a b" is a mistake and not two prompts.
   app.add_option("--prompt", flags.texts, "A prompt; repeatable, run in the order given")
-      ->allow_extra_args(false)->group(prompts);
-  app.add_option("--prompt-file", flags.files, "A file with a prompt; repeatable, in order with --prompt")
-      ->allow_extra_args(false)->group(prompts);
-  app.add_option("--prompt-bytes-max", flags.prompt_bytes_max, "Only the first bytes of a longer prompt are used")
-      ->check(CLI::Range(size_t{1}, size_t{1} << 20))->capture_default_str()->group(prompts);
+      ->allow_extra_args(false)
+      ->group(prompts);
+  app.add_option("--prompt-file", flags.files,
+                 "A file with a prompt; repeatable, in order with --prompt")
+      ->allow_extra_args(false)
+      ->group(prompts);
+  app.add_option("--prompt-bytes-max", flags.prompt_bytes_max,
+                 "Only the first bytes of a longer prompt are used")
+      ->check(CLI::Range(size_t{1}, size_t{1} << 20))
+      ->capture_default_str()
+      ->group(prompts);
   app.add_option("--max-tokens", flags.run.tokens_max, "Tokens to generate for each prompt")
-      ->check(CLI::Range(size_t{0}, size_t{1} << 20))->capture_default_str()->group(prompts);
+      ->check(CLI::Range(size_t{0}, size_t{1} << 20))
+      ->capture_default_str()
+      ->group(prompts);
   app.add_option("--rounds", flags.rounds, "Run the list of prompts this often")
-      ->check(CLI::Range(size_t{1}, size_t{1} << 20))->capture_default_str()->group(prompts);
+      ->check(CLI::Range(size_t{1}, size_t{1} << 20))
+      ->capture_default_str()
+      ->group(prompts);
 
   const std::string reports = "Reports";
-  app.add_option("--report-every", flags.run.report_every, "Decode steps between attention reports; 0: none")
-      ->capture_default_str()->group(reports);
-  app.add_option("--json", flags.json, "Write one JSON object to this file, or to standard output for -")->group(reports);
+  app.add_option("--report-every", flags.run.report_every,
+                 "Decode steps between attention reports; 0: none")
+      ->capture_default_str()
+      ->group(reports);
+  app.add_option("--json", flags.json,
+                 "Write one JSON object to this file, or to standard output for -")
+      ->group(reports);
 
   const std::string tests = "For fault tests";
-  auto* pause_at = app.add_option("--pause-at", flags.pause_at,
-                                  "Stop at a point: print 'paused: POINT', then wait for a byte on standard input")
-                       ->check(CLI::IsMember({"reserved", "half_stored", "before_commit", "after_commit", "leased"}))
-                       ->group(tests);
-  app.add_option("--pause-after", flags.pause_after, "Pass the point this often before stopping there")
-      ->capture_default_str()->needs(pause_at)->group(tests);
+  auto* pause_at =
+      app.add_option(
+             "--pause-at", flags.pause_at,
+             "Stop at a point: print 'paused: POINT', then wait for a byte on standard input")
+          ->check(
+              CLI::IsMember({"reserved", "half_stored", "before_commit", "after_commit", "leased"}))
+          ->group(tests);
+  app.add_option("--pause-after", flags.pause_after,
+                 "Pass the point this often before stopping there")
+      ->capture_default_str()
+      ->needs(pause_at)
+      ->group(tests);
 }
 
 // The prompts in command-line order, which spans two options.
@@ -143,7 +180,8 @@ absl::StatusOr<std::vector<Prompt>> ReadPrompts(const CLI::App& app, const Flags
       return absl::InvalidArgumentError(absl::StrCat("prompt ", prompts.back().name, " is empty"));
     }
   }
-  if (prompts.empty()) return absl::InvalidArgumentError("no prompt: give --prompt TEXT or --prompt-file FILE");
+  if (prompts.empty())
+    return absl::InvalidArgumentError("no prompt: give --prompt TEXT or --prompt-file FILE");
   return prompts;
 }
 
@@ -151,19 +189,21 @@ absl::StatusOr<Weights> MakeWeights(Flags& flags) {
   if (!flags.model.empty()) return LoadWeights(flags.model);
   const size_t heads = flags.config.num_attention_heads;
   if (heads == 0 || flags.config.hidden_size % heads != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--hidden is ", flags.config.hidden_size, "; it must be a multiple of --heads, which is ", heads));
+    return absl::InvalidArgumentError(absl::StrCat("--hidden is ", flags.config.hidden_size,
+                                                   "; it must be a multiple of --heads, which is ",
+                                                   heads));
   }
   flags.config.head_dim = flags.config.hidden_size / heads;
   return RandomWeights(flags.config, flags.seed);
 }
 
-absl::Status CheckLengths(const std::vector<Prompt>& prompts, const Flags& flags, const ModelConfig& config) {
+absl::Status CheckLengths(const std::vector<Prompt>& prompts, const Flags& flags,
+                          const ModelConfig& config) {
   for (const Prompt& prompt : prompts) {
     if (prompt.text.size() + flags.run.tokens_max > config.max_position_embeddings) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("prompt ", prompt.name, ": ", prompt.text.size(), " tokens and ", flags.run.tokens_max,
-                       " to generate; the model has ", config.max_position_embeddings, " positions"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prompt ", prompt.name, ": ", prompt.text.size(), " tokens and ", flags.run.tokens_max,
+          " to generate; the model has ", config.max_position_embeddings, " positions"));
     }
   }
   return absl::OkStatus();
@@ -196,7 +236,8 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
   KVTIER_ASSIGN_OR_RETURN(
       const KvGeometry geometry,
       KvGeometry::Create(weights.config, *ParseKvType(flags.kv_dtype), flags.chunk_tokens));
-  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<KvStore> store, MakeStore(flags, geometry, weights));
+  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<KvStore> store,
+                          MakeStore(flags, geometry, weights));
   PausePoints pauses;
   if (const auto point = ParsePausePoint(flags.pause_at)) {
     pauses = PausePoints(*point, flags.pause_after, STDIN_FILENO, stdout);
@@ -215,11 +256,14 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
     }
   }
   if (flags.json.empty()) return absl::OkStatus();
-  RunHeader header{.store = flags.no_daemon ? "local" : flags.socket.empty() ? DefaultSocketPath() : flags.socket,
+  RunHeader header{.store = flags.no_daemon        ? "local"
+                            : flags.socket.empty() ? DefaultSocketPath()
+                                                   : flags.socket,
                    .fingerprint = weights.fingerprint,
                    .geometry = geometry};
   header.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  // Names come from the command line and errors from elsewhere: bytes that are not UTF-8 are replaced.
+  // Names come from the command line and errors from elsewhere: bytes that are not UTF-8 are
+  // replaced.
   const std::string text =
       RunJson(header, results).dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
   return WriteJson(flags.json, absl::StrCat(text, "\n"));

@@ -25,14 +25,16 @@ absl::StatusOr<std::string> Read(const std::string& path, size_t bytes_max, bool
   }
   const size_t file_bytes = static_cast<size_t>(info.st_size);
   if (whole && file_bytes > bytes_max) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": ", file_bytes, " bytes; at most ", bytes_max));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, ": ", file_bytes, " bytes; at most ", bytes_max));
   }
   std::string bytes(std::min(file_bytes, bytes_max), '\0');
   size_t filled = 0;
   while (filled < bytes.size()) {
     const ssize_t got = read(fd, bytes.data() + filled, bytes.size() - filled);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return absl::DataLossError(absl::StrCat(path, ": byte ", filled, ": ", std::strerror(errno)));
+    if (got < 0)
+      return absl::DataLossError(absl::StrCat(path, ": byte ", filled, ": ", std::strerror(errno)));
     if (got == 0) break;  // cut short meanwhile: what is there is what is parsed
     filled += static_cast<size_t>(got);
   }

@@ -15,7 +15,8 @@ std::optional<KvType> ParseKvType(std::string_view name) {
   return std::nullopt;
 }
 
-absl::StatusOr<KvGeometry> KvGeometry::Create(const ModelConfig& config, KvType type, size_t chunk_tokens) {
+absl::StatusOr<KvGeometry> KvGeometry::Create(const ModelConfig& config, KvType type,
+                                              size_t chunk_tokens) {
   if (chunk_tokens < 1 || chunk_tokens > kChunkTokensMax) {
     return absl::InvalidArgumentError(
         absl::StrCat("chunk_tokens is ", chunk_tokens, "; allowed: 1 to ", kChunkTokensMax));
@@ -33,7 +34,8 @@ std::string KvGeometry::plane_name(size_t plane) const {
 
 void KvBuffer::Grow(size_t tokens) {
   const size_t needed = (tokens + geometry_.chunk_tokens - 1) / geometry_.chunk_tokens;
-  while (chunks_.size() < needed) chunks_.push_back(std::make_unique<std::byte[]>(geometry_.chunk_bytes()));
+  while (chunks_.size() < needed)
+    chunks_.push_back(std::make_unique<std::byte[]>(geometry_.chunk_bytes()));
 }
 
 void KvBuffer::SetTokens(size_t tokens) {
@@ -45,7 +47,8 @@ void KvBuffer::SetTokens(size_t tokens) {
     const size_t used = tokens % geometry_.chunk_tokens;
     if (used != 0) {
       for (size_t p = 0; p < geometry_.planes(); ++p) {
-        const std::span<std::byte> tail = plane(kept - 1, p).subspan(used * geometry_.token_bytes());
+        const std::span<std::byte> tail =
+            plane(kept - 1, p).subspan(used * geometry_.token_bytes());
         std::memset(tail.data(), 0, tail.size());
       }
     }

@@ -21,9 +21,9 @@ enum class KvType { kFloat32, kBfloat16 };
 const char* KvTypeName(KvType type);
 std::optional<KvType> ParseKvType(std::string_view name);  // "fp32" or "bf16"
 
-// How KV is cut. A chunk is `chunk_tokens` consecutive tokens. A plane is one layer's keys or one layer's
-// values: plane 2 * layer holds K (after rotation), 2 * layer + 1 holds V. Inside a chunk's plane the order is
-// [token][key-value head][head_dim].
+// How KV is cut. A chunk is `chunk_tokens` consecutive tokens. A plane is one layer's keys or one
+// layer's values: plane 2 * layer holds K (after rotation), 2 * layer + 1 holds V. Inside a chunk's
+// plane the order is [token][key-value head][head_dim].
 struct KvGeometry {
   size_t chunk_tokens = 16;
   size_t layers = 0;
@@ -34,7 +34,8 @@ struct KvGeometry {
   static constexpr size_t kChunkTokensMax = 1024;
 
   // INVALID_ARGUMENT if `chunk_tokens` is not 1 to kChunkTokensMax.
-  static absl::StatusOr<KvGeometry> Create(const ModelConfig& config, KvType type, size_t chunk_tokens);
+  static absl::StatusOr<KvGeometry> Create(const ModelConfig& config, KvType type,
+                                           size_t chunk_tokens);
 
   size_t planes() const { return 2 * layers; }
   size_t element_bytes() const { return type == KvType::kFloat32 ? 4 : 2; }
@@ -44,8 +45,8 @@ struct KvGeometry {
   std::string plane_name(size_t plane) const;  // "layer.3.k"
 };
 
-// Chunks are allocated as tokens are appended and never move, so plane() pointers stay valid until the buffer
-// goes. Bytes of tokens that were never written are zero. Not thread-safe.
+// Chunks are allocated as tokens are appended and never move, so plane() pointers stay valid until
+// the buffer goes. Bytes of tokens that were never written are zero. Not thread-safe.
 class KvBuffer {
  public:
   explicit KvBuffer(const KvGeometry& geometry) : geometry_(geometry) {}
@@ -58,8 +59,8 @@ class KvBuffer {
 
   // Makes room for `tokens` in total; what is there stays.
   void Grow(size_t tokens);
-  // Declares that the first `tokens` are complete; at most what Grow() made room for. Fewer than before: the
-  // rest is forgotten and its bytes are zero again.
+  // Declares that the first `tokens` are complete; at most what Grow() made room for. Fewer than
+  // before: the rest is forgotten and its bytes are zero again.
   void SetTokens(size_t tokens);
 
   std::span<std::byte> plane(size_t chunk, size_t plane) {

@@ -1,7 +1,8 @@
 #pragma once
 
-// Where a worker keeps KV beyond one prompt. Two implementations: the worker's own memory (LocalKvStore) and
-// kvtierd (DaemonKvStore). No call may be relied on: a worker that gets an error recomputes and goes on.
+// Where a worker keeps KV beyond one prompt. Two implementations: the worker's own memory
+// (LocalKvStore) and kvtierd (DaemonKvStore). No call may be relied on: a worker that gets an error
+// recomputes and goes on.
 
 #include <array>
 #include <cstddef>
@@ -35,7 +36,8 @@ struct FetchBlock {
 };
 
 struct FetchResult {
-  std::vector<absl::Status> blocks;  // in the order of the request; the bytes of a failed block are undefined
+  std::vector<absl::Status>
+      blocks;  // in the order of the request; the bytes of a failed block are undefined
   std::map<std::string, uint64_t> bytes_by_pool;
 };
 
@@ -47,8 +49,8 @@ struct ChunkCommitment {
 
 enum class CommitOutcome { kCommitted, kAlreadyExists };
 
-// Used by one thread. Errors, everywhere: RESOURCE_EXHAUSTED no room now; UNAVAILABLE nobody answers;
-// NOT_FOUND or FAILED_PRECONDITION a lease, reservation or parent is gone.
+// Used by one thread. Errors, everywhere: RESOURCE_EXHAUSTED no room now; UNAVAILABLE nobody
+// answers; NOT_FOUND or FAILED_PRECONDITION a lease, reservation or parent is gone.
 class KvStore {
  public:
   using LeaseId = uint64_t;
@@ -60,22 +62,27 @@ class KvStore {
 
   virtual ~KvStore() = default;
 
-  virtual absl::StatusOr<ChunkKey> Key(const ChunkKey& parent, std::span<const uint32_t> tokens) = 0;
+  virtual absl::StatusOr<ChunkKey> Key(const ChunkKey& parent,
+                                       std::span<const uint32_t> tokens) = 0;
 
   // Leases the longest prefix of `keys` that is stored. No chunk: no lease.
   virtual absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& keys) = 0;
-  // Fails as a whole or block by block; DATA_LOSS: the bytes did not match their checksum and that copy is gone.
-  virtual absl::StatusOr<FetchResult> Fetch(LeaseId lease, const std::vector<FetchBlock>& blocks) = 0;
-  // What `steps` steps attended to, over the first `chunks` columns of `mass`. Keeps the lease alive.
+  // Fails as a whole or block by block; DATA_LOSS: the bytes did not match their checksum and that
+  // copy is gone.
+  virtual absl::StatusOr<FetchResult> Fetch(LeaseId lease,
+                                            const std::vector<FetchBlock>& blocks) = 0;
+  // What `steps` steps attended to, over the first `chunks` columns of `mass`. Keeps the lease
+  // alive.
   virtual absl::Status Report(const Lease& lease, const AttentionMass& mass, size_t steps) = 0;
   virtual absl::Status Release(LeaseId lease) = 0;
 
-  // Room for `chunks` consecutive chunks after `parent`. Ends with Abort, or with the Commit of all of them.
+  // Room for `chunks` consecutive chunks after `parent`. Ends with Abort, or with the Commit of all
+  // of them.
   virtual absl::StatusOr<ReservationId> Reserve(const ChunkKey& parent, size_t chunks) = 0;
   virtual absl::Status Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) = 0;
   // Publishes chunks in order. An error may come after some were published.
-  virtual absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId reservation,
-                                                            const std::vector<ChunkCommitment>& chunks) = 0;
+  virtual absl::StatusOr<std::vector<CommitOutcome>> Commit(
+      ReservationId reservation, const std::vector<ChunkCommitment>& chunks) = 0;
   virtual absl::Status Abort(ReservationId reservation) = 0;
 };
 

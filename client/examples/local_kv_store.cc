@@ -16,7 +16,8 @@ absl::Status Unknown(const char* what, uint64_t id) {
 
 }  // namespace
 
-absl::StatusOr<ChunkKey> LocalKvStore::Key(const ChunkKey& parent, std::span<const uint32_t> tokens) {
+absl::StatusOr<ChunkKey> LocalKvStore::Key(const ChunkKey& parent,
+                                           std::span<const uint32_t> tokens) {
   std::string text(parent.begin(), parent.end());
   text.append(reinterpret_cast<const char*>(tokens.data()), tokens.size_bytes());
   const XXH128_hash_t digest = XXH3_128bits(text.data(), text.size());
@@ -35,18 +36,21 @@ absl::StatusOr<KvStore::Lease> LocalKvStore::Acquire(const std::vector<ChunkKey>
   return lease;
 }
 
-absl::StatusOr<FetchResult> LocalKvStore::Fetch(LeaseId lease, const std::vector<FetchBlock>& blocks) {
+absl::StatusOr<FetchResult> LocalKvStore::Fetch(LeaseId lease,
+                                                const std::vector<FetchBlock>& blocks) {
   const auto found = leases_.find(lease);
   if (found == leases_.end()) return Unknown("lease", lease);
   FetchResult result;
   for (const FetchBlock& block : blocks) {
     if (block.chunk >= found->second.size() || block.plane >= options_.geometry.planes() ||
         block.bytes.size() != options_.geometry.plane_bytes()) {
-      return absl::InvalidArgumentError(absl::StrCat("local store: chunk ", block.chunk, " plane ", block.plane,
-                                                     " of ", block.bytes.size(), " bytes is not in lease ", lease));
+      return absl::InvalidArgumentError(absl::StrCat("local store: chunk ", block.chunk, " plane ",
+                                                     block.plane, " of ", block.bytes.size(),
+                                                     " bytes is not in lease ", lease));
     }
     const std::byte* chunk = committed_.at(found->second[block.chunk]).get();
-    std::memcpy(block.bytes.data(), chunk + block.plane * options_.geometry.plane_bytes(), block.bytes.size());
+    std::memcpy(block.bytes.data(), chunk + block.plane * options_.geometry.plane_bytes(),
+                block.bytes.size());
     result.blocks.push_back(absl::OkStatus());
     result.bytes_by_pool["local"] += block.bytes.size();
   }
@@ -61,18 +65,21 @@ absl::Status LocalKvStore::Release(LeaseId lease) {
   return leases_.erase(lease) != 0 ? absl::OkStatus() : Unknown("lease", lease);
 }
 
-absl::StatusOr<KvStore::ReservationId> LocalKvStore::Reserve(const ChunkKey& parent, size_t chunks) {
+absl::StatusOr<KvStore::ReservationId> LocalKvStore::Reserve(const ChunkKey& parent,
+                                                             size_t chunks) {
   if (parent != ChunkKey{} && committed_.count(parent) == 0) {
     return absl::FailedPreconditionError("local store: the parent chunk is not committed");
   }
   const size_t chunk_bytes = options_.geometry.chunk_bytes();
   const size_t free_chunks = (options_.bytes_max - bytes_) / chunk_bytes;
   if (chunks > free_chunks) {
-    return absl::ResourceExhaustedError(absl::StrCat("local store: ", chunks, " chunks of ", chunk_bytes,
-                                                     " bytes; ", bytes_, " of ", options_.bytes_max, " are in use"));
+    return absl::ResourceExhaustedError(absl::StrCat("local store: ", chunks, " chunks of ",
+                                                     chunk_bytes, " bytes; ", bytes_, " of ",
+                                                     options_.bytes_max, " are in use"));
   }
   std::vector<ChunkBytes>& reserved = reserved_[++last_id_];
-  for (size_t i = 0; i < chunks; ++i) reserved.push_back(std::make_unique<std::byte[]>(chunk_bytes));
+  for (size_t i = 0; i < chunks; ++i)
+    reserved.push_back(std::make_unique<std::byte[]>(chunk_bytes));
   bytes_ += chunks * chunk_bytes;
   return last_id_;
 }
@@ -82,9 +89,11 @@ absl::Status LocalKvStore::Store(ReservationId reservation, const std::vector<St
   if (found == reserved_.end()) return Unknown("reservation", reservation);
   for (const StoreBlock& block : blocks) {
     if (block.chunk >= found->second.size() || found->second[block.chunk] == nullptr ||
-        block.plane >= options_.geometry.planes() || block.bytes.size() != options_.geometry.plane_bytes()) {
-      return absl::InvalidArgumentError(absl::StrCat("local store: chunk ", block.chunk, " plane ", block.plane, " of ",
-                                                     block.bytes.size(), " bytes is not in reservation ", reservation));
+        block.plane >= options_.geometry.planes() ||
+        block.bytes.size() != options_.geometry.plane_bytes()) {
+      return absl::InvalidArgumentError(absl::StrCat("local store: chunk ", block.chunk, " plane ",
+                                                     block.plane, " of ", block.bytes.size(),
+                                                     " bytes is not in reservation ", reservation));
     }
     std::memcpy(found->second[block.chunk].get() + block.plane * options_.geometry.plane_bytes(),
                 block.bytes.data(), block.bytes.size());
@@ -92,8 +101,8 @@ absl::Status LocalKvStore::Store(ReservationId reservation, const std::vector<St
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<CommitOutcome>> LocalKvStore::Commit(ReservationId reservation,
-                                                                const std::vector<ChunkCommitment>& chunks) {
+absl::StatusOr<std::vector<CommitOutcome>> LocalKvStore::Commit(
+    ReservationId reservation, const std::vector<ChunkCommitment>& chunks) {
   const auto found = reserved_.find(reservation);
   if (found == reserved_.end()) return Unknown("reservation", reservation);
   std::vector<CommitOutcome> outcomes;
@@ -102,7 +111,8 @@ absl::StatusOr<std::vector<CommitOutcome>> LocalKvStore::Commit(ReservationId re
       return absl::InvalidArgumentError(
           absl::StrCat("local store: chunk ", chunk.chunk, " is not in reservation ", reservation));
     }
-    const bool inserted = committed_.emplace(chunk.key, std::move(found->second[chunk.chunk])).second;
+    const bool inserted =
+        committed_.emplace(chunk.key, std::move(found->second[chunk.chunk])).second;
     found->second[chunk.chunk] = nullptr;
     if (!inserted) bytes_ -= options_.geometry.chunk_bytes();
     outcomes.push_back(inserted ? CommitOutcome::kCommitted : CommitOutcome::kAlreadyExists);

@@ -1,6 +1,7 @@
 #pragma once
 
-// KV in the worker's own memory: what an engine has without kvtier. It forgets nothing and refuses more when full.
+// KV in the worker's own memory: what an engine has without kvtier. It forgets nothing and refuses
+// more when full.
 
 #include <map>
 #include <memory>
@@ -13,7 +14,8 @@ class LocalKvStore : public KvStore {
  public:
   struct Options {
     KvGeometry geometry;
-    size_t bytes_max = size_t{1} << 30;  // of committed and reserved chunks; RESOURCE_EXHAUSTED beyond
+    size_t bytes_max =
+        size_t{1} << 30;  // of committed and reserved chunks; RESOURCE_EXHAUSTED beyond
   };
   explicit LocalKvStore(const Options& options) : options_(options) {}
 
@@ -24,8 +26,8 @@ class LocalKvStore : public KvStore {
   absl::Status Release(LeaseId lease) override;
   absl::StatusOr<ReservationId> Reserve(const ChunkKey& parent, size_t chunks) override;
   absl::Status Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) override;
-  absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId reservation,
-                                                    const std::vector<ChunkCommitment>& chunks) override;
+  absl::StatusOr<std::vector<CommitOutcome>> Commit(
+      ReservationId reservation, const std::vector<ChunkCommitment>& chunks) override;
   absl::Status Abort(ReservationId reservation) override;
 
   size_t chunks() const { return committed_.size(); }

@@ -117,9 +117,9 @@ absl::Status ModelConfig::Validate() const {
   KVTIER_RETURN_IF_ERROR(
       CheckRange("num_key_value_heads", num_key_value_heads, 1, num_attention_heads));
   if (num_attention_heads % num_key_value_heads != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("num_attention_heads is ", num_attention_heads,
-                     "; it must be a multiple of num_key_value_heads, which is ", num_key_value_heads));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "num_attention_heads is ", num_attention_heads,
+        "; it must be a multiple of num_key_value_heads, which is ", num_key_value_heads));
   }
   KVTIER_RETURN_IF_ERROR(CheckRange("head_dim", head_dim, 1, kHeadDimMax));
   // Both halves of a head are processed four wide.
@@ -166,9 +166,9 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::s
   }
   KVTIER_RETURN_IF_ERROR(fields.Count("vocab_size", true, &vocabulary));
   if (vocabulary != ModelConfig::kVocabulary) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(name, ": field vocab_size is ", vocabulary, "; this worker reads text as bytes and needs ",
-                     ModelConfig::kVocabulary));
+    return absl::InvalidArgumentError(absl::StrCat(name, ": field vocab_size is ", vocabulary,
+                                                   "; this worker reads text as bytes and needs ",
+                                                   ModelConfig::kVocabulary));
   }
   KVTIER_RETURN_IF_ERROR(fields.Count("hidden_size", true, &config.hidden_size));
   KVTIER_RETURN_IF_ERROR(fields.Count("num_hidden_layers", true, &config.num_hidden_layers));
@@ -178,9 +178,9 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::s
   KVTIER_RETURN_IF_ERROR(fields.Count("num_key_value_heads", false, &config.num_key_value_heads));
   if (!fields.Has("head_dim")) {
     if (config.num_attention_heads == 0 || config.hidden_size % config.num_attention_heads != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          name, ": field head_dim is absent and hidden_size ", config.hidden_size,
-          " is not a multiple of num_attention_heads ", config.num_attention_heads));
+      return absl::InvalidArgumentError(
+          absl::StrCat(name, ": field head_dim is absent and hidden_size ", config.hidden_size,
+                       " is not a multiple of num_attention_heads ", config.num_attention_heads));
     }
     config.head_dim = config.hidden_size / config.num_attention_heads;
   }

@@ -1,6 +1,7 @@
 #pragma once
 
-// The shape of a Llama-style model: what `config.json` says of it, or what the command line asks for.
+// The shape of a Llama-style model: what `config.json` says of it, or what the command line asks
+// for.
 
 #include <cstddef>
 #include <string>
@@ -11,8 +12,8 @@
 
 namespace kvtier::examples {
 
-// A plain value; thread-safe as such. A ModelConfig that passed Validate() may be used as array sizes:
-// no product of its fields that a transformer needs overflows.
+// A plain value; thread-safe as such. A ModelConfig that passed Validate() may be used as array
+// sizes: no product of its fields that a transformer needs overflows.
 struct ModelConfig {
   // Each token is one byte of text, so the vocabulary has exactly this size.
   static constexpr size_t kVocabulary = 256;
@@ -36,9 +37,10 @@ struct ModelConfig {
   size_t parameters() const;
 };
 
-// Reads a Hugging Face `config.json`. Fields this transformer cannot honour (scaled RoPE, biases, another
-// activation or vocabulary) are errors rather than ignored. `name` is used in messages only. The text may be
-// anything: INVALID_ARGUMENT names the file, the field, the value and the limit.
+// Reads a Hugging Face `config.json`. Fields this transformer cannot honour (scaled RoPE, biases,
+// another activation or vocabulary) are errors rather than ignored. `name` is used in messages
+// only. The text may be anything: INVALID_ARGUMENT names the file, the field, the value and the
+// limit.
 absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::string& name);
 
 }  // namespace kvtier::examples

@@ -12,8 +12,10 @@ constexpr struct {
   PausePoint point;
   const char* name;
 } kNames[] = {
-    {PausePoint::kReserved, "reserved"},          {PausePoint::kHalfStored, "half_stored"},
-    {PausePoint::kBeforeCommit, "before_commit"}, {PausePoint::kAfterCommit, "after_commit"},
+    {PausePoint::kReserved, "reserved"},
+    {PausePoint::kHalfStored, "half_stored"},
+    {PausePoint::kBeforeCommit, "before_commit"},
+    {PausePoint::kAfterCommit, "after_commit"},
     {PausePoint::kLeased, "leased"},
 };
 

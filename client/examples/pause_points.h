@@ -24,8 +24,8 @@ class PausePoints {
  public:
   // Never pauses.
   PausePoints() = default;
-  // Pauses each time `point` is reached, the first `skip` times left out. Prints "paused: NAME" to `out`, then
-  // waits for one byte on the descriptor `in`. Both must outlive this.
+  // Pauses each time `point` is reached, the first `skip` times left out. Prints "paused: NAME" to
+  // `out`, then waits for one byte on the descriptor `in`. Both must outlive this.
   PausePoints(PausePoint point, size_t skip, int in, std::FILE* out)
       : point_(point), skip_(skip), in_(in), out_(out) {}
 

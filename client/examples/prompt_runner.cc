@@ -11,8 +11,8 @@
 namespace kvtier::examples {
 namespace {
 
-// Chunks of prefill between two rounds of storing: other workers see a long prompt's start before its end is
-// computed, and a round of calls is shared by several chunks.
+// Chunks of prefill between two rounds of storing: other workers see a long prompt's start before
+// its end is computed, and a round of calls is shared by several chunks.
 constexpr size_t kPrefillChunks = 8;
 
 constexpr size_t kBlockHeadBytes = 32;
@@ -48,7 +48,11 @@ size_t PromptResult::distinct_bytes() const {
 
 PromptRunner::PromptRunner(const Weights& weights, const KvGeometry& geometry, KvStore& store,
                            PausePoints& pauses, const Options& options)
-    : geometry_(geometry), store_(store), pauses_(pauses), options_(options), transformer_(weights, geometry) {}
+    : geometry_(geometry),
+      store_(store),
+      pauses_(pauses),
+      options_(options),
+      transformer_(weights, geometry) {}
 
 PromptResult PromptRunner::Run(std::string_view prompt) {
   KVTIER_CHECK(!prompt.empty());
@@ -86,14 +90,15 @@ PromptResult PromptRunner::Run(std::string_view prompt) {
   return std::move(result);
 }
 
-// Takes what the store has of the prompt. Its last token is always computed: the first answer needs its logits.
+// Takes what the store has of the prompt. Its last token is always computed: the first answer needs
+// its logits.
 void PromptRunner::FetchPrefix(Sequence& sequence) {
   const size_t lookup_tokens = sequence.tokens.size() - 1;
   std::vector<ChunkKey> keys;
   for (size_t begin = 0; begin < lookup_tokens; begin += geometry_.chunk_tokens) {
     const size_t size = std::min(geometry_.chunk_tokens, lookup_tokens - begin);
-    const absl::StatusOr<ChunkKey> key =
-        store_.Key(keys.empty() ? ChunkKey{} : keys.back(), std::span(sequence.tokens).subspan(begin, size));
+    const absl::StatusOr<ChunkKey> key = store_.Key(
+        keys.empty() ? ChunkKey{} : keys.back(), std::span(sequence.tokens).subspan(begin, size));
     if (!key.ok()) return CountError(sequence, key.status());
     keys.push_back(*key);
   }
@@ -108,8 +113,8 @@ void PromptRunner::FetchPrefix(Sequence& sequence) {
   const size_t full = sequence.kv.tokens() / geometry_.chunk_tokens;
   keys.resize(full);
   if (!complete) {
-    // The old lease names a chunk that cannot be read. A lease on what was read lets the store forget the rest,
-    // and take it again once it is recomputed.
+    // The old lease names a chunk that cannot be read. A lease on what was read lets the store
+    // forget the rest, and take it again once it is recomputed.
     DropLease(sequence);
     if (full > 0) lease = store_.Acquire(keys);
     if (!lease.ok()) {
@@ -122,14 +127,16 @@ void PromptRunner::FetchPrefix(Sequence& sequence) {
   sequence.reused_keys = std::move(keys);
 }
 
-// Fills kv with the leased chunks up to the first that has an unreadable block. True if all could be read.
+// Fills kv with the leased chunks up to the first that has an unreadable block. True if all could
+// be read.
 bool PromptRunner::FetchChunks(Sequence& sequence, size_t found_chunks, size_t lookup_tokens) {
   PromptResult& result = sequence.result;
   const size_t planes = geometry_.planes();
   sequence.kv.Grow(found_chunks * geometry_.chunk_tokens);
   std::vector<FetchBlock> blocks;
   for (size_t c = 0; c < found_chunks; ++c) {
-    for (size_t p = 0; p < planes; ++p) blocks.push_back({.chunk = c, .plane = p, .bytes = sequence.kv.plane(c, p)});
+    for (size_t p = 0; p < planes; ++p)
+      blocks.push_back({.chunk = c, .plane = p, .bytes = sequence.kv.plane(c, p)});
   }
   absl::StatusOr<FetchResult> fetched = store_.Fetch(sequence.lease.id, blocks);
   if (fetched.ok() && fetched->blocks.size() != blocks.size()) {
@@ -152,7 +159,8 @@ bool PromptRunner::FetchChunks(Sequence& sequence, size_t found_chunks, size_t l
   }
   result.chunks_reused = readable;
   result.recomputed_chunks = found_chunks - readable;
-  // Forgetting goes through SetTokens twice: what a failed fetch left behind must not stay in the buffer.
+  // Forgetting goes through SetTokens twice: what a failed fetch left behind must not stay in the
+  // buffer.
   sequence.kv.SetTokens(found_chunks * geometry_.chunk_tokens);
   sequence.kv.SetTokens(std::min(readable * geometry_.chunk_tokens, lookup_tokens));
   return readable == found_chunks;
@@ -166,8 +174,8 @@ void PromptRunner::Prefill(Sequence& sequence, ChunkWriter& writer, std::span<fl
     // Up to the next multiple of a step, so that every round but the last ends with a full chunk.
     const size_t count = std::min(step - done % step, tokens.size() - done);
     const bool last = done + count == tokens.size();
-    transformer_.Forward(tokens.subspan(done, count), sequence.kv, last ? logits : std::span<float>(),
-                         MassSink(sequence));
+    transformer_.Forward(tokens.subspan(done, count), sequence.kv,
+                         last ? logits : std::span<float>(), MassSink(sequence));
     writer.StoreFull(tokens, sequence.kv);
   }
   Report(sequence, 1);
@@ -182,7 +190,8 @@ void PromptRunner::Decode(Sequence& sequence, ChunkWriter& writer, std::span<flo
     if (i + 1 == options_.tokens_max) break;  // nobody asks for what comes after the last one
     transformer_.Forward({&next, 1}, sequence.kv, logits, MassSink(sequence));
     writer.StoreFull(sequence.tokens, sequence.kv);
-    if (options_.report_every > 0 && ++steps == options_.report_every) Report(sequence, std::exchange(steps, 0));
+    if (options_.report_every > 0 && ++steps == options_.report_every)
+      Report(sequence, std::exchange(steps, 0));
   }
   if (steps > 0) Report(sequence, steps);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
-// One prompt after another through the model and a KvStore: what an inference worker does with kvtier.
+// One prompt after another through the model and a KvStore: what an inference worker does with
+// kvtier.
 
 #include <cstdint>
 #include <map>
@@ -31,7 +32,8 @@ struct PromptResult {
   std::map<std::string, size_t> store_errors;  // calls that failed, by code
   std::string last_error;
   std::vector<uint8_t> generated;
-  std::vector<uint8_t> first_k_block_head;  // first bytes of layer 0's K of chunk 0, to find the block by
+  std::vector<uint8_t>
+      first_k_block_head;      // first bytes of layer 0's K of chunk 0, to find the block by
   double fetch_seconds = 0;    // lookup and fetch
   double prefill_seconds = 0;  // computing and storing what was not fetched
   double decode_seconds = 0;
@@ -43,16 +45,16 @@ struct PromptResult {
 class PromptRunner {
  public:
   struct Options {
-    size_t tokens_max = 96;     // generated
-    size_t report_every = 16;   // decode steps between reports; 0: none
-    bool reuse = true;          // false: compute everything, whatever the store has
+    size_t tokens_max = 96;    // generated
+    size_t report_every = 16;  // decode steps between reports; 0: none
+    bool reuse = true;         // false: compute everything, whatever the store has
   };
 
-  PromptRunner(const Weights& weights, const KvGeometry& geometry, KvStore& store, PausePoints& pauses,
-               const Options& options);
+  PromptRunner(const Weights& weights, const KvGeometry& geometry, KvStore& store,
+               PausePoints& pauses, const Options& options);
 
-  // `prompt` has at least one byte and, with the answer, fits the model's positions. Never fails: whatever the
-  // store refuses is computed.
+  // `prompt` has at least one byte and, with the answer, fits the model's positions. Never fails:
+  // whatever the store refuses is computed.
   PromptResult Run(std::string_view prompt);
 
  private:

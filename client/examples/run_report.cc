@@ -60,7 +60,8 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
     sum.existing_chunks += result.existing_chunks;
     sum.private_chunks += result.private_chunks;
     sum.reports += result.reports;
-    for (const auto& [pool, bytes] : result.fetched_bytes_by_pool) sum.fetched_bytes_by_pool[pool] += bytes;
+    for (const auto& [pool, bytes] : result.fetched_bytes_by_pool)
+      sum.fetched_bytes_by_pool[pool] += bytes;
     for (const auto& [code, count] : result.store_errors) sum.store_errors[code] += count;
     generated += result.generated.size();
     distinct_min = std::min(distinct_min, result.distinct_bytes());
@@ -90,15 +91,17 @@ std::string PromptLine(const NamedResult& named) {
   std::string line = absl::StrFormat(
       "%s: %d tokens, %d of %d chunks reused, %d generated (%d distinct bytes), %d chunks stored; "
       "fetch %.1f ms, prefill %.1f ms, decode %.1f ms",
-      named.prompt, result.prompt_tokens, result.chunks_reused, result.chunks_total, result.generated.size(),
-      result.distinct_bytes(), result.stored_chunks, Milliseconds(result.fetch_seconds),
-      Milliseconds(result.prefill_seconds), Milliseconds(result.decode_seconds));
+      named.prompt, result.prompt_tokens, result.chunks_reused, result.chunks_total,
+      result.generated.size(), result.distinct_bytes(), result.stored_chunks,
+      Milliseconds(result.fetch_seconds), Milliseconds(result.prefill_seconds),
+      Milliseconds(result.decode_seconds));
   if (result.data_loss > 0) {
     absl::StrAppend(&line, "; ", result.data_loss, " damaged blocks, ", result.recomputed_chunks,
                     " chunks recomputed");
   }
   if (result.private_chunks > 0) {
-    absl::StrAppend(&line, "; ", result.private_chunks, " chunks kept private: ", result.private_reason);
+    absl::StrAppend(&line, "; ", result.private_chunks,
+                    " chunks kept private: ", result.private_reason);
   }
   if (!result.last_error.empty()) absl::StrAppend(&line, "; last error: ", result.last_error);
   return line;

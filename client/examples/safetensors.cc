@@ -38,11 +38,13 @@ constexpr TypeRow kTypes[] = {
 
 // Names come from the file: long or binary ones must not flood or break a terminal.
 std::string Printable(std::string_view name) {
-  return absl::StrCat("\"", absl::CHexEscape(std::string(name.substr(0, 80))), name.size() > 80 ? "..." : "", "\"");
+  return absl::StrCat("\"", absl::CHexEscape(std::string(name.substr(0, 80))),
+                      name.size() > 80 ? "..." : "", "\"");
 }
 
 absl::Status Bad(std::string_view tensor, const std::string& what) {
-  return absl::InvalidArgumentError(absl::StrCat("safetensors: tensor ", Printable(tensor), ": ", what));
+  return absl::InvalidArgumentError(
+      absl::StrCat("safetensors: tensor ", Printable(tensor), ": ", what));
 }
 
 uint64_t LoadLittleEndian64(const uint8_t* from) {
@@ -51,9 +53,9 @@ uint64_t LoadLittleEndian64(const uint8_t* from) {
   return value;
 }
 
-// First pass over the header: names of tensors, before a DOM is built. A DOM would keep the last of two equal
-// names, which the format forbids; and nlohmann's callback parser, which sees names too, takes time quadratic in
-// their number. Stops at the first fault.
+// First pass over the header: names of tensors, before a DOM is built. A DOM would keep the last of
+// two equal names, which the format forbids; and nlohmann's callback parser, which sees names too,
+// takes time quadratic in their number. Stops at the first fault.
 class NameScan : public nlohmann::json_sax<Json> {
  public:
   bool repeated() const { return repeated_; }
@@ -78,7 +80,9 @@ class NameScan : public nlohmann::json_sax<Json> {
   bool number_float(double, const std::string&) override { return true; }
   bool string(std::string&) override { return true; }
   bool binary(Json::binary_t&) override { return true; }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception&) override {
+    return false;
+  }
 
  private:
   size_t depth_ = 0;
@@ -92,8 +96,8 @@ absl::StatusOr<Json> ParseHeader(std::string_view text) {
   Json::sax_parse(text.begin(), text.end(), &scan);
   if (scan.repeated()) return Bad(scan.last_name(), "named twice in the header");
   if (scan.names() > kSafetensorsTensorsMax + 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("safetensors: more than ", kSafetensorsTensorsMax, " tensors; no more are read"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "safetensors: more than ", kSafetensorsTensorsMax, " tensors; no more are read"));
   }
   Json header = Json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (!header.is_object()) {
@@ -125,7 +129,8 @@ absl::StatusOr<std::vector<size_t>> ParseCounts(const std::string& name, const J
   std::vector<size_t> counts;
   for (const Json& number : *found) {
     if (!number.is_number_unsigned()) {
-      return Bad(name, absl::StrCat(field, "[", counts.size(), "] is not a whole number of at least 0"));
+      return Bad(name,
+                 absl::StrCat(field, "[", counts.size(), "] is not a whole number of at least 0"));
     }
     counts.push_back(static_cast<size_t>(number.get<uint64_t>()));
   }
@@ -139,13 +144,14 @@ absl::StatusOr<TensorView> ParseTensor(const std::string& name, const Json& entr
   TensorView view;
   view.type = type->type;
   KVTIER_ASSIGN_OR_RETURN(view.shape, ParseCounts(name, entry, "shape", kSafetensorsRankMax));
-  KVTIER_ASSIGN_OR_RETURN(const std::vector<size_t> range, ParseCounts(name, entry, "data_offsets", 2));
+  KVTIER_ASSIGN_OR_RETURN(const std::vector<size_t> range,
+                          ParseCounts(name, entry, "data_offsets", 2));
   if (range.size() != 2) {
     return Bad(name, absl::StrCat("data_offsets has ", range.size(), " numbers; expected 2"));
   }
   if (range[0] > range[1] || range[1] > data.size()) {
-    return Bad(name, absl::StrCat("data_offsets ", range[0], " to ", range[1], " leave the ", data.size(),
-                                  " bytes of data"));
+    return Bad(name, absl::StrCat("data_offsets ", range[0], " to ", range[1], " leave the ",
+                                  data.size(), " bytes of data"));
   }
   size_t bytes = type->bytes;
   for (const size_t dimension : view.shape) {
@@ -155,18 +161,19 @@ absl::StatusOr<TensorView> ParseTensor(const std::string& name, const Json& entr
     }
   }
   if (bytes != range[1] - range[0]) {
-    return Bad(name, absl::StrCat("shape [", absl::StrJoin(view.shape, ", "), "] of ", type->name, " is ", bytes,
-                                  " bytes but data_offsets span ", range[1] - range[0]));
+    return Bad(name,
+               absl::StrCat("shape [", absl::StrJoin(view.shape, ", "), "] of ", type->name, " is ",
+                            bytes, " bytes but data_offsets span ", range[1] - range[0]));
   }
   *begin = range[0];
   view.bytes = data.subspan(range[0], bytes);
   return view;
 }
 
-// Every byte of data belongs to exactly one tensor: the format demands it, and it leaves no room for two
-// tensors that a later reader would believe to be independent.
-absl::Status CheckCover(std::vector<std::pair<size_t, std::string>>& begins, const SafetensorsFile& file,
-                        size_t data_bytes) {
+// Every byte of data belongs to exactly one tensor: the format demands it, and it leaves no room
+// for two tensors that a later reader would believe to be independent.
+absl::Status CheckCover(std::vector<std::pair<size_t, std::string>>& begins,
+                        const SafetensorsFile& file, size_t data_bytes) {
   // Empty tensors first where begins are equal; names make the order total.
   std::sort(begins.begin(), begins.end(), [&](const auto& a, const auto& b) {
     const size_t a_bytes = file.at(a.second).bytes.size();
@@ -176,16 +183,18 @@ absl::Status CheckCover(std::vector<std::pair<size_t, std::string>>& begins, con
   size_t end = 0;
   for (const auto& [begin, name] : begins) {
     if (begin < end) {
-      return Bad(name, absl::StrCat("starts at byte ", begin, ", inside a tensor that ends at ", end));
+      return Bad(name,
+                 absl::StrCat("starts at byte ", begin, ", inside a tensor that ends at ", end));
     }
     if (begin > end) {
-      return Bad(name, absl::StrCat("starts at byte ", begin, "; bytes ", end, " to ", begin, " belong to no tensor"));
+      return Bad(name, absl::StrCat("starts at byte ", begin, "; bytes ", end, " to ", begin,
+                                    " belong to no tensor"));
     }
     end = begin + file.at(name).bytes.size();
   }
   if (end != data_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat("safetensors: tensors end at byte ", end, " of ", data_bytes,
-                                                   " bytes of data"));
+    return absl::InvalidArgumentError(absl::StrCat("safetensors: tensors end at byte ", end, " of ",
+                                                   data_bytes, " bytes of data"));
   }
   return absl::OkStatus();
 }
@@ -206,12 +215,14 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(absl::Span<const uint8_t> file)
   }
   const uint64_t header_bytes = LoadLittleEndian64(file.data());
   if (header_bytes > kSafetensorsHeaderBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("safetensors: header of ", header_bytes, " bytes; at most ",
-                                                   kSafetensorsHeaderBytesMax, " are read"));
+    return absl::InvalidArgumentError(absl::StrCat("safetensors: header of ", header_bytes,
+                                                   " bytes; at most ", kSafetensorsHeaderBytesMax,
+                                                   " are read"));
   }
   if (header_bytes > file.size() - 8) {
-    return absl::InvalidArgumentError(absl::StrCat("safetensors: header of ", header_bytes, " bytes, but only ",
-                                                   file.size() - 8, " follow its length"));
+    return absl::InvalidArgumentError(absl::StrCat("safetensors: header of ", header_bytes,
+                                                   " bytes, but only ", file.size() - 8,
+                                                   " follow its length"));
   }
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, header_bytes);
   KVTIER_ASSIGN_OR_RETURN(const Json header, ParseHeader(text));
@@ -237,15 +248,18 @@ absl::StatusOr<SafetensorsFile> ParseSafetensors(std::string_view file) {
       absl::MakeConstSpan(reinterpret_cast<const uint8_t*>(file.data()), file.size()));
 }
 
-absl::StatusOr<std::vector<float>> TensorToFloats(const TensorView& tensor, const std::vector<size_t>& shape,
+absl::StatusOr<std::vector<float>> TensorToFloats(const TensorView& tensor,
+                                                  const std::vector<size_t>& shape,
                                                   std::string_view name) {
   if (tensor.shape != shape) {
-    return Bad(name, absl::StrCat("shape is [", absl::StrJoin(tensor.shape, ", "), "]; the configuration needs [",
-                                  absl::StrJoin(shape, ", "), "]"));
+    return Bad(name, absl::StrCat("shape is [", absl::StrJoin(tensor.shape, ", "),
+                                  "]; the configuration needs [", absl::StrJoin(shape, ", "), "]"));
   }
   const uint8_t* bytes = tensor.bytes.data();
   // Bytes are put together by hand: they are unaligned and little-endian whatever the machine.
-  const auto load16 = [&](size_t i) { return static_cast<uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8); };
+  const auto load16 = [&](size_t i) {
+    return static_cast<uint16_t>(bytes[2 * i] | bytes[2 * i + 1] << 8);
+  };
   std::vector<float> floats;
   switch (tensor.type) {
     case TensorType::kF32:
@@ -264,7 +278,8 @@ absl::StatusOr<std::vector<float>> TensorToFloats(const TensorView& tensor, cons
       for (size_t i = 0; i < floats.size(); ++i) floats[i] = HalfToFloat(load16(i));
       return floats;
     default:
-      return Bad(name, absl::StrCat("dtype is ", TensorTypeName(tensor.type), "; weights must be F32, BF16 or F16"));
+      return Bad(name, absl::StrCat("dtype is ", TensorTypeName(tensor.type),
+                                    "; weights must be F32, BF16 or F16"));
   }
 }
 

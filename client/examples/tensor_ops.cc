@@ -26,9 +26,9 @@ inline Float4 Broadcast(float value) { return Float4{value, value, value, value}
 // The pairwise order is part of the contract of Dot, RmsNorm and Softmax.
 inline float SumLanes(Float4 value) { return (value[0] + value[1]) + (value[2] + value[3]); }
 
-// `kTokens` rows of input times `kPanels` neighbouring panels of weights. Each output element has an
-// accumulator of its own that runs over the columns in order, so the shape of the tile changes only
-// how many of them are in flight.
+// `kTokens` rows of input times `kPanels` neighbouring panels of weights. Each output element has
+// an accumulator of its own that runs over the columns in order, so the shape of the tile changes
+// only how many of them are in flight.
 template <size_t kTokens, size_t kPanels>
 inline void Tile(const PackedMatrix& weights, size_t first_panel, const float* in, float* out) {
   constexpr size_t kVectors = kPanels * PackedMatrix::kPanelRows / kVectorWidth;
@@ -40,7 +40,8 @@ inline void Tile(const PackedMatrix& weights, size_t first_panel, const float* i
     Float4 column[kVectors];
     for (size_t v = 0; v < kVectors; ++v) {
       const float* panel = weights.panel(first_panel + v / kVectorsPerPanel);
-      column[v] = Load4(panel + c * PackedMatrix::kPanelRows + (v % kVectorsPerPanel) * kVectorWidth);
+      column[v] =
+          Load4(panel + c * PackedMatrix::kPanelRows + (v % kVectorsPerPanel) * kVectorWidth);
     }
     for (size_t t = 0; t < kTokens; ++t) {
       const Float4 x = Broadcast(in[t * columns + c]);

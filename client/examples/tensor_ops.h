@@ -49,7 +49,8 @@ void MatMul(const PackedMatrix& weights, const float* in, size_t tokens, float* 
 // out[i] = in[i] / sqrt(mean(in^2) + epsilon) * scale[i]. `out` may be `in`. Size: multiple of 4.
 void RmsNorm(std::span<const float> in, std::span<const float> scale, float epsilon, float* out);
 
-// Cosines and sines of one position, head_dim / 2 of each: angle_i = position * theta^(-2i/head_dim).
+// Cosines and sines of one position, head_dim / 2 of each: angle_i = position *
+// theta^(-2i/head_dim).
 void RopeAngles(size_t position, float theta, std::span<float> cosines, std::span<float> sines);
 
 // Llama's rotation of one head in place: element i pairs with element i + head_dim / 2.
@@ -58,8 +59,8 @@ void Rope(std::span<const float> cosines, std::span<const float> sines, float* h
 // Sum of products; four partial sums, added pairwise at the end. Size: multiple of 4.
 float Dot(const float* a, const float* b, size_t size);
 
-// e^x with a relative error below 3e-7 for x in [-87, 88]; outside, the value at the nearer end. A NaN
-// gives e^-87, so that damaged input cannot spread into integer conversions.
+// e^x with a relative error below 3e-7 for x in [-87, 88]; outside, the value at the nearer end. A
+// NaN gives e^-87, so that damaged input cannot spread into integer conversions.
 float Exp(float x);
 
 // Turns scores into probabilities in place. Size: any; the sum runs over four lanes by index.
@@ -71,7 +72,8 @@ void SwiGlu(std::span<float> gate, std::span<const float> up);
 // into[i] += from[i].
 void AddInPlace(std::span<float> into, std::span<const float> from);
 
-// The index of the largest value; the lowest index wins ties. A NaN is never larger. Size: at least 1.
+// The index of the largest value; the lowest index wins ties. A NaN is never larger. Size: at
+// least 1.
 size_t ArgMax(std::span<const float> values);
 
 // Round to nearest even; NaN stays NaN.

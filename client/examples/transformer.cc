@@ -64,13 +64,19 @@ void AttentionMass::Grow(size_t layers, size_t chunks) {
 Transformer::Transformer(const Weights& weights, const KvGeometry& geometry)
     : weights_(weights), geometry_(geometry) {
   const ModelConfig& config = weights.config;
-  KVTIER_CHECK(geometry.layers == config.num_hidden_layers && geometry.head_dim == config.head_dim &&
+  KVTIER_CHECK(geometry.layers == config.num_hidden_layers &&
+               geometry.head_dim == config.head_dim &&
                geometry.kv_heads == config.num_key_value_heads);
-  for (std::vector<float>* rows : {&residual_, &normed_, &branch_}) rows->resize(kBatchTokens * config.hidden_size);
-  for (std::vector<float>* rows : {&query_, &attended_}) rows->resize(kBatchTokens * config.query_size());
-  for (std::vector<float>* rows : {&key_, &value_}) rows->resize(kBatchTokens * config.key_value_size());
-  for (std::vector<float>* rows : {&gate_, &up_}) rows->resize(kBatchTokens * config.intermediate_size);
-  for (std::vector<float>* rows : {&cosines_, &sines_}) rows->resize(kBatchTokens * config.head_dim / 2);
+  for (std::vector<float>* rows : {&residual_, &normed_, &branch_})
+    rows->resize(kBatchTokens * config.hidden_size);
+  for (std::vector<float>* rows : {&query_, &attended_})
+    rows->resize(kBatchTokens * config.query_size());
+  for (std::vector<float>* rows : {&key_, &value_})
+    rows->resize(kBatchTokens * config.key_value_size());
+  for (std::vector<float>* rows : {&gate_, &up_})
+    rows->resize(kBatchTokens * config.intermediate_size);
+  for (std::vector<float>* rows : {&cosines_, &sines_})
+    rows->resize(kBatchTokens * config.head_dim / 2);
 }
 
 void Transformer::Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::span<float> logits,
@@ -84,12 +90,13 @@ void Transformer::Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::s
   }
   if (logits.empty()) return;
   const size_t hidden = weights_.config.hidden_size;
-  RmsNorm({&residual_[last_batch * hidden], hidden}, weights_.final_norm, weights_.config.rms_norm_eps,
-          normed_.data());
+  RmsNorm({&residual_[last_batch * hidden], hidden}, weights_.final_norm,
+          weights_.config.rms_norm_eps, normed_.data());
   MatMul(weights_.vocabulary, normed_.data(), 1, logits.data());
 }
 
-void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv, AttentionMass* mass) {
+void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv,
+                               AttentionMass* mass) {
   const ModelConfig& config = weights_.config;
   const size_t first = kv.tokens();
   const size_t half = config.head_dim / 2;
@@ -102,7 +109,8 @@ void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv, A
     KVTIER_CHECK(tokens[t] < ModelConfig::kVocabulary);
     std::copy_n(&weights_.embedding[tokens[t] * config.hidden_size], config.hidden_size,
                 &residual_[t * config.hidden_size]);
-    RopeAngles(first + t, config.rope_theta, {&cosines_[t * half], half}, {&sines_[t * half], half});
+    RopeAngles(first + t, config.rope_theta, {&cosines_[t * half], half},
+               {&sines_[t * half], half});
   }
   for (size_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     Attention(layer, tokens.size(), kv, mass);
@@ -117,7 +125,8 @@ void Transformer::Attention(size_t layer, size_t tokens, KvBuffer& kv, Attention
   const size_t hidden = config.hidden_size;
   const size_t half = config.head_dim / 2;
   for (size_t t = 0; t < tokens; ++t) {
-    RmsNorm({&residual_[t * hidden], hidden}, weights.attention_norm, config.rms_norm_eps, &normed_[t * hidden]);
+    RmsNorm({&residual_[t * hidden], hidden}, weights.attention_norm, config.rms_norm_eps,
+            &normed_[t * hidden]);
   }
   MatMul(weights.query, normed_.data(), tokens, query_.data());
   MatMul(weights.key, normed_.data(), tokens, key_.data());
@@ -151,7 +160,8 @@ void Transformer::Mlp(const LayerWeights& layer, size_t tokens) {
   const size_t hidden = config.hidden_size;
   const size_t inner = config.intermediate_size;
   for (size_t t = 0; t < tokens; ++t) {
-    RmsNorm({&residual_[t * hidden], hidden}, layer.mlp_norm, config.rms_norm_eps, &normed_[t * hidden]);
+    RmsNorm({&residual_[t * hidden], hidden}, layer.mlp_norm, config.rms_norm_eps,
+            &normed_[t * hidden]);
   }
   MatMul(layer.gate, normed_.data(), tokens, gate_.data());
   MatMul(layer.up, normed_.data(), tokens, up_.data());
@@ -183,7 +193,8 @@ void Transformer::AppendKv(size_t layer, size_t tokens, KvBuffer& kv) const {
 
 // One query head of one token of the batch against every position up to its own, in position order.
 template <typename Element>
-void Transformer::Attend(size_t layer, size_t token, size_t head, const KvBuffer& kv, AttentionMass* mass) {
+void Transformer::Attend(size_t layer, size_t token, size_t head, const KvBuffer& kv,
+                         AttentionMass* mass) {
   const ModelConfig& config = weights_.config;
   const size_t positions = kv.tokens() + token + 1;
   const size_t size = config.head_dim;

@@ -11,8 +11,8 @@
 
 namespace kvtier::examples {
 
-// What tokens attended to: per layer and chunk, attention probability summed over the chunk's tokens and over
-// queries, averaged over heads. After n queries a layer's row sums to n.
+// What tokens attended to: per layer and chunk, attention probability summed over the chunk's
+// tokens and over queries, averaged over heads. After n queries a layer's row sums to n.
 struct AttentionMass {
   // Makes room for `chunks` columns, keeping what is there.
   void Grow(size_t layers, size_t chunks);
@@ -21,23 +21,27 @@ struct AttentionMass {
   size_t queries = 0;
 };
 
-// Runs one sequence at a time; holds scratch memory, so it is not thread-safe. `weights` must outlive it.
+// Runs one sequence at a time; holds scratch memory, so it is not thread-safe. `weights` must
+// outlive it.
 //
-// Invariant: the KV and the logits of a token are a function of the weights and of the KV of the tokens before
-// it, to the bit. How tokens are spread over calls makes no difference, nor whether the earlier KV was computed
-// here or copied in. KV in bf16 is rounded before anything attends to it.
+// Invariant: the KV and the logits of a token are a function of the weights and of the KV of the
+// tokens before it, to the bit. How tokens are spread over calls makes no difference, nor whether
+// the earlier KV was computed here or copied in. KV in bf16 is rounded before anything attends to
+// it.
 class Transformer {
  public:
   Transformer(const Weights& weights, const KvGeometry& geometry);
 
-  // Appends the KV of `tokens` (values below 256) after the kv.tokens() that are there. If `logits` is not
-  // empty it must hold 256 floats and receives those after the last token; that needs at least one token.
-  // `mass`, if not null, has the attention of these tokens added to it. The caller keeps the sequence within
-  // config.max_position_embeddings.
-  void Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::span<float> logits, AttentionMass* mass);
+  // Appends the KV of `tokens` (values below 256) after the kv.tokens() that are there. If `logits`
+  // is not empty it must hold 256 floats and receives those after the last token; that needs at
+  // least one token. `mass`, if not null, has the attention of these tokens added to it. The caller
+  // keeps the sequence within config.max_position_embeddings.
+  void Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::span<float> logits,
+               AttentionMass* mass);
 
  private:
-  // Tokens computed together: enough to use each weight several times while it is in a register or cache.
+  // Tokens computed together: enough to use each weight several times while it is in a register or
+  // cache.
   static constexpr size_t kBatchTokens = 16;
 
   void ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv, AttentionMass* mass);

@@ -22,32 +22,34 @@ enum class Role { kEmbedding, kNorm, kQueryKey, kValue, kOutput, kGateUp, kDown,
 
 using Shape = std::vector<size_t>;
 
-// Gives the elements of one named tensor, row-major. Tensors are asked for once each, in a fixed order.
-using Source =
-    std::function<absl::StatusOr<std::vector<float>>(const std::string& name, const Shape& shape, Role role)>;
+// Gives the elements of one named tensor, row-major. Tensors are asked for once each, in a fixed
+// order.
+using Source = std::function<absl::StatusOr<std::vector<float>>(const std::string& name,
+                                                                const Shape& shape, Role role)>;
 
 // Asks a source for tensors and hashes what it hands out.
 class Builder {
  public:
-  explicit Builder(const Source& source)
-      : source_(source), hash_(XXH3_createState()) {
+  explicit Builder(const Source& source) : source_(source), hash_(XXH3_createState()) {
     KVTIER_CHECK(hash_ != nullptr);
     XXH3_128bits_reset(hash_.get());
   }
 
-  absl::Status Vector(const std::string& name, const Shape& shape, Role role, std::vector<float>* into) {
+  absl::Status Vector(const std::string& name, const Shape& shape, Role role,
+                      std::vector<float>* into) {
     KVTIER_ASSIGN_OR_RETURN(*into, source_(name, shape, role));
     for (size_t i = 0; i < into->size(); ++i) {
       if (!std::isfinite((*into)[i])) {
-        return absl::InvalidArgumentError(
-            absl::StrCat("weights: tensor ", name, ": element ", i, " is ", (*into)[i], "; all must be finite"));
+        return absl::InvalidArgumentError(absl::StrCat("weights: tensor ", name, ": element ", i,
+                                                       " is ", (*into)[i], "; all must be finite"));
       }
     }
     XXH3_128bits_update(hash_.get(), into->data(), into->size() * sizeof(float));
     return absl::OkStatus();
   }
 
-  absl::Status Matrix(const std::string& name, size_t rows, size_t columns, Role role, PackedMatrix* into) {
+  absl::Status Matrix(const std::string& name, size_t rows, size_t columns, Role role,
+                      PackedMatrix* into) {
     std::vector<float> elements;
     KVTIER_RETURN_IF_ERROR(Vector(name, {rows, columns}, role, &elements));
     *into = PackedMatrix(elements, rows, columns);
@@ -69,7 +71,8 @@ class Builder {
   std::unique_ptr<XXH3_state_t, FreeState> hash_;
 };
 
-absl::Status BuildLayer(const ModelConfig& config, size_t index, Builder& builder, LayerWeights* layer) {
+absl::Status BuildLayer(const ModelConfig& config, size_t index, Builder& builder,
+                        LayerWeights* layer) {
   const std::string prefix = absl::StrCat("model.layers.", index, ".");
   const size_t hidden = config.hidden_size;
   const size_t inner = config.intermediate_size;
@@ -77,15 +80,18 @@ absl::Status BuildLayer(const ModelConfig& config, size_t index, Builder& builde
   const size_t keys = config.key_value_size();
   KVTIER_RETURN_IF_ERROR(builder.Vector(prefix + "input_layernorm.weight", {hidden}, Role::kNorm,
                                         &layer->attention_norm));
-  const auto matrix = [&](const char* name, size_t rows, size_t columns, Role role, PackedMatrix* into) {
+  const auto matrix = [&](const char* name, size_t rows, size_t columns, Role role,
+                          PackedMatrix* into) {
     return builder.Matrix(absl::StrCat(prefix, name, ".weight"), rows, columns, role, into);
   };
-  KVTIER_RETURN_IF_ERROR(matrix("self_attn.q_proj", queries, hidden, Role::kQueryKey, &layer->query));
+  KVTIER_RETURN_IF_ERROR(
+      matrix("self_attn.q_proj", queries, hidden, Role::kQueryKey, &layer->query));
   KVTIER_RETURN_IF_ERROR(matrix("self_attn.k_proj", keys, hidden, Role::kQueryKey, &layer->key));
   KVTIER_RETURN_IF_ERROR(matrix("self_attn.v_proj", keys, hidden, Role::kValue, &layer->value));
-  KVTIER_RETURN_IF_ERROR(matrix("self_attn.o_proj", hidden, queries, Role::kOutput, &layer->output));
-  KVTIER_RETURN_IF_ERROR(builder.Vector(prefix + "post_attention_layernorm.weight", {hidden}, Role::kNorm,
-                                        &layer->mlp_norm));
+  KVTIER_RETURN_IF_ERROR(
+      matrix("self_attn.o_proj", hidden, queries, Role::kOutput, &layer->output));
+  KVTIER_RETURN_IF_ERROR(builder.Vector(prefix + "post_attention_layernorm.weight", {hidden},
+                                        Role::kNorm, &layer->mlp_norm));
   KVTIER_RETURN_IF_ERROR(matrix("mlp.gate_proj", inner, hidden, Role::kGateUp, &layer->gate));
   KVTIER_RETURN_IF_ERROR(matrix("mlp.up_proj", inner, hidden, Role::kGateUp, &layer->up));
   return matrix("mlp.down_proj", hidden, inner, Role::kDown, &layer->down);
@@ -97,16 +103,18 @@ absl::StatusOr<Weights> Build(const ModelConfig& config, const Source& source) {
   Weights weights;
   weights.config = config;
   const size_t hidden = config.hidden_size;
-  KVTIER_RETURN_IF_ERROR(builder.Vector("model.embed_tokens.weight", {ModelConfig::kVocabulary, hidden},
-                                        Role::kEmbedding, &weights.embedding));
-  // Layer by layer, so that a configuration that promises more layers than its file holds fails before the
-  // memory for all of them is taken.
+  KVTIER_RETURN_IF_ERROR(builder.Vector("model.embed_tokens.weight",
+                                        {ModelConfig::kVocabulary, hidden}, Role::kEmbedding,
+                                        &weights.embedding));
+  // Layer by layer, so that a configuration that promises more layers than its file holds fails
+  // before the memory for all of them is taken.
   for (size_t i = 0; i < config.num_hidden_layers; ++i) {
     LayerWeights layer;
     KVTIER_RETURN_IF_ERROR(BuildLayer(config, i, builder, &layer));
     weights.layers.push_back(std::move(layer));
   }
-  KVTIER_RETURN_IF_ERROR(builder.Vector("model.norm.weight", {hidden}, Role::kNorm, &weights.final_norm));
+  KVTIER_RETURN_IF_ERROR(
+      builder.Vector("model.norm.weight", {hidden}, Role::kNorm, &weights.final_norm));
   if (config.tie_word_embeddings) {
     weights.vocabulary = PackedMatrix(weights.embedding, ModelConfig::kVocabulary, hidden);
   } else {
@@ -121,23 +129,33 @@ absl::StatusOr<Weights> Build(const ModelConfig& config, const Source& source) {
   return weights;
 }
 
-// Standard deviation times sqrt(inputs) of random weights. With the usual small initialisation a random
-// transformer is nearly a function of its last token, and greedy decoding falls into a short cycle. Here
-// what a token attends to outweighs the token itself:
-//  * queries and keys are large, so attention scores have a standard deviation near 6 and a few tokens take
+// Standard deviation times sqrt(inputs) of random weights. With the usual small initialisation a
+// random transformer is nearly a function of its last token, and greedy decoding falls into a short
+// cycle. Here what a token attends to outweighs the token itself:
+//  * queries and keys are large, so attention scores have a standard deviation near 6 and a few
+//  tokens take
 //    most of the mass instead of all tokens being averaged away;
 //  * what a layer adds is as large as what it was given, while the embedding starts small.
-// The next byte then depends on the whole prefix, as in a trained model, and repeats only by chance.
+// The next byte then depends on the whole prefix, as in a trained model, and repeats only by
+// chance.
 double RandomGain(Role role) {
   switch (role) {
-    case Role::kEmbedding: return 0.5;
-    case Role::kNorm: return 0.0;  // all ones
-    case Role::kQueryKey: return 2.4;
-    case Role::kValue: return 1.0;
-    case Role::kOutput: return 1.6;
-    case Role::kGateUp: return 1.4;
-    case Role::kDown: return 1.0;
-    case Role::kVocabulary: return 1.0;
+    case Role::kEmbedding:
+      return 0.5;
+    case Role::kNorm:
+      return 0.0;  // all ones
+    case Role::kQueryKey:
+      return 2.4;
+    case Role::kValue:
+      return 1.0;
+    case Role::kOutput:
+      return 1.6;
+    case Role::kGateUp:
+      return 1.4;
+    case Role::kDown:
+      return 1.0;
+    case Role::kVocabulary:
+      return 1.0;
   }
   return 1.0;
 }
@@ -151,8 +169,8 @@ std::vector<float> RandomTensor(const Shape& shape, Role role, Rng& rng) {
   const double inputs = role == Role::kEmbedding ? 1.0 : static_cast<double>(shape.back());
   const double scale = RandomGain(role) / std::sqrt(inputs);
   for (float& element : elements) {
-    // The sum of four uniform numbers, centred: variance 1/3, close enough to normal, and exact arithmetic
-    // on every machine.
+    // The sum of four uniform numbers, centred: variance 1/3, close enough to normal, and exact
+    // arithmetic on every machine.
     const double sum = rng.Unit() + rng.Unit() + rng.Unit() + rng.Unit() - 2.0;
     element = static_cast<float>(sum * 1.7320508075688772 * scale);
   }
@@ -164,8 +182,9 @@ std::vector<float> RandomTensor(const Shape& shape, Role role, Rng& rng) {
 absl::StatusOr<Weights> RandomWeights(const ModelConfig& config, uint64_t seed) {
   KVTIER_RETURN_IF_ERROR(config.Validate());
   if (config.parameters() > kRandomParametersMax) {
-    return absl::InvalidArgumentError(absl::StrCat("random weights: the model has ", config.parameters(),
-                                                   " parameters; at most ", kRandomParametersMax));
+    return absl::InvalidArgumentError(absl::StrCat("random weights: the model has ",
+                                                   config.parameters(), " parameters; at most ",
+                                                   kRandomParametersMax));
   }
   Rng rng(seed);
   return Build(config, [&rng](const std::string&, const Shape& shape, Role role) {
@@ -173,16 +192,19 @@ absl::StatusOr<Weights> RandomWeights(const ModelConfig& config, uint64_t seed) 
   });
 }
 
-absl::StatusOr<Weights> WeightsFromTensors(const ModelConfig& config, const SafetensorsFile& tensors) {
-  return Build(config, [&tensors](const std::string& name, const Shape& shape,
-                                  Role) -> absl::StatusOr<std::vector<float>> {
-    const auto found = tensors.find(name);
-    if (found == tensors.end()) {
-      return absl::InvalidArgumentError(absl::StrCat("weights: tensor ", name, " is missing from a file of ",
-                                                     tensors.size(), " tensors"));
-    }
-    return TensorToFloats(found->second, shape, name);
-  });
+absl::StatusOr<Weights> WeightsFromTensors(const ModelConfig& config,
+                                           const SafetensorsFile& tensors) {
+  return Build(
+      config,
+      [&tensors](const std::string& name, const Shape& shape,
+                 Role) -> absl::StatusOr<std::vector<float>> {
+        const auto found = tensors.find(name);
+        if (found == tensors.end()) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "weights: tensor ", name, " is missing from a file of ", tensors.size(), " tensors"));
+        }
+        return TensorToFloats(found->second, shape, name);
+      });
 }
 
 absl::StatusOr<Weights> LoadWeights(const std::string& directory) {
@@ -192,10 +214,11 @@ absl::StatusOr<Weights> LoadWeights(const std::string& directory) {
   const std::string path = absl::StrCat(directory, "/model.safetensors");
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes, ReadFileBytes(path, kModelFileBytesMax));
   absl::StatusOr<SafetensorsFile> tensors = ParseSafetensors(std::string_view(bytes));
-  absl::StatusOr<Weights> weights =
-      tensors.ok() ? WeightsFromTensors(config, *tensors) : absl::StatusOr<Weights>(tensors.status());
+  absl::StatusOr<Weights> weights = tensors.ok() ? WeightsFromTensors(config, *tensors)
+                                                 : absl::StatusOr<Weights>(tensors.status());
   if (!weights.ok()) {
-    return absl::Status(weights.status().code(), absl::StrCat(path, ": ", weights.status().message()));
+    return absl::Status(weights.status().code(),
+                        absl::StrCat(path, ": ", weights.status().message()));
   }
   return weights;
 }

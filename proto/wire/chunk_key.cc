@@ -42,8 +42,8 @@ std::string ChunkKey::ToHex() const {
       absl::string_view(reinterpret_cast<const char*>(bytes.data()), bytes.size()));
 }
 
-ChunkKey TokenChunkKey(const KeyScope& scope, const ChunkKey& parent, absl::Span<const uint32_t> tokens,
-                       std::string_view extra) {
+ChunkKey TokenChunkKey(const KeyScope& scope, const ChunkKey& parent,
+                       absl::Span<const uint32_t> tokens, std::string_view extra) {
   Sha256 hasher;
   Begin(hasher, Form::kTokens, scope, parent);
   hasher.U32(static_cast<uint32_t>(tokens.size()));

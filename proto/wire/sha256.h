@@ -11,8 +11,8 @@ namespace kvtier::wire {
 
 using Sha256Digest = std::array<uint8_t, 32>;
 
-// Integers are hashed little-endian. Not thread-safe; one digest an object. The library fails here only when memory
-// is gone, and then the process ends.
+// Integers are hashed little-endian. Not thread-safe; one digest an object. The library fails here
+// only when memory is gone, and then the process ends.
 class Sha256 {
  public:
   Sha256();

@@ -1,5 +1,6 @@
-// Every placement policy against a block table that changes as an engine's does: it names only what may be
-// dropped and what is there, keeps to its bounds, and gives the same answers to the same calls.
+// Every placement policy against a block table that changes as an engine's does: it names only what
+// may be dropped and what is there, keeps to its bounds, and gives the same answers to the same
+// calls.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -32,7 +33,8 @@ struct PolicyCase {
   std::function<std::unique_ptr<PlacementPolicy>()> create;
 };
 
-// A block table whose copies are numbers only, filled and moved as an engine would. Not thread-safe.
+// A block table whose copies are numbers only, filled and moved as an engine would. Not
+// thread-safe.
 class PolicyTable : public PlacementView {
  public:
   static constexpr uint16_t kTenants = 2;
@@ -54,7 +56,8 @@ class PolicyTable : public PlacementView {
   RowIndex Commit(TenantId tenant, RowIndex parent);
   // Takes a droppable chunk out.
   void Drop(RowIndex row);
-  // Performs an idea that names a copy that is there. The engine may refuse any: false for the others.
+  // Performs an idea that names a copy that is there. The engine may refuse any: false for the
+  // others.
   bool Apply(const MoveIdea& idea);
   bool InPool(RowIndex row, PoolId pool) const;
   std::vector<RowIndex> Rows(TenantId tenant) const;
@@ -99,7 +102,9 @@ PoolRoom PolicyTable::Room(TenantId tenant, PoolId pool) const {
   return {Bytes(used == used_.end() ? 0 : used->second), Bytes(kRoomBytes)};
 }
 
-Bytes PolicyTable::SlotBytes(ModelId, PlaneIndex plane) const { return Bytes(kPlaneBytes[plane.value()]); }
+Bytes PolicyTable::SlotBytes(ModelId, PlaneIndex plane) const {
+  return Bytes(kPlaneBytes[plane.value()]);
+}
 
 CopyRef PolicyTable::NewCopy(PoolId pool) {
   const uint32_t number = next_copy_++;
@@ -178,7 +183,8 @@ bool PolicyTable::InPool(RowIndex row, PoolId pool) const {
 std::vector<RowIndex> PolicyTable::Rows(TenantId tenant) const {
   std::vector<RowIndex> rows;
   for (RowIndex row = 0; row < table_.row_end(); ++row) {
-    if (table_.live(row) && !table_.hidden(row) && table_.tenant(row) == tenant) rows.push_back(row);
+    if (table_.live(row) && !table_.hidden(row) && table_.tenant(row) == tenant)
+      rows.push_back(row);
   }
   return rows;
 }
@@ -263,7 +269,8 @@ std::vector<uint64_t> Live(const PolicyCase& policy_case, uint64_t seed, int ste
       case 7:
         for (const MoveIdea& idea : view.Plan(rng.Below(6))) {
           if (::testing::Test::HasFailure()) break;
-          trace.push_back(uint64_t{idea.row} << 16 | uint64_t{idea.plane.value()} << 8 | idea.to.value());
+          trace.push_back(uint64_t{idea.row} << 16 | uint64_t{idea.plane.value()} << 8 |
+                          idea.to.value());
           if (rng.OneIn(4)) continue;  // the engine may refuse any of them
           view.Apply(idea);
         }
@@ -322,7 +329,8 @@ TEST_P(PlacementPolicyContract, EverythingThatMayGoIsFound) {
   }
   std::sort(leased.begin(), leased.end());
   EXPECT_EQ(view.Rows(tenant), leased);
-  EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), kNoRow) << "a tenant without chunks has no victims";
+  EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), kNoRow)
+      << "a tenant without chunks has no victims";
 }
 
 TEST_P(PlacementPolicyContract, NothingIsPlannedForAnEmptyTable) {
@@ -332,9 +340,7 @@ TEST_P(PlacementPolicyContract, NothingIsPlannedForAnEmptyTable) {
   EXPECT_THAT(view.Plan(0), ::testing::IsEmpty());
 }
 
-TEST_P(PlacementPolicyContract, ItHasAName) {
-  EXPECT_STRNE(GetParam().create()->name(), "");
-}
+TEST_P(PlacementPolicyContract, ItHasAName) { EXPECT_STRNE(GetParam().create()->name(), ""); }
 
 std::unique_ptr<PlacementPolicy> StaticSplit(std::vector<double> shares) {
   auto policy = StaticSplitPolicy::Create(std::move(shares));
@@ -347,12 +353,22 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(PolicyCase{"lru", 2, [] { return LruPolicy::Create(); }},
                       PolicyCase{"lru_one_pool", 1, [] { return LruPolicy::Create(); }},
                       PolicyCase{"lru_four_pools", 4, [] { return LruPolicy::Create(); }},
-                      PolicyCase{"static_even", 2, [] { return StaticSplit({0.5, 0.5}); }},
-                      PolicyCase{"static_three_pools", 3, [] { return StaticSplit({0.2, 0.3, 0.5}); }},
-                      PolicyCase{"static_all_slow", 2, [] { return StaticSplit({0, 1}); }}),
+                      PolicyCase{"static_even", 2,
+                                 [] {
+                                   return StaticSplit({0.5, 0.5});
+                                 }},
+                      PolicyCase{"static_three_pools", 3,
+                                 [] {
+                                   return StaticSplit({0.2, 0.3, 0.5});
+                                 }},
+                      PolicyCase{"static_all_slow", 2,
+                                 [] {
+                                   return StaticSplit({0, 1});
+                                 }}),
     [](const auto& test) { return test.param.name; });
 
-// --- what each policy says of itself --------------------------------------------------------------------------
+// --- what each policy says of itself
+// --------------------------------------------------------------------------
 
 TEST(StaticSplitPolicyTest, SharesMustBeAWhole) {
   for (const std::vector<double>& shares :
@@ -383,7 +399,8 @@ TEST(LruPolicyTest, TheOldestTailGoesFirst) {
   view.policy().OnTouch(prefix);
   EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), second);
   view.Drop(second);
-  EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), first_tail) << "a tail is older than what it hangs on";
+  EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), first_tail)
+      << "a tail is older than what it hangs on";
   view.Drop(first_tail);
   EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), first);
 }

@@ -1,10 +1,10 @@
-// Runs a fuzz target over every file of its corpus, in builds without libFuzzer: what once crashed stays fixed,
-// and the target itself keeps compiling and running. The folder is $KVTIER_CORPUS.
+// Runs a fuzz target over every file of its corpus, in builds without libFuzzer: what once crashed
+// stays fixed, and the target itself keeps compiling and running. The folder is $KVTIER_CORPUS.
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -41,7 +41,8 @@ TEST(CorpusReplay, EveryInputOfTheCorpusIsHandled) {
     std::fprintf(stderr, "input %s\n", path.c_str());
     std::ifstream file(path, std::ios::binary);
     const std::string bytes{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    EXPECT_EQ(LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()), 0);
+    EXPECT_EQ(LLVMFuzzerTestOneInput(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()),
+              0);
   }
 }
 

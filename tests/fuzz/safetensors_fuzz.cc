@@ -1,5 +1,5 @@
-// Any bytes as a safetensors file: the parser answers with tensors that lie within the file and agree with their
-// shapes, or with INVALID_ARGUMENT.
+// Any bytes as a safetensors file: the parser answers with tensors that lie within the file and
+// agree with their shapes, or with INVALID_ARGUMENT.
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -39,7 +39,8 @@ size_t BitsOf(TensorType type) {
   KVTIER_CHECK(false);
 }
 
-void CheckTensor(absl::Span<const uint8_t> file, const std::string& name, const TensorView& tensor) {
+void CheckTensor(absl::Span<const uint8_t> file, const std::string& name,
+                 const TensorView& tensor) {
   KVTIER_CHECK(tensor.shape.size() <= kSafetensorsRankMax);
   size_t elements = 1;
   for (const size_t extent : tensor.shape) {
@@ -49,7 +50,8 @@ void CheckTensor(absl::Span<const uint8_t> file, const std::string& name, const 
   KVTIER_CHECK(tensor.bytes.size() == elements * (BitsOf(tensor.type) / 8));
   if (!tensor.bytes.empty()) {
     KVTIER_CHECK(std::greater_equal<>()(tensor.bytes.data(), file.data()));
-    KVTIER_CHECK(std::less_equal<>()(tensor.bytes.data() + tensor.bytes.size(), file.data() + file.size()));
+    KVTIER_CHECK(
+        std::less_equal<>()(tensor.bytes.data() + tensor.bytes.size(), file.data() + file.size()));
   }
   const auto floats = TensorToFloats(tensor, tensor.shape, name);
   KVTIER_CHECK(floats.ok() ? floats->size() == elements

@@ -1,9 +1,10 @@
-// Random sequences of operations on an engine with a handful of slots, beside a naive model of it: every answer,
-// every event, every byte that can be read, and the limits, after each operation. Worlds are small, so that
-// eviction, exhaustion, failed moves, partial commits, lost data and expiry happen all the time; that they did
-// is checked at the end.
+// Random sequences of operations on an engine with a handful of slots, beside a naive model of it:
+// every answer, every event, every byte that can be read, and the limits, after each operation.
+// Worlds are small, so that eviction, exhaustion, failed moves, partial commits, lost data and
+// expiry happen all the time; that they did is checked at the end.
 //
-// KVTIER_TEST_SEED=n runs the sequence of seed n alone; KVTIER_TEST_RUNS=n changes how many are run.
+// KVTIER_TEST_SEED=n runs the sequence of seed n alone; KVTIER_TEST_RUNS=n changes how many are
+// run.
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -21,7 +22,21 @@
 namespace kvtier::test_support {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define KVTIER_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define KVTIER_SANITIZED 1
+#endif
+#endif
+// Instrumented, a run takes some ten times as long; there it looks for other faults.
+#ifdef KVTIER_SANITIZED
+constexpr uint64_t kRuns = 500;
+#else
 constexpr uint64_t kRuns = 3000;
+#endif
+// How often each outcome has to be seen.
+constexpr uint64_t kSeenMin = kRuns / 250;
 constexpr size_t kOpsPerRun = 220;
 
 uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
@@ -43,9 +58,15 @@ OpWorldOptions OptionsOf(uint64_t seed) {
   options.seed = seed;
   options.copy_seed = seed ^ 0xc0;
   switch (seed % 3) {
-    case 0: options.policy = PolicyChoice::kLru; break;
-    case 1: options.policy = PolicyChoice::kStaticSplit; break;
-    default: options.policy = PolicyChoice::kShuffle; break;
+    case 0:
+      options.policy = PolicyChoice::kLru;
+      break;
+    case 1:
+      options.policy = PolicyChoice::kStaticSplit;
+      break;
+    default:
+      options.policy = PolicyChoice::kShuffle;
+      break;
   }
   return options;
 }
@@ -55,9 +76,10 @@ std::vector<std::unique_ptr<BlockOp>> OpsOf(uint64_t seed) {
   return DrawOps(choices, kOpsPerRun);
 }
 
-// Leaves out what is not needed for a failure: first the end, then one operation at a time, until none is left
-// that can go.
-std::string Shrunk(const OpWorldOptions& options, std::vector<std::unique_ptr<BlockOp>> ops, size_t performed) {
+// Leaves out what is not needed for a failure: first the end, then one operation at a time, until
+// none is left that can go.
+std::string Shrunk(const OpWorldOptions& options, std::vector<std::unique_ptr<BlockOp>> ops,
+                   size_t performed) {
   ops.resize(performed);
   for (size_t before = ops.size() + 1; ops.size() < before;) {
     before = ops.size();
@@ -66,7 +88,8 @@ std::string Shrunk(const OpWorldOptions& options, std::vector<std::unique_ptr<Bl
       ops.erase(ops.begin() + static_cast<std::ptrdiff_t>(i));
       OpWorld world(options);
       RunOps(world, ops);
-      if (!world.failed()) ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i), std::move(left_out));
+      if (!world.failed())
+        ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i), std::move(left_out));
     }
   }
   OpWorld world(options);
@@ -92,29 +115,73 @@ TEST(EngineProperty, EveryAnswerIsWhatTheModelSays) {
     for (const auto& [what, count] : world.seen()) seen[what] += count;
     if (world.failed()) {
       const std::string failure = world.failure();
-      FAIL() << "KVTIER_TEST_SEED=" << seed << ", operation " << performed << ": " << failure << "\n"
+      FAIL() << "KVTIER_TEST_SEED=" << seed << ", operation " << performed << ": " << failure
+             << "\n"
              << Shrunk(options, std::move(ops), performed);
     }
   }
   std::signal(SIGABRT, SIG_DFL);
-  for (const auto& [what, count] : seen) std::printf("%8llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
+  for (const auto& [what, count] : seen)
+    std::printf("%8llu  %s\n", static_cast<unsigned long long>(count), what.c_str());
   if (only != 0 || runs < kRuns) return;
   // What has to happen often enough for the test to mean something.
-  for (const char* what :
-       {"Attach RESOURCE_EXHAUSTED", "Detach", "Detach NOT_FOUND", "Reserve", "Reserve NOT_FOUND",
-        "Reserve INVALID_ARGUMENT", "Reserve FAILED_PRECONDITION", "Reserve RESOURCE_EXHAUSTED",
-        "commit COMMITTED", "commit PARTIAL", "commit ALREADY_EXISTS", "commit of a tail",
-        "Commit NOT_FOUND", "Commit INVALID_ARGUMENT", "Commit FAILED_PRECONDITION",
-        "Commit RESOURCE_EXHAUSTED", "Abort", "Lookup miss", "Lookup part", "Lookup all",
-        "Lookup RESOURCE_EXHAUSTED", "Lookup NOT_FOUND", "Lookup INVALID_ARGUMENT", "Renew",
-        "Renew NOT_FOUND", "Release", "Release NOT_FOUND", "Report", "Report INVALID_ARGUMENT", "Read",
-        "Resolve NOT_FOUND", "Resolve INVALID_ARGUMENT", "Prefetch", "Forget", "SetBudget INVALID_ARGUMENT",
-        "budget lowered below what is held", "session expired", "lease expired", "incomplete dropped",
-        "event committed", "event dropped", "event forgotten", "event moved", "event lost", "move done",
-        "move failed", "copy damaged", "corrupt copy found by a move", "last copy corrupt",
-        "one of two copies corrupt", "block with two copies", "lost chunk committed again", "slots retired",
-        "section held bytes", "read from pool 0", "read from pool 1"}) {
-    EXPECT_GE(seen[what], 20u) << what;
+  for (const char* what : {"Attach RESOURCE_EXHAUSTED",
+                           "Detach",
+                           "Detach NOT_FOUND",
+                           "Reserve",
+                           "Reserve NOT_FOUND",
+                           "Reserve INVALID_ARGUMENT",
+                           "Reserve FAILED_PRECONDITION",
+                           "Reserve RESOURCE_EXHAUSTED",
+                           "commit COMMITTED",
+                           "commit PARTIAL",
+                           "commit ALREADY_EXISTS",
+                           "commit of a tail",
+                           "Commit NOT_FOUND",
+                           "Commit INVALID_ARGUMENT",
+                           "Commit FAILED_PRECONDITION",
+                           "Commit RESOURCE_EXHAUSTED",
+                           "Abort",
+                           "Lookup miss",
+                           "Lookup part",
+                           "Lookup all",
+                           "Lookup RESOURCE_EXHAUSTED",
+                           "Lookup NOT_FOUND",
+                           "Lookup INVALID_ARGUMENT",
+                           "Renew",
+                           "Renew NOT_FOUND",
+                           "Release",
+                           "Release NOT_FOUND",
+                           "Report",
+                           "Report INVALID_ARGUMENT",
+                           "Read",
+                           "Resolve NOT_FOUND",
+                           "Resolve INVALID_ARGUMENT",
+                           "Prefetch",
+                           "Forget",
+                           "SetBudget INVALID_ARGUMENT",
+                           "budget lowered below what is held",
+                           "session expired",
+                           "lease expired",
+                           "incomplete dropped",
+                           "event committed",
+                           "event dropped",
+                           "event forgotten",
+                           "event moved",
+                           "event lost",
+                           "move done",
+                           "move failed",
+                           "copy damaged",
+                           "corrupt copy found by a move",
+                           "last copy corrupt",
+                           "one of two copies corrupt",
+                           "block with two copies",
+                           "lost chunk committed again",
+                           "slots retired",
+                           "section held bytes",
+                           "read from pool 0",
+                           "read from pool 1"}) {
+    EXPECT_GE(seen[what], kSeenMin) << what;
   }
 }
 
@@ -136,10 +203,11 @@ TEST(EngineProperty, TheSameInputsGiveTheSameEvents) {
         events[twice].insert(events[twice].end(), some.begin(), some.end());
       }
       const EngineCounters c = world.engine().counters();
-      counters[twice] = absl::StrCat(c.lookups, " ", c.hit_chunks, " ", c.committed_chunks, " ", c.dropped_chunks,
-                                     " ", c.moves_started, " ", c.moves_done, " ", c.moves_failed, " ",
-                                     c.moved_bytes, " ", c.verified_bytes, " ", c.corrupt_copies, " ",
-                                     c.reservations_refused, " ", c.leases_expired);
+      counters[twice] =
+          absl::StrCat(c.lookups, " ", c.hit_chunks, " ", c.committed_chunks, " ", c.dropped_chunks,
+                       " ", c.moves_started, " ", c.moves_done, " ", c.moves_failed, " ",
+                       c.moved_bytes, " ", c.verified_bytes, " ", c.corrupt_copies, " ",
+                       c.reservations_refused, " ", c.leases_expired);
     }
     EXPECT_EQ(digests[0], digests[1]);
     EXPECT_EQ(events[0], events[1]);
@@ -158,7 +226,8 @@ TEST(EngineProperty, AnyOrderOfCompletionsIsLegal) {
       options.copy_seed = seed * 1000 + order;
       OpWorld world(options);
       RunOps(world, ops);
-      ASSERT_EQ(world.failure(), "") << "seed " << seed << ", order of completions " << options.copy_seed;
+      ASSERT_EQ(world.failure(), "")
+          << "seed " << seed << ", order of completions " << options.copy_seed;
       digests[order] = world.digest();
     }
     different += digests[0] != digests[1];

@@ -16,10 +16,11 @@
 namespace kvtier::test_support {
 
 // The content that tests give to the block of `key` in `plane`; differs in every argument.
-inline std::vector<std::byte> BlockContent(TenantId tenant, ModelId model, const wire::ChunkKey& key,
-                                           PlaneIndex plane, Bytes bytes) {
-  Rng rng(key.low() ^ Rng(key.high() ^ (uint64_t{tenant.value()} << 32 | uint64_t{model.value()} << 16 |
-                                        plane.value()))
+inline std::vector<std::byte> BlockContent(TenantId tenant, ModelId model,
+                                           const wire::ChunkKey& key, PlaneIndex plane,
+                                           Bytes bytes) {
+  Rng rng(key.low() ^ Rng(key.high() ^ (uint64_t{tenant.value()} << 32 |
+                                        uint64_t{model.value()} << 16 | plane.value()))
                           .Next());
   std::vector<std::byte> content(static_cast<size_t>(bytes.count()));
   for (size_t i = 0; i < content.size(); i += 8) {

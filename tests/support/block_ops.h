@@ -1,6 +1,6 @@
-// Operations on an engine as small structs that print and perform themselves: drawn from a seed by property
-// tests, from bytes by the fuzz target. Every value of every field means something in every state, so that any
-// part of a sequence can be left out.
+// Operations on an engine as small structs that print and perform themselves: drawn from a seed by
+// property tests, from bytes by the fuzz target. Every value of every field means something in
+// every state, so that any part of a sequence can be left out.
 #pragma once
 
 #include <cstdint>
@@ -41,15 +41,16 @@ class BlockOp {
  public:
   virtual ~BlockOp() = default;
   virtual std::string ToString() const = 0;
-  // Performs it on the engine and checks the answer against the model; what is wrong goes to world.Fail().
+  // Performs it on the engine and checks the answer against the model; what is wrong goes to
+  // world.Fail().
   virtual void Perform(OpWorld& world) const = 0;
 };
 
 std::unique_ptr<BlockOp> DrawOp(Choices& choices);
 std::vector<std::unique_ptr<BlockOp>> DrawOps(Choices& choices, size_t count_max);
 
-// Performs the operations and, after each, the world's checks; ends with OpWorld::Finish(). Stops at the first
-// failure and returns how many were performed.
+// Performs the operations and, after each, the world's checks; ends with OpWorld::Finish(). Stops
+// at the first failure and returns how many were performed.
 size_t RunOps(OpWorld& world, const std::vector<std::unique_ptr<BlockOp>>& ops);
 
 }  // namespace kvtier::test_support

@@ -95,9 +95,9 @@ ModelId EngineFixture::Register(Caller caller, const ModelSpec& spec) {
   return model->id;
 }
 
-CommitArgs EngineFixture::Fill(Caller caller, ReservationId reservation, uint32_t chunk, ModelId model,
-                               const wire::ChunkKey& key, std::vector<PlaneIndex> planes,
-                               uint32_t token_count) {
+CommitArgs EngineFixture::Fill(Caller caller, ReservationId reservation, uint32_t chunk,
+                               ModelId model, const wire::ChunkKey& key,
+                               std::vector<PlaneIndex> planes, uint32_t token_count) {
   const ModelSpec* spec = engine_->FindModel(caller.tenant, model);
   KVTIER_CHECK(spec != nullptr);
   if (planes.empty()) {
@@ -126,9 +126,8 @@ absl::StatusOr<CommitOutcome> EngineFixture::Put(Caller caller, ModelId model,
                                                  const wire::ChunkKey& key,
                                                  std::vector<PlaneIndex> planes,
                                                  uint32_t token_count) {
-  auto reservation =
-      engine_->Reserve(caller, {.model = model, .parent = parent, .chunk_count = 1, .planes = planes},
-                       now_);
+  auto reservation = engine_->Reserve(
+      caller, {.model = model, .parent = parent, .chunk_count = 1, .planes = planes}, now_);
   if (!reservation.ok()) return reservation.status();
   const CommitArgs args = Fill(caller, *reservation, 0, model, key, std::move(planes), token_count);
   auto outcome = engine_->Commit(caller, *reservation, args, now_);

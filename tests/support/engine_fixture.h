@@ -56,23 +56,26 @@ class EngineFixture {
   Caller Attach(uint16_t tenant = 0);
   ModelId Register(Caller caller, const ModelSpec& spec);
 
-  // Reserves one chunk behind `parent` (zero: none), writes what BlockContent says and commits `planes`
-  // (empty: all). The reservation is gone afterwards, whatever came of it.
+  // Reserves one chunk behind `parent` (zero: none), writes what BlockContent says and commits
+  // `planes` (empty: all). The reservation is gone afterwards, whatever came of it.
   absl::StatusOr<CommitOutcome> Put(Caller caller, ModelId model, const wire::ChunkKey& parent,
                                     const wire::ChunkKey& key, std::vector<PlaneIndex> planes = {},
                                     uint32_t token_count = 0);
   // Puts a chain of chunks; each must be committed.
   void PutChain(Caller caller, ModelId model, absl::Span<const wire::ChunkKey> keys);
-  // Writes the content of `key` into the reserved slots of one chunk and returns the arguments that commit it.
+  // Writes the content of `key` into the reserved slots of one chunk and returns the arguments that
+  // commit it.
   CommitArgs Fill(Caller caller, ReservationId reservation, uint32_t chunk, ModelId model,
-                  const wire::ChunkKey& key, std::vector<PlaneIndex> planes, uint32_t token_count = 0);
+                  const wire::ChunkKey& key, std::vector<PlaneIndex> planes,
+                  uint32_t token_count = 0);
 
   LookupResult Lookup(Caller caller, ModelId model, absl::Span<const wire::ChunkKey> keys,
                       bool lease = true);
   // How many chunks of the lookup match, without a lease.
   uint32_t Matched(Caller caller, ModelId model, absl::Span<const wire::ChunkKey> keys);
   // Resolves all planes of a leased chunk; every copy must have the content of `key`.
-  std::vector<ReadTarget> Read(Caller caller, LeaseId lease, uint32_t chunk, const wire::ChunkKey& key);
+  std::vector<ReadTarget> Read(Caller caller, LeaseId lease, uint32_t chunk,
+                               const wire::ChunkKey& key);
   // Flips one bit of one copy of a leased chunk's block.
   void Corrupt(Caller caller, LeaseId lease, uint32_t chunk, PlaneIndex plane, uint8_t copy = 0);
   // All events of the tenant that are still kept, after `after`.
@@ -88,8 +91,8 @@ class EngineFixture {
   absl::Time now_ = absl::FromUnixSeconds(1000);
 };
 
-// The engine's options behind a fixture, for tests that build an engine themselves. The pointers into what the
-// options own are set when not null.
+// The engine's options behind a fixture, for tests that build an engine themselves. The pointers
+// into what the options own are set when not null.
 EngineOptions MakeEngineOptions(const EngineFixtureOptions& options,
                                 std::vector<sim::SimPool*>* pools = nullptr,
                                 sim::SimCopyEngine** copies = nullptr);

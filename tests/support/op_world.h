@@ -1,5 +1,5 @@
-// Where random operations run: an engine on simulated seams, beside it the reference model, and the things that
-// operations name by small numbers (sessions, reservations, leases, open sections).
+// Where random operations run: an engine on simulated seams, beside it the reference model, and the
+// things that operations name by small numbers (sessions, reservations, leases, open sections).
 #pragma once
 
 #include <cstdint>
@@ -18,12 +18,13 @@
 namespace kvtier::test_support {
 
 struct OpWorldOptions {
-  uint64_t seed = 1;          // of the shape of the world: pools, quotas, limits, models
-  uint64_t copy_seed = 1;     // of the order in which copies complete
+  uint64_t seed = 1;       // of the shape of the world: pools, quotas, limits, models
+  uint64_t copy_seed = 1;  // of the order in which copies complete
   PolicyChoice policy = PolicyChoice::kLru;
 };
 
-// A chunk that operations name: along one of a few paths through a binary tree, so that prefixes are shared.
+// A chunk that operations name: along one of a few paths through a binary tree, so that prefixes
+// are shared.
 struct ChunkPath {
   uint8_t path = 0;
   // Keys of the first `depth` chunks; the last one is a partial tail when `tail`.
@@ -32,8 +33,8 @@ struct ChunkPath {
   static constexpr uint32_t kDepthMax = 6;
 };
 
-// Not thread-safe. The first difference between engine and model is kept in failure(); nothing is to be
-// performed after it.
+// Not thread-safe. The first difference between engine and model is kept in failure(); nothing is
+// to be performed after it.
 class OpWorld {
  public:
   explicit OpWorld(const OpWorldOptions& options);
@@ -43,10 +44,10 @@ class OpWorld {
     Caller caller;
     ReservationId id{};
     size_t spec = 0;
-    std::vector<wire::ChunkKey> keys{};   // planned, by chunk
+    std::vector<wire::ChunkKey> keys{};  // planned, by chunk
     wire::ChunkKey parent{};
-    bool tail = false;                    // the last one is a partial chunk
-    uint32_t next = 0;                    // chunk to commit next
+    bool tail = false;  // the last one is a partial chunk
+    uint32_t next = 0;  // chunk to commit next
   };
   struct HeldLease {
     Caller caller;
@@ -55,7 +56,7 @@ class OpWorld {
   };
   struct HeldTarget {
     const std::byte* address = nullptr;
-    std::vector<std::byte> bytes;         // what is there while the section is open
+    std::vector<std::byte> bytes;  // what is there while the section is open
   };
   struct HeldSection {
     SectionId id;
@@ -69,7 +70,8 @@ class OpWorld {
   ReferenceModel& model() { return model_; }
   absl::Time now() const { return fixture_.now(); }
 
-  // Session slots belong to the tenant slot % tenants; a slot that never held one has a caller with session 0.
+  // Session slots belong to the tenant slot % tenants; a slot that never held one has a caller with
+  // session 0.
   Caller& session(uint8_t slot) { return sessions_[slot % kSessions]; }
   TenantId TenantOf(uint8_t slot) const {
     return TenantId(static_cast<uint16_t>(slot % kSessions % fixture_.options().tenants));
@@ -94,10 +96,11 @@ class OpWorld {
   bool Check(const char* what, const absl::Status& status, const Expected& expected);
   // Takes new events of all tenants into the model.
   void TakeEvents();
-  // After every operation: invariants, limits, and the engine against the model.
+  // After every operation: limits and the engine against the model; after some also the engine's
+  // invariants, and with `deep` these and the bytes of everything that is leased.
   void CheckAll(bool deep);
-  // Resolves and compares one leased chunk. Damaged copies that the world made are told to the engine with
-  // `report`, else passed over.
+  // Resolves and compares one leased chunk. Damaged copies that the world made are told to the
+  // engine with `report`, else passed over.
   void ReadChunk(const HeldLease& lease, uint32_t chunk, bool report);
   // Flips a bit of one copy of a leased block.
   void DamageCopy(const HeldLease& lease, uint32_t chunk, PlaneIndex plane, uint8_t copy);
@@ -127,7 +130,8 @@ class OpWorld {
   void CheckCopies();
   // With nothing held, a budget of one segment is reached within a few ticks.
   void LowerBudget(size_t pool);
-  void CheckTarget(const HeldLease& lease, uint64_t chunk_id, const ReadTarget& target, bool report);
+  void CheckTarget(const HeldLease& lease, uint64_t chunk_id, const ReadTarget& target,
+                   bool report);
 
   static EngineFixtureOptions FixtureOptions(const OpWorldOptions& options);
 
@@ -141,9 +145,10 @@ class OpWorld {
   std::vector<HeldSection> sections_;
   std::map<Place, Damage> damage_;
   std::vector<uint64_t> events_taken_;
-  std::vector<Bytes> held_before_;     // by pool, in segments
+  std::vector<Bytes> held_before_;  // by pool, in segments
   std::map<std::string, uint64_t> seen_;
   std::string failure_;
+  uint64_t checks_ = 0;
   uint64_t digest_ = 0;
 };
 

@@ -36,7 +36,8 @@ bool Expected::Allows(const absl::Status& status) const {
 
 std::string Expected::ToString() const {
   std::string text = errors.empty() ? "OK" : "";
-  for (const Code code : errors) absl::StrAppend(&text, text.empty() ? "" : " or ", absl::StatusCodeToString(code));
+  for (const Code code : errors)
+    absl::StrAppend(&text, text.empty() ? "" : " or ", absl::StatusCodeToString(code));
   return may_exhaust ? text + " or RESOURCE_EXHAUSTED" : text;
 }
 
@@ -61,7 +62,9 @@ Expected ReferenceModel::SessionExpected(Caller caller) const {
   return {.errors = {Code::kNotFound}};
 }
 
-void ReferenceModel::Seen(Caller caller, absl::Time now) { sessions_.at(caller.session).seen = now; }
+void ReferenceModel::Seen(Caller caller, absl::Time now) {
+  sessions_.at(caller.session).seen = now;
+}
 
 void ReferenceModel::Detached(SessionId session) {
   std::vector<LeaseId> leases;
@@ -103,7 +106,8 @@ Expected ReferenceModel::ReserveExpected(Caller caller, const ReserveArgs& args)
   }
   if (!args.parent.is_zero()) {
     const RefChunk* parent = Find(caller.tenant, args.model, args.parent);
-    if (parent == nullptr || !CanContinue(*parent)) expected.errors.insert(Code::kFailedPrecondition);
+    if (parent == nullptr || !CanContinue(*parent))
+      expected.errors.insert(Code::kFailedPrecondition);
   }
   expected.may_exhaust = true;
   return expected;
@@ -140,7 +144,8 @@ Expected ReferenceModel::ReservationExpected(Caller caller, ReservationId id) co
   return expected;
 }
 
-Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id, const CommitArgs& args) const {
+Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id,
+                                        const CommitArgs& args) const {
   Expected expected = ReservationExpected(caller, id);
   if (!expected.errors.empty()) return expected;
   const RefReservation& reservation = reservations_.at(id);
@@ -162,7 +167,8 @@ Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id, const C
       errors.insert(Code::kFailedPrecondition);
     }
   }
-  const uint64_t parent = args.chunk == 0 ? reservation.parent : reservation.chunks[args.chunk - 1].row;
+  const uint64_t parent =
+      args.chunk == 0 ? reservation.parent : reservation.chunks[args.chunk - 1].row;
   if (parent == 0) {
     if (args.chunk > 0) errors.insert(Code::kFailedPrecondition);
   } else if (!CanContinue(chunks_.at(parent))) {
@@ -190,7 +196,8 @@ CommitOutcome ReferenceModel::Committed(Caller caller, ReservationId id, const C
   RefReservation::Chunk& chunk = reservation.chunks[args.chunk];
   RefChunk* row = Find(caller.tenant, reservation.model, args.key);
   if (row == nullptr) {
-    RefChunk made{.id = next_chunk_++, .tenant = caller.tenant, .model = reservation.model, .key = args.key};
+    RefChunk made{
+        .id = next_chunk_++, .tenant = caller.tenant, .model = reservation.model, .key = args.key};
     made.parent = args.chunk == 0 ? reservation.parent : reservation.chunks[args.chunk - 1].row;
     made.token_count = args.token_count;
     made.writer = caller.session;
@@ -234,7 +241,8 @@ void ReferenceModel::Aborted(ReservationId id) {
 
 // --- reading ---
 
-uint64_t ReferenceModel::VisibleId(TenantId tenant, ModelId model, const wire::ChunkKey& key) const {
+uint64_t ReferenceModel::VisibleId(TenantId tenant, ModelId model,
+                                   const wire::ChunkKey& key) const {
   const RefChunk* chunk = Find(tenant, model, key);
   return chunk != nullptr && Visible(*chunk) ? chunk->id : 0;
 }
@@ -253,14 +261,15 @@ bool ReferenceModel::IsLost(TenantId tenant, ModelId model, const wire::ChunkKey
   return chunk != nullptr && chunk->was_visible && !Visible(*chunk);
 }
 
-// What a reservation may go on from: a chunk that is not forgotten and not a partial one. Planes of it may be
-// missing, so that ranks need not wait for each other.
+// What a reservation may go on from: a chunk that is not forgotten and not a partial one. Planes of
+// it may be missing, so that ranks need not wait for each other.
 bool ReferenceModel::CanContinue(const RefChunk& chunk) const {
   return !chunk.forgotten && chunk.token_count == Model(chunk.tenant, chunk.model)->chunk_tokens;
 }
 
-// The longest m such that the first m chunks are visible and every plane that decides by its kind is there where
-// going on from chunk m needs it: a state in chunk m, a window in the last chunks that it spans.
+// The longest m such that the first m chunks are visible and every plane that decides by its kind
+// is there where going on from chunk m needs it: a state in chunk m, a window in the last chunks
+// that it spans.
 uint32_t ReferenceModel::Matched(TenantId tenant, ModelId model,
                                  absl::Span<const wire::ChunkKey> keys) const {
   const ModelSpec& spec = *Model(tenant, model);
@@ -291,7 +300,8 @@ uint32_t ReferenceModel::Matched(TenantId tenant, ModelId model,
   return 0;
 }
 
-Expected ReferenceModel::LookupExpected(Caller caller, ModelId model, size_t keys, bool lease) const {
+Expected ReferenceModel::LookupExpected(Caller caller, ModelId model, size_t keys,
+                                        bool lease) const {
   Expected expected = SessionExpected(caller);
   if (Model(caller.tenant, model) == nullptr) expected.errors.insert(Code::kNotFound);
   if (keys > limits_.chunks_per_call_max) expected.errors.insert(Code::kInvalidArgument);
@@ -404,9 +414,9 @@ std::string ReferenceModel::OnEvent(
     TenantId tenant, const Event& event,
     const std::function<bool(uint64_t chunk, uint16_t plane)>& damaged) {
   const KeyName name{{tenant, event.model}, event.key};
-  const std::string what =
-      absl::StrCat("event ", event.sequence, " kind ", static_cast<int>(event.kind), " of tenant ",
-                   tenant.value(), " model ", event.model.value(), " key ", event.key.ToHex(), ": ");
+  const std::string what = absl::StrCat(
+      "event ", event.sequence, " kind ", static_cast<int>(event.kind), " of tenant ",
+      tenant.value(), " model ", event.model.value(), " key ", event.key.ToHex(), ": ");
   // What was freed meanwhile is no child any more.
   if (event.kind == EventKind::kDropped) EndEvents(tenant);
   RefChunk* chunk = Find(tenant, event.model, event.key);
@@ -447,166 +457,12 @@ std::string ReferenceModel::MissingEvents() {
   if (expected_events_.empty()) return {};
   const auto& [kind, name] = *expected_events_.begin();
   const std::string text =
-      absl::StrCat(expected_events_.size(), " events are missing, among them kind ", static_cast<int>(kind),
-                   " of key ", name.second.ToHex());
+      absl::StrCat(expected_events_.size(), " events are missing, among them kind ",
+                   static_cast<int>(kind), " of key ", name.second.ToHex());
   expected_events_.clear();
   return text;
 }
 
 // --- all of it ---
-
-RefChunk* ReferenceModel::Find(TenantId tenant, ModelId model, const wire::ChunkKey& key) {
-  const auto found = by_key_.find({{tenant, model}, key});
-  return found == by_key_.end() ? nullptr : &chunks_.at(found->second);
-}
-
-const RefChunk* ReferenceModel::Find(TenantId tenant, ModelId model, const wire::ChunkKey& key) const {
-  return const_cast<ReferenceModel*>(this)->Find(tenant, model, key);
-}
-
-RefChunk* ReferenceModel::FindForgotten(TenantId tenant, ModelId model, const wire::ChunkKey& key) {
-  for (auto& [id, chunk] : chunks_) {
-    if (chunk.forgotten && chunk.tenant == tenant && chunk.model == model && chunk.key == key) {
-      return &chunk;
-    }
-  }
-  return nullptr;
-}
-
-bool ReferenceModel::HasChildren(uint64_t id) const {
-  return std::any_of(chunks_.begin(), chunks_.end(),
-                     [&](const auto& entry) { return entry.second.parent == id; });
-}
-
-void ReferenceModel::Collect(std::optional<TenantId> tenant) {
-  for (bool again = true; again;) {
-    again = false;
-    for (const auto& [id, chunk] : chunks_) {
-      if (tenant.has_value() && chunk.tenant != *tenant) continue;
-      if (!chunk.forgotten || chunk.leases > 0 || chunk.pins > 0 || HasChildren(id)) continue;
-      Remove(id);
-      again = true;
-      break;
-    }
-  }
-}
-
-void ReferenceModel::Remove(uint64_t id) {
-  const RefChunk& chunk = chunks_.at(id);
-  if (!chunk.forgotten) by_key_.erase({{chunk.tenant, chunk.model}, chunk.key});
-  chunks_.erase(id);
-}
-
-void ReferenceModel::BeginEvents(const Engine& engine) {
-  listed_.clear();
-  std::set<TenantId> tenants;
-  for (const auto& [name, spec] : models_) tenants.insert(name.first);
-  for (const TenantId tenant : tenants) {
-    uint64_t cursor = 0;
-    do {
-      for (const ChunkInfo& info : engine.ListChunks(tenant, cursor, 7)) {
-        if (!info.hidden) listed_.insert({{tenant, info.model}, info.key});
-      }
-    } while (cursor != 0);
-  }
-}
-
-void ReferenceModel::EndEvents(std::optional<TenantId> tenant) {
-  Collect(tenant);
-  for (bool again = true; again;) {
-    again = false;
-    for (const auto& [id, chunk] : chunks_) {
-      if (chunk.forgotten || chunk.was_visible || listed_.contains({{chunk.tenant, chunk.model}, chunk.key})) {
-        continue;
-      }
-      if (chunk.leases > 0 || chunk.pins > 0 || HasChildren(id)) continue;
-      if (tenant.has_value() && chunk.tenant != *tenant) continue;
-      Remove(id);
-      again = true;
-      break;
-    }
-  }
-}
-
-std::string ReferenceModel::Compare(const Engine& engine) {
-  Collect();
-  for (const auto& [name, spec] : models_) {
-    const TenantId tenant = name.first;
-    if (const std::string wrong = CompareChunks(engine, tenant); !wrong.empty()) {
-      return absl::StrCat("tenant ", tenant.value(), ": ", wrong);
-    }
-  }
-  const EngineTotals totals = engine.Totals(std::nullopt);
-  const auto differ = [](const char* what, uint64_t theirs, uint64_t ours) {
-    return theirs == ours ? std::string()
-                          : absl::StrCat(what, ": the engine has ", theirs, ", the model ", ours, "; ");
-  };
-  std::string wrong = differ("sessions", totals.sessions, sessions_.size()) +
-                      differ("leases", totals.leases, leases_.size()) +
-                      differ("reservations", totals.reservations, reservations_.size()) +
-                      differ("models", totals.models, models_.size());
-  if (totals.moves_in_flight == 0) {
-    uint64_t blocks = 0;
-    for (const auto& [id, chunk] : chunks_) blocks += chunk.planes.size();
-    wrong += differ("chunks", totals.chunks, chunks_.size());
-    // Which blocks of forgotten chunks are lost is told to nobody.
-    if (totals.blocks > blocks) wrong += differ("blocks", totals.blocks, blocks);
-  }
-  return wrong;
-}
-
-std::string ReferenceModel::CompareChunks(const Engine& engine, TenantId tenant) const {
-  std::vector<ChunkInfo> listed;
-  uint64_t cursor = 0;
-  do {
-    std::vector<ChunkInfo> page = engine.ListChunks(tenant, cursor, 5);
-    listed.insert(listed.end(), page.begin(), page.end());
-  } while (cursor != 0);
-
-  std::map<KeyName, const ChunkInfo*> known;
-  std::multiset<KeyName> hidden;
-  for (const ChunkInfo& info : listed) {
-    const KeyName name{{tenant, info.model}, info.key};
-    if (info.hidden) {
-      hidden.insert(name);
-    } else if (!known.emplace(name, &info).second) {
-      return absl::StrCat("chunk ", info.key.ToHex(), " is listed twice");
-    }
-  }
-  for (const auto& [id, chunk] : chunks_) {
-    if (chunk.tenant != tenant) continue;
-    const KeyName name{{tenant, chunk.model}, chunk.key};
-    const std::string what = absl::StrCat("chunk ", chunk.key.ToHex(), " of model ", chunk.model.value());
-    if (chunk.forgotten) {
-      const auto found = hidden.find(name);
-      if (found == hidden.end()) return what + " is forgotten but held; the engine does not have it";
-      hidden.erase(found);
-      continue;
-    }
-    const auto found = known.find(name);
-    if (found == known.end()) return what + " is gone from the engine";
-    const ChunkInfo& info = *found->second;
-    known.erase(found);
-    const wire::ChunkKey parent = chunk.parent == 0 ? wire::ChunkKey{} : chunks_.at(chunk.parent).key;
-    if (info.parent_key != parent) return what + " has another parent";
-    if (info.token_count != chunk.token_count) return what + " has another token count";
-    const bool moving = engine.Totals(std::nullopt).moves_in_flight > 0;
-    if (info.has_children != HasChildren(id) && !moving) return what + ": has_children differs";
-    if ((chunk.leases + chunk.pins == 0) && info.leases > 0) return what + " is held by nobody, but counted as";
-    Bytes bytes;
-    for (const uint16_t plane : chunk.planes) {
-      bytes += Model(tenant, chunk.model)->planes[plane].bytes_per_chunk;
-    }
-    if (info.bytes != bytes) {
-      return absl::StrCat(what, " has ", info.bytes.count(), " bytes, the model ", bytes.count());
-    }
-  }
-  if (!known.empty()) return absl::StrCat("chunk ", known.begin()->first.second.ToHex(), " should be gone");
-  // A copy under way keeps a forgotten chunk until it completes.
-  if (!hidden.empty() && engine.Totals(std::nullopt).moves_in_flight == 0) {
-    return absl::StrCat("forgotten chunk ", hidden.begin()->second.ToHex(), " is held by nobody, but still there");
-  }
-  return {};
-}
 
 }  // namespace kvtier::test_support

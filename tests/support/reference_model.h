@@ -1,6 +1,7 @@
-// What the engine must answer, written down without any cleverness: maps, and a walk over all of them for every
-// question. The engine is free only in what it gives up when room runs out and in where copies lie; that the
-// model learns from the event log, and refuses what would have been illegal.
+// What the engine must answer, written down without any cleverness: maps, and a walk over all of
+// them for every question. The engine is free only in what it gives up when room runs out and in
+// where copies lie; that the model learns from the event log, and refuses what would have been
+// illegal.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +33,14 @@ struct RefChunk {
   TenantId tenant;
   ModelId model;
   wire::ChunkKey key;
-  uint64_t parent = 0;           // 0: the first of a prefix
+  uint64_t parent = 0;  // 0: the first of a prefix
   uint32_t token_count = 0;
-  std::set<uint16_t> planes{};   // with at least one copy
+  std::set<uint16_t> planes{};  // with at least one copy
   bool was_visible = false;
   bool forgotten = false;
-  uint32_t leases = 0;           // of readers
-  uint32_t pins = 0;             // of reservations that go on from it
-  SessionId writer{};            // of an incomplete chunk
+  uint32_t leases = 0;  // of readers
+  uint32_t pins = 0;    // of reservations that go on from it
+  SessionId writer{};   // of an incomplete chunk
   absl::Time incomplete_since{};
 };
 
@@ -49,8 +50,8 @@ struct RefReservation {
   uint64_t parent = 0;
   struct Chunk {
     std::set<uint16_t> reserved;
-    std::set<uint16_t> open;     // planes not committed yet
-    uint64_t row = 0;            // the chunk that its commits made or found; pinned
+    std::set<uint16_t> open;  // planes not committed yet
+    uint64_t row = 0;         // the chunk that its commits made or found; pinned
   };
   std::vector<Chunk> chunks{};
 };
@@ -87,7 +88,8 @@ class ReferenceModel {
   // Keeps the parent from being dropped while the engine looks for room.
   void PinParent(Caller caller, const ReserveArgs& args);
   void UnpinParent(Caller caller, const ReserveArgs& args);
-  void Reserved(Caller caller, ReservationId id, const ReserveArgs& args);  // after; the parent is pinned
+  void Reserved(Caller caller, ReservationId id,
+                const ReserveArgs& args);  // after; the parent is pinned
   Expected ReservationExpected(Caller caller, ReservationId id) const;
   Expected CommitExpected(Caller caller, ReservationId id, const CommitArgs& args) const;
   // The outcome of a commit that is expected to succeed; applies it.
@@ -116,12 +118,13 @@ class ReferenceModel {
   void Tick(absl::Time now);
   // A block of a forgotten chunk lost its last copy, which no event tells; no effect on others.
   void LostSilently(uint64_t chunk, uint16_t plane);
-  // What the event log says. Returns what was illegal about it, or an empty string. `damaged` tells whether some
-  // copy of a block lost its bytes.
+  // What the event log says. Returns what was illegal about it, or an empty string. `damaged` tells
+  // whether some copy of a block lost its bytes.
   std::string OnEvent(TenantId tenant, const Event& event,
                       const std::function<bool(uint64_t chunk, uint16_t plane)>& damaged);
-  // Around the events of one operation. Chunks that were begun and never visible, and that nobody holds, may go
-  // without an event when room is made: those that the engine no longer lists are dropped.
+  // Around the events of one operation. Chunks that were begun and never visible, and that nobody
+  // holds, may go without an event when room is made: those that the engine no longer lists are
+  // dropped.
   void BeginEvents(const Engine& engine);
   void EndEvents(std::optional<TenantId> tenant = std::nullopt);
   // Events that OnEvent must have seen by now; empty when it has.
@@ -157,12 +160,14 @@ class ReferenceModel {
   EngineLimits limits_;
   std::map<SessionId, RefSession> sessions_;
   std::map<std::pair<TenantId, ModelId>, ModelSpec> models_;
-  std::map<uint64_t, RefChunk> chunks_;       // by a number of our own
-  std::map<KeyName, uint64_t> by_key_;        // what was not forgotten
+  std::map<uint64_t, RefChunk> chunks_;  // by a number of our own
+  std::map<KeyName, uint64_t> by_key_;   // what was not forgotten
   std::map<ReservationId, RefReservation> reservations_;
   std::map<LeaseId, RefLease> leases_;
   std::multiset<std::pair<EventKind, KeyName>> expected_events_;
-  std::set<KeyName> listed_;                  // by the engine, at BeginEvents
+  uint64_t incomplete_dropped_ = 0;  // by the engine's count
+  bool silent_drops_ = false;        // since the last Compare
+  std::set<KeyName> listed_;         // by the engine, at BeginEvents
   uint64_t next_chunk_ = 1;
 };
 

@@ -90,8 +90,8 @@ ModelSpec TwoRankModel() {
   ModelSpec model = Named("two-rank");
   for (int rank = 0; rank < 2; ++rank) {
     for (uint32_t layer = 0; layer < 2; ++layer) {
-      model.planes.push_back(
-          Attention("layer." + std::to_string(layer) + ".rank." + std::to_string(rank), layer, 384, rank));
+      model.planes.push_back(Attention(
+          "layer." + std::to_string(layer) + ".rank." + std::to_string(rank), layer, 384, rank));
     }
   }
   model.planes.push_back(Attention("layer.0.shared", 0, 128));
@@ -99,7 +99,8 @@ ModelSpec TwoRankModel() {
 }
 
 std::vector<ModelSpec> AllTestModels() {
-  return {DenseModel(), SplitKvModel(), LatentModel(), WindowModel(), RecurrentModel(), TwoRankModel()};
+  return {DenseModel(),  SplitKvModel(),   LatentModel(),
+          WindowModel(), RecurrentModel(), TwoRankModel()};
 }
 
 std::vector<PlaneIndex> PlanesOfRank(const ModelSpec& model, int rank) {

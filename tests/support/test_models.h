@@ -8,7 +8,8 @@
 
 namespace kvtier::test_support {
 
-// All have chunks of 4 tokens. Plane sizes differ between models and, where real ones do, within a model.
+// All have chunks of 4 tokens. Plane sizes differ between models and, where real ones do, within a
+// model.
 inline constexpr uint32_t kTestChunkTokens = 4;
 
 // Four layers, K and V together, planes of one size.
@@ -19,7 +20,8 @@ ModelSpec SplitKvModel();
 ModelSpec LatentModel();
 // One attention layer; two sliding windows, of 8 and of 6 tokens, required at every chunk.
 ModelSpec WindowModel();
-// Two attention layers; a recurrent state and a window of 8 tokens that are kept at some chunks only.
+// Two attention layers; a recurrent state and a window of 8 tokens that are kept at some chunks
+// only.
 ModelSpec RecurrentModel();
 // Two tensor-parallel ranks with two planes each, and one that is replicated and stored once.
 ModelSpec TwoRankModel();

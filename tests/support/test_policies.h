@@ -1,4 +1,5 @@
-// Placement policies for tests: one that moves whatever a seed says, one that moves what a test says.
+// Placement policies for tests: one that moves whatever a seed says, one that moves what a test
+// says.
 #pragma once
 
 #include <utility>
@@ -9,8 +10,8 @@
 
 namespace kvtier::test_support {
 
-// Victims as LruPolicy; new blocks and moves go anywhere, second copies included. Many of its ideas are ones that
-// an engine has to refuse.
+// Victims as LruPolicy; new blocks and moves go anywhere, second copies included. Many of its ideas
+// are ones that an engine has to refuse.
 class ShufflePolicy : public LruPolicy {
  public:
   explicit ShufflePolicy(uint64_t seed) : rng_(seed) {}

@@ -9,8 +9,8 @@
 
 namespace kvtier {
 
-// A number of bytes; may be negative as a difference. Arithmetic does not check for overflow: 2^63 bytes
-// are beyond any machine, and edges check ranges before they build one.
+// A number of bytes; may be negative as a difference. Arithmetic does not check for overflow: 2^63
+// bytes are beyond any machine, and edges check ranges before they build one.
 class Bytes {
  public:
   constexpr Bytes() = default;
@@ -19,8 +19,14 @@ class Bytes {
   constexpr int64_t count() const { return count_; }
 
   constexpr auto operator<=>(const Bytes&) const = default;
-  constexpr Bytes& operator+=(Bytes other) { count_ += other.count_; return *this; }
-  constexpr Bytes& operator-=(Bytes other) { count_ -= other.count_; return *this; }
+  constexpr Bytes& operator+=(Bytes other) {
+    count_ += other.count_;
+    return *this;
+  }
+  constexpr Bytes& operator-=(Bytes other) {
+    count_ -= other.count_;
+    return *this;
+  }
   friend constexpr Bytes operator+(Bytes a, Bytes b) { return Bytes(a.count_ + b.count_); }
   friend constexpr Bytes operator-(Bytes a, Bytes b) { return Bytes(a.count_ - b.count_); }
   friend constexpr Bytes operator*(Bytes a, int64_t n) { return Bytes(a.count_ * n); }

@@ -1,5 +1,5 @@
-// Checks of invariants, on in every build. A failure is a bug of ours: it prints where and what, and
-// aborts. Bad input is never a failed check; it is a Status.
+// Checks of invariants, on in every build. A failure is a bug of ours: it prints where and what,
+// and aborts. Bad input is never a failed check; it is a Status.
 #pragma once
 
 #include <cstdio>
@@ -15,8 +15,8 @@ namespace kvtier {
 
 }  // namespace kvtier
 
-#define KVTIER_CHECK(condition)                                              \
-  do {                                                                       \
-    if (!(condition)) [[unlikely]]                                           \
-      ::kvtier::CheckFailed(__FILE__, __LINE__, #condition);                 \
+#define KVTIER_CHECK(condition)                              \
+  do {                                                       \
+    if (!(condition)) [[unlikely]]                           \
+      ::kvtier::CheckFailed(__FILE__, __LINE__, #condition); \
   } while (false)

@@ -1,5 +1,5 @@
-// The seam through which time enters. The engine itself takes `now` as an argument; edges that call it
-// (the daemon's tick loop, tests, the simulator) own a Clock.
+// The seam through which time enters. The engine itself takes `now` as an argument; edges that call
+// it (the daemon's tick loop, tests, the simulator) own a Clock.
 #pragma once
 
 #include "absl/time/time.h"

@@ -8,9 +8,9 @@
 
 namespace kvtier {
 
-// 4 bits pool, 14 bits segment, 14 bits slot: 15 pools (the sixteenth would collide with "none"), each of at most
-// 16,384 segments of at most 16,384 slots: 1 TiB a pool with the default segments of 64 MiB. Larger pools take
-// larger segments.
+// 4 bits pool, 14 bits segment, 14 bits slot: 15 pools (the sixteenth would collide with "none"),
+// each of at most 16,384 segments of at most 16,384 slots: 1 TiB a pool with the default segments
+// of 64 MiB. Larger pools take larger segments.
 class CopyRef {
  public:
   static constexpr uint32_t kPoolsMax = 15;

@@ -24,7 +24,8 @@ class PagedArray {
   size_t Grow(size_t count) {
     const size_t first = size_;
     size_ += count;
-    while (pages_.size() * kPageElements < size_) pages_.push_back(std::make_unique<T[]>(kPageElements));
+    while (pages_.size() * kPageElements < size_)
+      pages_.push_back(std::make_unique<T[]>(kPageElements));
     return first;
   }
   Bytes metadata_bytes() const {

@@ -4,8 +4,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define KVTIER_RETURN_IF_ERROR(expression)                 \
-  do {                                                     \
+#define KVTIER_RETURN_IF_ERROR(expression)                                                    \
+  do {                                                                                        \
     if (absl::Status kvtier_status = (expression); !kvtier_status.ok()) return kvtier_status; \
   } while (false)
 

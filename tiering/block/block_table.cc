@@ -159,7 +159,8 @@ uint64_t BlockTable::row_count(TenantId tenant) const {
 
 uint64_t BlockTable::block_count(TenantId tenant) const {
   uint64_t count = 0;
-  for (const auto& model : models_) count += model->layout.tenant == tenant ? model->block_count : 0;
+  for (const auto& model : models_)
+    count += model->layout.tenant == tenant ? model->block_count : 0;
   return count;
 }
 

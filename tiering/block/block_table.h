@@ -1,4 +1,5 @@
-// The block table: one row a chunk, with its place in the prefix tree and the copies of each of its blocks.
+// The block table: one row a chunk, with its place in the prefix tree and the copies of each of its
+// blocks.
 #pragma once
 
 #include <array>
@@ -32,17 +33,20 @@ struct ModelLayout {
   std::vector<Bytes> plane_bytes;
   std::vector<bool> required;
   uint16_t required_count = 0;
-  // Planes that are not required but decide by their kind where a prefix can be resumed: how many of the last
-  // chunks need them (a state: 1).
-  struct ResumePlane { PlaneIndex plane; uint32_t chunks; };
+  // Planes that are not required but decide by their kind where a prefix can be resumed: how many
+  // of the last chunks need them (a state: 1).
+  struct ResumePlane {
+    PlaneIndex plane;
+    uint32_t chunks;
+  };
   std::vector<ResumePlane> resume_planes;
 };
 
-// Not thread-safe; owned by the engine. Rows are dense indices that are reused; a caller that keeps one across calls
-// holds a lease (Pin) or compares the generation.
+// Not thread-safe; owned by the engine. Rows are dense indices that are reused; a caller that keeps
+// one across calls holds a lease (Pin) or compares the generation.
 //
-// Invariants: a row with a child, a lease or a move in flight is never removed; a visible row has a copy of each
-// required plane; a row is in the index unless it was unlinked (forgotten).
+// Invariants: a row with a child, a lease or a move in flight is never removed; a visible row has a
+// copy of each required plane; a row is in the index unless it was unlinked (forgotten).
 class BlockTable {
  public:
   explicit BlockTable(uint64_t chunks_max) : chunks_max_(chunks_max) {}
@@ -52,12 +56,16 @@ class BlockTable {
   const ModelLayout& layout(ModelId model) const { return models_[model.value()]->layout; }
   size_t plane_count(ModelId model) const { return layout(model).plane_bytes.size(); }
 
-  // --- rows -------------------------------------------------------------------------------------------------
+  // --- rows
+  // -------------------------------------------------------------------------------------------------
   // kNoRow when there is none.
   RowIndex Find(ModelId model, const wire::ChunkKey& key) const;
-  // Finds many: brings buckets and rows into the cache ahead, so that misses overlap. `rows` gets one entry a key.
-  void FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys, std::vector<RowIndex>& rows) const;
-  // Adds a row without copies; `parent` may be kNoRow. kNoRow when chunks_max rows are there. The key must be new.
+  // Finds many: brings buckets and rows into the cache ahead, so that misses overlap. `rows` gets
+  // one entry a key.
+  void FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
+               std::vector<RowIndex>& rows) const;
+  // Adds a row without copies; `parent` may be kNoRow. kNoRow when chunks_max rows are there. The
+  // key must be new.
   RowIndex Create(ModelId model, const wire::ChunkKey& key, RowIndex parent, uint32_t token_count);
   // Takes the row out of the index: no lookup or commit finds it any more.
   void Unlink(RowIndex row);
@@ -87,7 +95,8 @@ class BlockTable {
   bool Visible(RowIndex row) const { return rows_[row].missing_required == 0 && !hidden(row); }
   bool HasResumePlanes(ModelId model) const { return !layout(model).resume_planes.empty(); }
 
-  // --- what keeps a row -------------------------------------------------------------------------------------
+  // --- what keeps a row
+  // -------------------------------------------------------------------------------------
   void Pin(RowIndex row) { ++rows_[row].leases; }
   void Unpin(RowIndex row);
   uint32_t leases(RowIndex row) const { return rows_[row].leases; }
@@ -99,7 +108,8 @@ class BlockTable {
     return r.first_child == kNoRow && r.leases == 0 && r.moves == 0;
   }
 
-  // --- copies -----------------------------------------------------------------------------------------------
+  // --- copies
+  // -----------------------------------------------------------------------------------------------
   const Block& block(RowIndex row, PlaneIndex plane) const {
     const Row& r = rows_[row];
     return models_[r.model]->blocks[r.block + plane.value()];
@@ -123,11 +133,11 @@ class BlockTable {
 
   struct Row {
     wire::ChunkKey key;
-    RowIndex parent;        // next free row while not live
+    RowIndex parent;  // next free row while not live
     RowIndex first_child;
     RowIndex next_sibling;
     RowIndex prev_sibling;
-    uint32_t block;         // first of its blocks in the model's array
+    uint32_t block;  // first of its blocks in the model's array
     uint32_t leases;
     std::array<uint32_t, 3> policy;
     uint32_t generation;

@@ -18,13 +18,15 @@ void AddText(wire::Sha256& hasher, const std::string& text) {
   hasher.Raw(text.data(), text.size());
 }
 
-absl::Status ValidatePlane(const ModelSpec& model, const PlaneSpec& plane, const ModelLimits& limits) {
+absl::Status ValidatePlane(const ModelSpec& model, const PlaneSpec& plane,
+                           const ModelLimits& limits) {
   const auto bad = [&](std::string what) {
     return absl::InvalidArgumentError(
         absl::StrFormat("model \"%s\", plane \"%s\": %s", model.name, plane.name, what));
   };
   if (plane.name.empty() || plane.name.size() > kNameBytesMax) {
-    return bad(absl::StrFormat("name has %d bytes; 1 to %d are allowed", plane.name.size(), kNameBytesMax));
+    return bad(absl::StrFormat("name has %d bytes; 1 to %d are allowed", plane.name.size(),
+                               kNameBytesMax));
   }
   if (plane.bytes_per_chunk < Bytes(1) || plane.bytes_per_chunk > limits.plane_bytes_max) {
     return bad(absl::StrFormat("bytes_per_chunk is %d; 1 to %d (one segment) are allowed",
@@ -46,23 +48,24 @@ absl::Status ValidatePlane(const ModelSpec& model, const PlaneSpec& plane, const
 }  // namespace
 
 absl::Status ValidateModel(const ModelSpec& model, const ModelLimits& limits) {
-  for (const std::string* text : {&model.name, &model.revision, &model.data_type, &model.layout_version,
-                                  &model.salt}) {
+  for (const std::string* text :
+       {&model.name, &model.revision, &model.data_type, &model.layout_version, &model.salt}) {
     if (text->size() > kNameBytesMax) {
-      return absl::InvalidArgumentError(absl::StrFormat("model \"%s\": a text field has %d bytes; at most %d",
-                                                        model.name.substr(0, kNameBytesMax), text->size(),
-                                                        kNameBytesMax));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("model \"%s\": a text field has %d bytes; at most %d",
+                          model.name.substr(0, kNameBytesMax), text->size(), kNameBytesMax));
     }
   }
   if (model.name.empty()) return absl::InvalidArgumentError("model: name is empty");
   if (model.chunk_tokens < 1 || model.chunk_tokens > limits.chunk_tokens_max) {
-    return absl::InvalidArgumentError(absl::StrFormat("model \"%s\": chunk_tokens is %d; 1 to %d are allowed",
-                                                      model.name, model.chunk_tokens,
-                                                      limits.chunk_tokens_max));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("model \"%s\": chunk_tokens is %d; 1 to %d are allowed", model.name,
+                        model.chunk_tokens, limits.chunk_tokens_max));
   }
   if (model.planes.empty() || model.planes.size() > limits.planes_max) {
-    return absl::InvalidArgumentError(absl::StrFormat("model \"%s\": %d planes; 1 to %d are allowed",
-                                                      model.name, model.planes.size(), limits.planes_max));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("model \"%s\": %d planes; 1 to %d are allowed", model.name,
+                        model.planes.size(), limits.planes_max));
   }
   bool any_required = false;
   absl::flat_hash_set<std::string_view> names;
@@ -76,18 +79,20 @@ absl::Status ValidateModel(const ModelSpec& model, const ModelLimits& limits) {
   }
   if (!any_required) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("model \"%s\": none of %d planes is required; at least 1 must be", model.name,
-                        model.planes.size()));
+        absl::StrFormat("model \"%s\": none of %d planes is required; at least 1 must be",
+                        model.name, model.planes.size()));
   }
   if (model.recompute.size() > kRecomputePointsMax) {
-    return absl::InvalidArgumentError(absl::StrFormat("model \"%s\": %d recompute points; at most %d", model.name,
-                                                      model.recompute.size(), kRecomputePointsMax));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("model \"%s\": %d recompute points; at most %d", model.name,
+                        model.recompute.size(), kRecomputePointsMax));
   }
   for (const RecomputePoint& point : model.recompute) {
     if (!std::isfinite(point.seconds) || point.seconds < 0) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "model \"%s\": recompute seconds at %d tokens are %g; a finite number of at least 0 is allowed",
-          model.name, point.context_tokens, point.seconds));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("model \"%s\": recompute seconds at %d tokens are %g; a finite number of "
+                          "at least 0 is allowed",
+                          model.name, point.context_tokens, point.seconds));
     }
   }
   return absl::OkStatus();
@@ -96,8 +101,8 @@ absl::Status ValidateModel(const ModelSpec& model, const ModelLimits& limits) {
 wire::ModelFingerprint FingerprintOf(const ModelSpec& model) {
   wire::Sha256 hasher;
   AddText(hasher, "kvtier.model.1");
-  for (const std::string* text : {&model.name, &model.revision, &model.data_type, &model.layout_version,
-                                  &model.salt}) {
+  for (const std::string* text :
+       {&model.name, &model.revision, &model.data_type, &model.layout_version, &model.salt}) {
     AddText(hasher, *text);
   }
   hasher.U64(model.chunk_tokens);

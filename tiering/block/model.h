@@ -27,9 +27,9 @@ struct PlaneSpec {
   PlaneKind kind = PlaneKind::kAttention;
   int rank = kAnyRank;
   Bytes bytes_per_chunk;
-  // A chunk is visible once all required planes are committed. Planes that are not required may be missing:
-  // window and state planes that an engine keeps at some chunks only still decide, by their kind, where a
-  // prefix can be resumed; attention planes that are not required do not.
+  // A chunk is visible once all required planes are committed. Planes that are not required may be
+  // missing: window and state planes that an engine keeps at some chunks only still decide, by
+  // their kind, where a prefix can be resumed; attention planes that are not required do not.
   bool required = true;
   uint32_t window_tokens = 0;
 

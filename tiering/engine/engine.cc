@@ -28,8 +28,9 @@ absl::Status CheckLimits(const EngineLimits& limits) {
   KVTIER_RETURN_IF_ERROR(check("moves_in_flight_max", limits.moves_in_flight_max, 1, 4096));
   KVTIER_RETURN_IF_ERROR(check("events_kept", limits.events_kept, 1, 1u << 24));
   if (!(limits.retired_share_max > 0 && limits.retired_share_max <= 1)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "engine option retired_share_max is %g; above 0 to 1 is allowed", limits.retired_share_max));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("engine option retired_share_max is %g; above 0 to 1 is allowed",
+                        limits.retired_share_max));
   }
   return absl::OkStatus();
 }
@@ -92,14 +93,15 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
 }
 
-// --- sessions -------------------------------------------------------------------------------------------------
+// --- sessions
+// -------------------------------------------------------------------------------------------------
 
 absl::StatusOr<SessionId> Engine::Attach(TenantId tenant, absl::Time now) {
   State& s = *state_;
   KVTIER_CHECK(tenant.value() < s.tenants.size());
   if (s.sessions.full()) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("%d sessions are attached; the limit is %d", s.sessions.size(), s.limits.sessions_max));
+    return absl::ResourceExhaustedError(absl::StrFormat("%d sessions are attached; the limit is %d",
+                                                        s.sessions.size(), s.limits.sessions_max));
   }
   Session session;
   session.tenant = tenant;
@@ -122,7 +124,8 @@ absl::Status Engine::Detach(Caller caller) {
 absl::StatusOr<Session*> Engine::State::FindSession(Caller caller) {
   Session* session = sessions.Find(caller.session.value());
   if (session == nullptr || session->tenant != caller.tenant) {
-    return absl::NotFoundError(absl::StrFormat("session %d is not attached", caller.session.value()));
+    return absl::NotFoundError(
+        absl::StrFormat("session %d is not attached", caller.session.value()));
   }
   return session;
 }
@@ -135,14 +138,17 @@ void Engine::State::EndSession(SessionId id) {
   }
   // What it began to commit and nobody completed leaves nothing behind.
   for (const IncompleteChunk& chunk : incomplete) {
-    if (chunk.creator != id || !blocks.live(chunk.row) || blocks.generation(chunk.row) != chunk.generation) continue;
+    if (chunk.creator != id || !blocks.live(chunk.row) ||
+        blocks.generation(chunk.row) != chunk.generation)
+      continue;
     if (blocks.was_visible(chunk.row) || blocks.hidden(chunk.row)) continue;
     counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
   }
   sessions.Remove(all_sessions, id.value());
 }
 
-// --- models ---------------------------------------------------------------------------------------------------
+// --- models
+// ---------------------------------------------------------------------------------------------------
 
 absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const ModelSpec& spec) {
   State& s = *state_;
@@ -150,8 +156,9 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
   ModelLimits limits;
   limits.planes_max = s.limits.planes_max;
   for (size_t i = 0; i < s.allocators.size(); ++i) {
-    limits.plane_bytes_max = i == 0 ? s.allocators[i]->slot_bytes_max()
-                                    : std::min(limits.plane_bytes_max, s.allocators[i]->slot_bytes_max());
+    limits.plane_bytes_max =
+        i == 0 ? s.allocators[i]->slot_bytes_max()
+               : std::min(limits.plane_bytes_max, s.allocators[i]->slot_bytes_max());
   }
   KVTIER_RETURN_IF_ERROR(ValidateModel(spec, limits));
   const wire::ModelFingerprint fingerprint = FingerprintOf(spec);
@@ -161,8 +168,9 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
     }
   }
   if (s.specs.size() >= s.limits.models_max) {
-    return absl::ResourceExhaustedError(absl::StrFormat("model \"%s\": %d models are registered; the limit is %d",
-                                                        spec.name, s.specs.size(), s.limits.models_max));
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("model \"%s\": %d models are registered; the limit is %d", spec.name,
+                        s.specs.size(), s.limits.models_max));
   }
   ModelLayout layout;
   layout.tenant = caller.tenant;
@@ -174,9 +182,8 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
     if (plane.required) {
       ++layout.required_count;
     } else if (plane.kind == PlaneKind::kWindow || plane.kind == PlaneKind::kState) {
-      const uint32_t chunks = plane.kind == PlaneKind::kState
-                                  ? 1
-                                  : (plane.window_tokens - 1) / spec.chunk_tokens + 1;
+      const uint32_t chunks =
+          plane.kind == PlaneKind::kState ? 1 : (plane.window_tokens - 1) / spec.chunk_tokens + 1;
       layout.resume_planes.push_back({PlaneIndex(static_cast<uint16_t>(i)), chunks});
     }
   }
@@ -185,7 +192,8 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
   return RegisteredModel{ModelId(static_cast<uint16_t>(s.specs.size() - 1)), fingerprint};
 }
 
-absl::StatusOr<const RegisteredSpec*> Engine::State::FindSpec(TenantId tenant, ModelId model) const {
+absl::StatusOr<const RegisteredSpec*> Engine::State::FindSpec(TenantId tenant,
+                                                              ModelId model) const {
   if (model.value() >= specs.size() || specs[model.value()].tenant != tenant) {
     return absl::NotFoundError(absl::StrFormat("model %d is not registered", model.value()));
   }

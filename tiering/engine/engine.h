@@ -1,10 +1,12 @@
 // The engine: owns the block table, slots, leases and moves, and answers every request about them.
 //
-// Deterministic: its state is a function of Options and the sequence of calls; it reads no clock, starts no thread
-// and opens nothing. Not thread-safe: one owner calls it at a time (the daemon holds one lock around it). Calls never block.
+// Deterministic: its state is a function of Options and the sequence of calls; it reads no clock,
+// starts no thread and opens nothing. Not thread-safe: one owner calls it at a time (the daemon
+// holds one lock around it). Calls never block.
 //
-// Every call by a client names its tenant and session; a session of another tenant is NOT_FOUND, as is everything
-// else that belongs to another tenant. Error codes as in proto/kvtier/v1/kv_cache.proto.
+// Every call by a client names its tenant and session; a session of another tenant is NOT_FOUND, as
+// is everything else that belongs to another tenant. Error codes as in
+// proto/kvtier/v1/kv_cache.proto.
 #pragma once
 
 #include <cstddef>
@@ -62,7 +64,7 @@ struct EngineLimits {
 };
 
 struct EngineOptions {
-  std::vector<PoolOptions> pools;  // fastest first; at least one; at most 16
+  std::vector<PoolOptions> pools;      // fastest first; at least one; at most 16
   std::vector<TenantOptions> tenants;  // at least one
   std::unique_ptr<PlacementPolicy> policy;
   std::unique_ptr<CopyEngine> copies;
@@ -82,7 +84,7 @@ struct RegisteredModel {
 
 struct ReserveArgs {
   ModelId model;
-  wire::ChunkKey parent;           // zero: the first chunk of a prefix
+  wire::ChunkKey parent;  // zero: the first chunk of a prefix
   uint32_t chunk_count = 1;
   std::vector<PlaneIndex> planes;  // empty: all
 };
@@ -94,19 +96,20 @@ struct ReservationInfo {
   std::vector<PlaneIndex> planes;  // never empty
 };
 
-// A slot that a reservation may write to until it is committed or aborted. Writers hold a section while they write.
+// A slot that a reservation may write to until it is committed or aborted. Writers hold a section
+// while they write.
 struct WriteTarget {
   SlotAddress slot;
-  std::byte* address = nullptr;    // null when the pool has no CPU address
-  Bytes bytes;                     // of the plane
+  std::byte* address = nullptr;  // null when the pool has no CPU address
+  Bytes bytes;                   // of the plane
 };
 
 struct CommitArgs {
-  uint32_t chunk = 0;              // within the reservation
+  uint32_t chunk = 0;  // within the reservation
   wire::ChunkKey key;
   uint32_t token_count = 0;
-  std::vector<PlaneIndex> planes;  // empty: all reserved ones
-  std::vector<uint64_t> checksums; // one per plane, same order
+  std::vector<PlaneIndex> planes;   // empty: all reserved ones
+  std::vector<uint64_t> checksums;  // one per plane, same order
   // The parent that the caller's naming implies (tokens or opaque with a parent); checked when set.
   std::optional<wire::ChunkKey> parent;
 };
@@ -115,7 +118,7 @@ enum class CommitOutcome : uint8_t { kCommitted, kPartial, kAlreadyExists };
 
 struct LookupResult {
   uint32_t matched = 0;
-  LeaseId lease;                   // zero: none
+  LeaseId lease;  // zero: none
   absl::Duration lease_ttl;
 };
 
@@ -128,19 +131,20 @@ struct BlockCopy {
 
 // A block of a leased chunk, resolved. Valid until its section ends.
 struct ReadTarget {
-  uint32_t chunk = 0;              // within the lease
+  uint32_t chunk = 0;  // within the lease
   PlaneIndex plane;
   RowIndex row = kNoRow;
   Bytes bytes;
   uint64_t checksum = 0;
-  uint8_t copy_count = 0;          // 0: a plane that is not there
-  BlockCopy copies[2];             // best first
+  uint8_t copy_count = 0;  // 0: a plane that is not there
+  BlockCopy copies[2];     // best first
 };
 
 struct PlaneReads {
   PlaneIndex plane;
   uint32_t steps = 0;
-  absl::Span<const uint8_t> log_mass;  // per chunk of the lease; see ReportRequest in kv_cache.proto
+  absl::Span<const uint8_t>
+      log_mass;  // per chunk of the lease; see ReportRequest in kv_cache.proto
 };
 
 struct PoolStatus {
@@ -149,11 +153,14 @@ struct PoolStatus {
   Bytes limit;
   Bytes segment_bytes;
   uint64_t segments = 0;
-  Bytes used;                      // slots handed out
-  Bytes retired;                   // waiting for sections to end
+  Bytes used;     // slots handed out
+  Bytes retired;  // waiting for sections to end
   double mean_run_length = 0;
-  uint64_t moved_in_blocks = 0;    // copies that moves made here
-  struct Tenant { Bytes quota; Bytes used; };
+  uint64_t moved_in_blocks = 0;  // copies that moves made here
+  struct Tenant {
+    Bytes quota;
+    Bytes used;
+  };
   std::vector<Tenant> tenants;
 };
 
@@ -168,7 +175,7 @@ struct EngineCounters {
   uint64_t reserved_chunks = 0, committed_chunks = 0, already_existing_chunks = 0;
   uint64_t dropped_chunks = 0, forgotten_chunks = 0, incomplete_dropped_chunks = 0;
   uint64_t moves_started = 0, moves_done = 0, moves_failed = 0, moved_bytes = 0;
-  uint64_t verified_bytes = 0;      // by copies and byte streams
+  uint64_t verified_bytes = 0;  // by copies and byte streams
   uint64_t corrupt_copies = 0, lost_blocks = 0;
   uint64_t reservations_refused = 0, sessions_expired = 0, leases_expired = 0;
   uint64_t reported_reads = 0, prefetch_chunks = 0;
@@ -191,14 +198,16 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // --- Sessions ---------------------------------------------------------------------------------------------
+  // --- Sessions
+  // ---------------------------------------------------------------------------------------------
   // RESOURCE_EXHAUSTED at sessions_max.
   absl::StatusOr<SessionId> Attach(TenantId tenant, absl::Time now);
   absl::Status Heartbeat(Caller caller, absl::Time now);
   // Ends the session: its leases, reservations and incomplete chunks end with it.
   absl::Status Detach(Caller caller);
 
-  // --- Models -----------------------------------------------------------------------------------------------
+  // --- Models
+  // -----------------------------------------------------------------------------------------------
   // The same fingerprint gives the same id. INVALID_ARGUMENT, RESOURCE_EXHAUSTED at models_max.
   absl::StatusOr<RegisteredModel> RegisterModel(Caller caller, const ModelSpec& spec);
   // What chunk keys of this tenant and model are hashed with.
@@ -206,22 +215,24 @@ class Engine {
   // Null when unknown or another tenant's. Valid until the engine ends.
   const ModelSpec* FindModel(TenantId tenant, ModelId model) const;
 
-  // --- Writing ----------------------------------------------------------------------------------------------
-  // Hands out slots for `chunk_count` chunks and pins the parent. FAILED_PRECONDITION: the parent is not
-  // committed. RESOURCE_EXHAUSTED: no room and nothing of this tenant can be evicted.
+  // --- Writing
+  // ----------------------------------------------------------------------------------------------
+  // Hands out slots for `chunk_count` chunks and pins the parent. FAILED_PRECONDITION: the parent
+  // is not committed. RESOURCE_EXHAUSTED: no room and nothing of this tenant can be evicted.
   absl::StatusOr<ReservationId> Reserve(Caller caller, const ReserveArgs& args, absl::Time now);
   absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
   absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
                                      PlaneIndex plane) const;
-  // Publishes in place. Chunks of a reservation are committed in order. On kAlreadyExists the slots are free
-  // again. Any error leaves the chunk uncommitted and its slots reserved. A reservation ends by itself with the commit
-  // of its last block.
+  // Publishes in place. Chunks of a reservation are committed in order. On kAlreadyExists the slots
+  // are free again. Any error leaves the chunk uncommitted and its slots reserved. A reservation
+  // ends by itself with the commit of its last block.
   absl::StatusOr<CommitOutcome> Commit(Caller caller, ReservationId reservation,
                                        const CommitArgs& args, absl::Time now);
   // Ends the reservation; what was not committed is free again.
   absl::Status Abort(Caller caller, ReservationId reservation);
 
-  // --- Reading ----------------------------------------------------------------------------------------------
+  // --- Reading
+  // ----------------------------------------------------------------------------------------------
   // Longest usable prefix of `keys`; with `lease_ttl` (zero: the default) also a lease on it.
   absl::StatusOr<LookupResult> Lookup(Caller caller, ModelId model,
                                       absl::Span<const wire::ChunkKey> keys,
@@ -233,12 +244,12 @@ class Engine {
   // Chunks of a lease, and its model.
   absl::StatusOr<uint32_t> LeaseChunks(Caller caller, LeaseId lease) const;
   absl::StatusOr<ModelId> LeaseModel(Caller caller, LeaseId lease) const;
-  // Where the blocks of one leased chunk are (`planes` empty: all that are there). Call inside a section; what is
-  // resolved stays valid until that section ends.
+  // Where the blocks of one leased chunk are (`planes` empty: all that are there). Call inside a
+  // section; what is resolved stays valid until that section ends.
   absl::Status Resolve(Caller caller, LeaseId lease, uint32_t chunk,
                        absl::Span<const PlaneIndex> planes, std::vector<ReadTarget>& targets) const;
-  // The bytes of `target.copies[copy]` did not have its checksum: drops that copy. When it was the last one of a
-  // required plane the chunk is hidden until it is committed again.
+  // The bytes of `target.copies[copy]` did not have its checksum: drops that copy. When it was the
+  // last one of a required plane the chunk is hidden until it is committed again.
   void ReportCorrupt(const ReadTarget& target, uint8_t copy);
   // Counts bytes that were verified outside the engine.
   void CountVerified(Bytes bytes);
@@ -247,7 +258,8 @@ class Engine {
   SectionId EnterSection();
   void ExitSection(SectionId section);
 
-  // --- Hints ------------------------------------------------------------------------------------------------
+  // --- Hints
+  // ------------------------------------------------------------------------------------------------
   absl::Status Report(Caller caller, LeaseId lease, absl::Span<const PlaneReads> reads,
                       absl::Time now);
   // Returns how many of the chunks are known and were queued.
@@ -257,21 +269,25 @@ class Engine {
   absl::StatusOr<uint32_t> Forget(Caller caller, ModelId model,
                                   absl::Span<const wire::ChunkKey> keys);
 
-  // --- Time -------------------------------------------------------------------------------------------------
-  // Takes completed copies, ends what timed out, frees slots, starts moves. Call every few milliseconds and when
-  // a copy completes. Returns whether moves are in flight or wanted.
+  // --- Time
+  // -------------------------------------------------------------------------------------------------
+  // Takes completed copies, ends what timed out, frees slots, starts moves. Call every few
+  // milliseconds and when a copy completes. Returns whether moves are in flight or wanted.
   bool Tick(absl::Time now);
 
-  // --- Observing --------------------------------------------------------------------------------------------
+  // --- Observing
+  // --------------------------------------------------------------------------------------------
   const EventLog& events(TenantId tenant) const;
   EngineCounters counters() const;
   EngineTotals Totals(std::optional<TenantId> tenant) const;
   std::vector<PoolStatus> Pools() const;
   // Bytes of the engine's own tables (index, rows, blocks, owners, leases), as allocated.
   Bytes MetadataBytes() const;
-  // At most `limit` chunks of the tenant from `cursor` on (0 at first); sets the next cursor, 0 at the end.
+  // At most `limit` chunks of the tenant from `cursor` on (0 at first); sets the next cursor, 0 at
+  // the end.
   std::vector<ChunkInfo> ListChunks(TenantId tenant, uint64_t& cursor, size_t limit) const;
-  // INVALID_ARGUMENT beyond the pool's limit. Returns the former budget. A lower one takes effect by eviction.
+  // INVALID_ARGUMENT beyond the pool's limit. Returns the former budget. A lower one takes effect
+  // by eviction.
   absl::StatusOr<Bytes> SetBudget(PoolId pool, Bytes budget);
   const PlacementPolicy& policy() const;
   // Panics with the broken invariant if a table contradicts another; O(everything), for tests.

@@ -12,6 +12,8 @@ namespace {
 // Victims tried for one slot size before a segment of another size is emptied instead.
 constexpr int kVictimsPerEvacuation = 32;
 
+constexpr int kVictimSearchesMax = 32;
+
 }  // namespace
 
 PoolRoom Engine::State::Room(TenantId tenant, PoolId pool) const {
@@ -27,7 +29,9 @@ SlotAddress Engine::State::AddressOf(CopyRef slot) const {
   return SlotAddress{slot.pool(), slot.segment(), allocator(slot.pool()).OffsetOf(slot)};
 }
 
-void Engine::State::Retire(CopyRef slot) { quarantine.Retire(slot, allocator(slot.pool()).SlotBytesOf(slot)); }
+void Engine::State::Retire(CopyRef slot) {
+  quarantine.Retire(slot, allocator(slot.pool()).SlotBytesOf(slot));
+}
 
 void Engine::State::ReclaimRetired() {
   slots_scratch.clear();
@@ -35,8 +39,8 @@ void Engine::State::ReclaimRetired() {
   for (const CopyRef slot : slots_scratch) allocator(slot.pool()).Free(slot);
 }
 
-bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates, Bytes block_bytes,
-                                  size_t count, std::vector<CopyRef>& slots) {
+bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates,
+                                  Bytes block_bytes, size_t count, std::vector<CopyRef>& slots) {
   ReclaimRetired();
   for (const PoolId pool : candidates) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
@@ -47,11 +51,13 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
     const Bytes needed = allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count);
     if (needed > Room(tenant, pool).limit) continue;
     for (int tried = 1;; ++tried) {
-      // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
+      // What readers still hold will come free; dropping more chunks meanwhile would only lose
+      // them.
       if (quarantine.retired(pool) >= needed) return false;
-      const bool evicted = tried % kVictimsPerEvacuation == 0
-                               ? EvacuateSegment(tenant, pool, block_bytes) || EvictOne(tenant, pool)
-                               : EvictOne(tenant, pool) || EvacuateSegment(tenant, pool, block_bytes);
+      const bool evicted =
+          tried % kVictimsPerEvacuation == 0
+              ? EvacuateSegment(tenant, pool, block_bytes) || EvictOne(tenant, pool)
+              : EvictOne(tenant, pool) || EvacuateSegment(tenant, pool, block_bytes);
       if (!evicted) break;
       ReclaimRetired();
       if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
@@ -61,7 +67,12 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
 }
 
 bool Engine::State::EvictOne(TenantId tenant, PoolId pool) {
-  const RowIndex victim = policy->Victim(tenant, pool);
+  // A search is bounded and goes on where the last one stopped, so one that found nothing is
+  // repeated a few times.
+  RowIndex victim = kNoRow;
+  for (int search = 0; search < kVictimSearchesMax && victim == kNoRow; ++search) {
+    victim = policy->Victim(tenant, pool);
+  }
   if (victim == kNoRow) return false;
   KVTIER_CHECK(blocks.tenant(victim) == tenant && blocks.Droppable(victim));
   DropChunk(victim, EventKind::kDropped);
@@ -126,7 +137,8 @@ uint32_t Engine::State::HideSubtree(RowIndex root) {
   // Parents come before children in this order, so freeing runs over it backwards.
   std::vector<RowIndex> subtree{root};
   for (size_t i = 0; i < subtree.size(); ++i) {
-    for (RowIndex child = blocks.first_child(subtree[i]); child != kNoRow; child = blocks.next_sibling(child)) {
+    for (RowIndex child = blocks.first_child(subtree[i]); child != kNoRow;
+         child = blocks.next_sibling(child)) {
       subtree.push_back(child);
     }
   }

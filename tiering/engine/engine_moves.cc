@@ -9,20 +9,21 @@
 namespace kvtier {
 namespace {
 
-// A sweep looks at this many entries a tick, or at a sixteenth of the table if that is more, so that everything that
-// timed out is found within sixteen ticks and a small table at once.
+// A sweep looks at this many entries a tick, or at a sixteenth of the table if that is more, so
+// that everything that timed out is found within sixteen ticks and a small table at once.
 constexpr uint32_t kSweepMin = 256;
 constexpr uint32_t kSweepShare = 16;
 
-// The last pool keeps this share of a tenant's room free, so that a reservation rarely waits for an eviction that
-// readers hold up.
+// The last pool keeps this share of a tenant's room free, so that a reservation rarely waits for an
+// eviction that readers hold up.
 constexpr int64_t kLastPoolFreeShare = 16;
 constexpr int kEvictionsPerTick = 256;
 constexpr uint16_t kMovesPerRowMax = 255;  // what a row's counter holds
 
 template <typename Visit>
 void Sweep(uint32_t& cursor, uint32_t slots, Visit visit) {
-  for (uint32_t left = std::min(slots, std::max(kSweepMin, slots / kSweepShare)); left > 0; --left) {
+  for (uint32_t left = std::min(slots, std::max(kSweepMin, slots / kSweepShare)); left > 0;
+       --left) {
     if (cursor >= slots) cursor = 0;
     visit(cursor++);
   }
@@ -69,7 +70,8 @@ void Engine::State::SweepLeases(absl::Time now) {
 void Engine::State::SweepIncomplete(absl::Time now) {
   while (!incomplete.empty()) {
     const IncompleteChunk& chunk = incomplete.front();
-    const bool settled = !blocks.live(chunk.row) || blocks.generation(chunk.row) != chunk.generation ||
+    const bool settled = !blocks.live(chunk.row) ||
+                         blocks.generation(chunk.row) != chunk.generation ||
                          blocks.was_visible(chunk.row) || blocks.hidden(chunk.row);
     if (!settled) {
       if (chunk.deadline >= now) return;
@@ -117,7 +119,8 @@ void Engine::State::FinishMoves() {
     if (completion.status.ok()) {
       counts.verified_bytes += static_cast<uint64_t>(move->bytes.count());
     }
-    // Published only if the bytes are there, the chunk is still wanted, and its source was not found bad meanwhile.
+    // Published only if the bytes are there, the chunk is still wanted, and its source was not
+    // found bad meanwhile.
     if (completion.status.ok() && source_is_there && !blocks.hidden(row) && !block.second.valid()) {
       allocator(move->destination.pool()).SetOwner(move->destination, row);
       blocks.AddCopy(row, move->plane, move->destination);
@@ -152,8 +155,8 @@ void Engine::State::StartMoves(absl::Time now) {
   moves_wanted = !ideas.empty();
   for (size_t first = 0; first < ideas.size();) {
     size_t end = first + 1;
-    while (end < ideas.size() && ideas[end].row == ideas[first].row && ideas[end].from == ideas[first].from &&
-           ideas[end].to == ideas[first].to) {
+    while (end < ideas.size() && ideas[end].row == ideas[first].row &&
+           ideas[end].from == ideas[first].from && ideas[end].to == ideas[first].to) {
       ++end;
     }
     if (!move_budget.available() || moves.size() + (end - first) > in_flight_max) return;
@@ -169,7 +172,8 @@ void Engine::State::PlanEvacuations(size_t ideas_max) {
     const PoolId from(static_cast<uint8_t>(p));
     const PoolId to(static_cast<uint8_t>(p + 1 < allocators.size() ? p + 1 : p - 1));
     for (size_t i = 0; i < tenants.size(); ++i) {
-      const auto segment = allocators[p]->EmptiestSegment(TenantId(static_cast<uint16_t>(i)), Bytes(0));
+      const auto segment =
+          allocators[p]->EmptiestSegment(TenantId(static_cast<uint16_t>(i)), Bytes(0));
       if (!segment) continue;
       allocators[p]->ForEachUsed(*segment, [&](CopyRef slot) {
         const RowIndex row = allocators[p]->owner(slot);
@@ -191,16 +195,18 @@ void Engine::State::StartRun(size_t first, size_t end) {
   const ModelId model = blocks.model(run.row);
   const TenantId tenant = blocks.tenant(run.row);
   // At the cap of slots that wait for readers, moves stop: each would add one more.
-  const Bytes retired_max(static_cast<int64_t>(limits.retired_share_max *
-                                               static_cast<double>(allocator(run.from).budget().count())));
+  const Bytes retired_max(static_cast<int64_t>(
+      limits.retired_share_max * static_cast<double>(allocator(run.from).budget().count())));
   if (quarantine.retired(run.from) >= retired_max) return;
 
-  // Blocks that are where the idea says and nowhere else, grouped by slot size for neighbouring destinations.
+  // Blocks that are where the idea says and nowhere else, grouped by slot size for neighbouring
+  // destinations.
   std::vector<MoveIdea> wanted;
   for (size_t i = first; i < end; ++i) {
     if (ideas[i].plane.value() >= blocks.plane_count(model)) continue;
     const Block& block = blocks.block(run.row, ideas[i].plane);
-    if (block.best.valid() && block.best.pool() == run.from && !block.second.valid()) wanted.push_back(ideas[i]);
+    if (block.best.valid() && block.best.pool() == run.from && !block.second.valid())
+      wanted.push_back(ideas[i]);
   }
   // Making room for a demotion may drop other chunks; this one must stay.
   blocks.Pin(run.row);
@@ -210,11 +216,13 @@ void Engine::State::StartRun(size_t first, size_t end) {
       return allocator(run.to).SlotBytes(blocks.layout(model).plane_bytes[idea.plane.value()]);
     };
     size_t group_end = i + 1;
-    while (group_end < wanted.size() && slot_bytes(wanted[group_end]) == slot_bytes(wanted[i])) ++group_end;
+    while (group_end < wanted.size() && slot_bytes(wanted[group_end]) == slot_bytes(wanted[i]))
+      ++group_end;
     std::vector<CopyRef> slots;
     const Bytes block_bytes = slot_bytes(wanted[i]);
-    const bool allocated = last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, slots)
-                                : allocator(run.to).Allocate(tenant, block_bytes, group_end - i, slots);
+    const bool allocated =
+        last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, slots)
+             : allocator(run.to).Allocate(tenant, block_bytes, group_end - i, slots);
     if (!allocated) break;
     for (size_t k = 0; k < slots.size(); ++k) {
       const MoveIdea& idea = wanted[i + k];
@@ -235,7 +243,8 @@ void Engine::State::StartRun(size_t first, size_t end) {
         continue;
       }
       blocks.BeginMove(run.row);
-      moves.Add(request.ticket, Move{run.row, idea.plane, block.best, slots[k], bytes, idea.keep_source});
+      moves.Add(request.ticket,
+                Move{run.row, idea.plane, block.best, slots[k], bytes, idea.keep_source});
       move_budget.Spend(bytes);
       ++counts.moves_started;
     }

@@ -32,7 +32,8 @@ EngineTotals Engine::Totals(std::optional<TenantId> tenant) const {
     const Session* found = s.sessions.Find(session);
     return found != nullptr && found->tenant == *tenant;
   };
-  for (uint32_t i = 0; i < s.sessions.slot_count(); ++i) totals.sessions += is_theirs(s.sessions.HandleAt(i));
+  for (uint32_t i = 0; i < s.sessions.slot_count(); ++i)
+    totals.sessions += is_theirs(s.sessions.HandleAt(i));
   for (uint32_t i = 0; i < s.leases.slot_count(); ++i) {
     const Lease* lease = s.leases.Find(s.leases.HandleAt(i));
     totals.leases += lease != nullptr && is_theirs(lease->session.value());
@@ -73,8 +74,8 @@ std::vector<PoolStatus> Engine::Pools() const {
 
 Bytes Engine::MetadataBytes() const {
   const State& s = *state_;
-  Bytes total = s.blocks.metadata_bytes() + s.sessions.metadata_bytes() + s.leases.metadata_bytes() +
-                s.reservations.metadata_bytes();
+  Bytes total = s.blocks.metadata_bytes() + s.sessions.metadata_bytes() +
+                s.leases.metadata_bytes() + s.reservations.metadata_bytes();
   for (const auto& slots : s.allocators) total += slots->metadata_bytes();
   return total;
 }
@@ -114,7 +115,8 @@ std::vector<ChunkInfo> Engine::ListChunks(TenantId tenant, uint64_t& cursor, siz
 absl::StatusOr<Bytes> Engine::SetBudget(PoolId pool, Bytes budget) {
   State& s = *state_;
   if (pool.value() >= s.allocators.size()) {
-    return absl::NotFoundError(absl::StrFormat("pool %d: there are %d pools", pool.value(), s.allocators.size()));
+    return absl::NotFoundError(
+        absl::StrFormat("pool %d: there are %d pools", pool.value(), s.allocators.size()));
   }
   const Bytes before = s.allocator(pool).budget();
   KVTIER_RETURN_IF_ERROR(s.allocator(pool).SetBudget(budget));

@@ -12,10 +12,12 @@
 namespace kvtier {
 namespace {
 
-// How many of `rows` (a prefix in order, kNoRow where unknown) a worker can go on from, by the planes' kinds.
+// How many of `rows` (a prefix in order, kNoRow where unknown) a worker can go on from, by the
+// planes' kinds.
 size_t UsablePrefix(const BlockTable& blocks, ModelId model, const std::vector<RowIndex>& rows) {
   const auto& resume_planes = blocks.layout(model).resume_planes;
-  std::vector<uint32_t> run(resume_planes.size(), 0);  // chunks in a row, up to here, that have the plane
+  std::vector<uint32_t> run(resume_planes.size(),
+                            0);  // chunks in a row, up to here, that have the plane
   size_t usable = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     const RowIndex row = rows[i];
@@ -32,7 +34,8 @@ size_t UsablePrefix(const BlockTable& blocks, ModelId model, const std::vector<R
   return usable;
 }
 
-// A leased row whose successor in the lease is its child needs no pin: a row with a child is not dropped.
+// A leased row whose successor in the lease is its child needs no pin: a row with a child is not
+// dropped.
 bool HeldByNext(const BlockTable& blocks, absl::Span<const RowIndex> rows, size_t i) {
   return i + 1 < rows.size() && blocks.parent(rows[i + 1]) == rows[i];
 }
@@ -51,14 +54,15 @@ absl::StatusOr<Lease*> Engine::State::FindLease(Caller caller, LeaseId id) {
 
 absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
                                             absl::Span<const wire::ChunkKey> keys,
-                                            std::optional<absl::Duration> lease_ttl, absl::Time now) {
+                                            std::optional<absl::Duration> lease_ttl,
+                                            absl::Time now) {
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
   session->seen = std::max(session->seen, now);
   KVTIER_RETURN_IF_ERROR(s.FindSpec(caller.tenant, model).status());
   if (keys.size() > s.limits.chunks_per_call_max) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%d keys in one call; at most %d", keys.size(), s.limits.chunks_per_call_max));
+    return absl::InvalidArgumentError(absl::StrFormat("%d keys in one call; at most %d",
+                                                      keys.size(), s.limits.chunks_per_call_max));
   }
   std::vector<RowIndex>& rows = s.rows_scratch;
   s.blocks.FindAll(model, keys, rows);
@@ -73,11 +77,12 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   if (!lease_ttl || rows.empty()) return result;
 
   if (s.leases.full()) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("%d leases are held; the limit is %d", s.leases.size(), s.limits.leases_max));
+    return absl::ResourceExhaustedError(absl::StrFormat("%d leases are held; the limit is %d",
+                                                        s.leases.size(), s.limits.leases_max));
   }
-  result.lease_ttl = *lease_ttl <= absl::ZeroDuration() ? s.limits.lease_ttl
-                                                        : std::min(*lease_ttl, s.limits.lease_ttl_max);
+  result.lease_ttl = *lease_ttl <= absl::ZeroDuration()
+                         ? s.limits.lease_ttl
+                         : std::min(*lease_ttl, s.limits.lease_ttl_max);
   Lease lease;
   lease.session = caller.session;
   lease.model = model;
@@ -100,14 +105,15 @@ void Engine::State::EndLease(Session& session, LeaseId id) {
   for (const RowIndex row : pinned) UnpinRow(row);
 }
 
-absl::StatusOr<absl::Duration> Engine::Renew(Caller caller, LeaseId id, absl::Duration ttl, absl::Time now) {
+absl::StatusOr<absl::Duration> Engine::Renew(Caller caller, LeaseId id, absl::Duration ttl,
+                                             absl::Time now) {
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
   session->seen = std::max(session->seen, now);
   KVTIER_ASSIGN_OR_RETURN(Lease * lease, s.FindLease(caller, id));
   if (lease->deadline < now) {
-    return absl::FailedPreconditionError(absl::StrFormat("lease %d ended %s ago", id.value(),
-                                                         absl::FormatDuration(now - lease->deadline)));
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "lease %d ended %s ago", id.value(), absl::FormatDuration(now - lease->deadline)));
   }
   const absl::Duration granted =
       ttl <= absl::ZeroDuration() ? s.limits.lease_ttl : std::min(ttl, s.limits.lease_ttl_max);
@@ -133,19 +139,20 @@ absl::StatusOr<ModelId> Engine::LeaseModel(Caller caller, LeaseId id) const {
   return lease->model;
 }
 
-absl::Status Engine::Resolve(Caller caller, LeaseId id, uint32_t chunk, absl::Span<const PlaneIndex> planes,
+absl::Status Engine::Resolve(Caller caller, LeaseId id, uint32_t chunk,
+                             absl::Span<const PlaneIndex> planes,
                              std::vector<ReadTarget>& targets) const {
   const State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(const Lease* lease, state_->FindLease(caller, id));
   if (chunk >= lease->rows.size()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("chunk %d is not in lease %d, which has %d chunks", chunk, id.value(), lease->rows.size()));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "chunk %d is not in lease %d, which has %d chunks", chunk, id.value(), lease->rows.size()));
   }
   const size_t plane_count = s.blocks.plane_count(lease->model);
   for (const PlaneIndex plane : planes) {
     if (plane.value() < plane_count) continue;
-    return absl::InvalidArgumentError(absl::StrFormat("plane %d does not belong to the lease's model, which has %d",
-                                                      plane.value(), plane_count));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "plane %d does not belong to the lease's model, which has %d", plane.value(), plane_count));
   }
   const RowIndex row = lease->rows[chunk];
   const auto resolve = [&](PlaneIndex plane) {
@@ -157,7 +164,8 @@ absl::Status Engine::Resolve(Caller caller, LeaseId id, uint32_t chunk, absl::Sp
     target.bytes = s.blocks.layout(lease->model).plane_bytes[plane.value()];
     target.checksum = block.checksum;
     for (const CopyRef copy : {block.best, block.second}) {
-      if (copy.valid()) target.copies[target.copy_count++] = {copy.pool(), s.AddressOf(copy), s.BytesOf(copy)};
+      if (copy.valid())
+        target.copies[target.copy_count++] = {copy.pool(), s.AddressOf(copy), s.BytesOf(copy)};
     }
     return target;
   };
@@ -168,7 +176,8 @@ absl::Status Engine::Resolve(Caller caller, LeaseId id, uint32_t chunk, absl::Sp
   for (size_t i = 0; i < plane_count; ++i) {
     const ReadTarget target = resolve(PlaneIndex(static_cast<uint16_t>(i)));
     // A required plane without a copy was lost: the reader has to know.
-    if (target.copy_count > 0 || s.blocks.layout(lease->model).required[i]) targets.push_back(target);
+    if (target.copy_count > 0 || s.blocks.layout(lease->model).required[i])
+      targets.push_back(target);
   }
   return absl::OkStatus();
 }
@@ -187,13 +196,16 @@ void Engine::ReportCorrupt(const ReadTarget& target, uint8_t copy) {
   }
 }
 
-void Engine::CountVerified(Bytes bytes) { state_->counts.verified_bytes += static_cast<uint64_t>(bytes.count()); }
+void Engine::CountVerified(Bytes bytes) {
+  state_->counts.verified_bytes += static_cast<uint64_t>(bytes.count());
+}
 
 SectionId Engine::EnterSection() { return state_->quarantine.Enter(); }
 
 void Engine::ExitSection(SectionId section) { KVTIER_CHECK(state_->quarantine.Exit(section)); }
 
-absl::Status Engine::Report(Caller caller, LeaseId id, absl::Span<const PlaneReads> reads, absl::Time now) {
+absl::Status Engine::Report(Caller caller, LeaseId id, absl::Span<const PlaneReads> reads,
+                            absl::Time now) {
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
   session->seen = std::max(session->seen, now);
@@ -201,13 +213,14 @@ absl::Status Engine::Report(Caller caller, LeaseId id, absl::Span<const PlaneRea
   const size_t plane_count = s.blocks.plane_count(lease->model);
   for (const PlaneReads& plane : reads) {
     if (plane.plane.value() >= plane_count) {
-      return absl::InvalidArgumentError(absl::StrFormat("plane %d does not belong to the lease's model, which has %d",
-                                                        plane.plane.value(), plane_count));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("plane %d does not belong to the lease's model, which has %d",
+                          plane.plane.value(), plane_count));
     }
     if (plane.log_mass.size() != lease->rows.size()) {
-      return absl::InvalidArgumentError(absl::StrFormat("plane %d: %d masses for %d chunks of lease %d",
-                                                        plane.plane.value(), plane.log_mass.size(),
-                                                        lease->rows.size(), id.value()));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("plane %d: %d masses for %d chunks of lease %d", plane.plane.value(),
+                          plane.log_mass.size(), lease->rows.size(), id.value()));
     }
   }
   std::vector<bool> read(lease->rows.size());
@@ -229,13 +242,14 @@ absl::Status Engine::Report(Caller caller, LeaseId id, absl::Span<const PlaneRea
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint32_t> Engine::Prefetch(Caller caller, ModelId model, absl::Span<const wire::ChunkKey> keys) {
+absl::StatusOr<uint32_t> Engine::Prefetch(Caller caller, ModelId model,
+                                          absl::Span<const wire::ChunkKey> keys) {
   State& s = *state_;
   KVTIER_RETURN_IF_ERROR(s.FindSession(caller).status());
   KVTIER_RETURN_IF_ERROR(s.FindSpec(caller.tenant, model).status());
   if (keys.size() > s.limits.chunks_per_call_max) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%d keys in one call; at most %d", keys.size(), s.limits.chunks_per_call_max));
+    return absl::InvalidArgumentError(absl::StrFormat("%d keys in one call; at most %d",
+                                                      keys.size(), s.limits.chunks_per_call_max));
   }
   uint32_t accepted = 0;
   for (size_t i = keys.size(); i-- > 0;) {  // heads last: they stay more recent than their tails

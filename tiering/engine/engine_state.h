@@ -20,10 +20,10 @@ namespace kvtier {
 
 struct Session {
   TenantId tenant;
-  absl::Time seen;          // last sign of life
+  absl::Time seen;  // last sign of life
   OwnedList leases;
   OwnedList reservations;
-  Bytes reserved;           // slot bytes in its reservations
+  Bytes reserved;  // slot bytes in its reservations
 };
 
 struct Lease {
@@ -36,12 +36,12 @@ struct Lease {
 struct Reservation {
   SessionId session;
   ModelId model;
-  RowIndex parent = kNoRow;               // pinned
+  RowIndex parent = kNoRow;  // pinned
   uint32_t chunk_count = 0;
   std::vector<PlaneIndex> planes;
-  std::vector<CopyRef> slots;             // chunk-major; invalid once committed
-  size_t open_slots = 0;                  // those still valid
-  std::vector<RowIndex> rows;             // of committed chunks, pinned; kNoRow until then
+  std::vector<CopyRef> slots;  // chunk-major; invalid once committed
+  size_t open_slots = 0;       // those still valid
+  std::vector<RowIndex> rows;  // of committed chunks, pinned; kNoRow until then
   Bytes bytes;
 };
 
@@ -62,14 +62,16 @@ struct RegisteredSpec {
 struct Engine::State : public PlacementView {
   explicit State(EngineOptions options_in);
 
-  // --- PlacementView ----------------------------------------------------------------------------------------
+  // --- PlacementView
+  // ----------------------------------------------------------------------------------------
   const BlockTable& table() const override { return blocks; }
   size_t pool_count() const override { return allocators.size(); }
   size_t tenant_count() const override { return tenants.size(); }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
   Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
 
-  // --- who asks ---------------------------------------------------------------------------------------------
+  // --- who asks
+  // ---------------------------------------------------------------------------------------------
   absl::StatusOr<Session*> FindSession(Caller caller);
   absl::StatusOr<const RegisteredSpec*> FindSpec(TenantId tenant, ModelId model) const;
   absl::StatusOr<Lease*> FindLease(Caller caller, LeaseId lease);
@@ -78,7 +80,8 @@ struct Engine::State : public PlacementView {
   void EndLease(Session& session, LeaseId lease);
   void EndReservation(Session& session, ReservationId reservation);
 
-  // --- slots ------------------------------------------------------------------------------------------------
+  // --- slots
+  // ------------------------------------------------------------------------------------------------
   SlotAllocator& allocator(PoolId pool) { return *allocators[pool.value()]; }
   const SlotAllocator& allocator(PoolId pool) const { return *allocators[pool.value()]; }
   SlotAddress AddressOf(CopyRef slot) const;
@@ -86,14 +89,16 @@ struct Engine::State : public PlacementView {
   // Keeps the slot from reuse until no open section can hold it, then frees it.
   void Retire(CopyRef slot);
   void ReclaimRetired();
-  // `count` slots in the first of `pools` that has room, evicting from the last one first if none has.
-  bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes, size_t count,
-                     std::vector<CopyRef>& slots);
+  // `count` slots in the first of `pools` that has room, evicting from the last one first if none
+  // has.
+  bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes,
+                     size_t count, std::vector<CopyRef>& slots);
   // Drops one victim, or empties the segment that has least in it. False when nothing can go.
   bool EvictOne(TenantId tenant, PoolId pool);
   bool EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes);
 
-  // --- chunks -----------------------------------------------------------------------------------------------
+  // --- chunks
+  // -----------------------------------------------------------------------------------------------
   void Log(RowIndex row, EventKind kind, PlaneIndex plane = {}, PoolId pool = {});
   // After blocks of a row were committed: makes it visible when nothing required is missing.
   CommitOutcome Publish(RowIndex row, bool any_new);
@@ -101,21 +106,24 @@ struct Engine::State : public PlacementView {
   void DropChunk(RowIndex row, EventKind kind);
   // Hides the chunk and its descendants, and frees what nobody holds. Returns how many were hidden.
   uint32_t HideSubtree(RowIndex root);
-  // After a pin, child or move of a hidden row went away: frees it, and then its ancestors, if nothing holds them.
+  // After a pin, child or move of a hidden row went away: frees it, and then its ancestors, if
+  // nothing holds them.
   void FreeIfUnheld(RowIndex row);
   void UnpinRow(RowIndex row);
   void RemoveCopies(RowIndex row);
   // One copy turned out bad: drops it, and notes when it was the last.
   void DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy);
 
-  // --- time -------------------------------------------------------------------------------------------------
+  // --- time
+  // -------------------------------------------------------------------------------------------------
   void SweepSessions(absl::Time now);
   void SweepLeases(absl::Time now);
   void SweepIncomplete(absl::Time now);
   void KeepRoom();
   void FinishMoves();
   void StartMoves(absl::Time now);
-  // Ideas that empty a segment of each pool over its budget: chunks that others hang on cannot be dropped.
+  // Ideas that empty a segment of each pool over its budget: chunks that others hang on cannot be
+  // dropped.
   void PlanEvacuations(size_t ideas_max);
   // Starts the ideas [first, end) that share row, source and target pool.
   void StartRun(size_t first, size_t end);
@@ -129,7 +137,7 @@ struct Engine::State : public PlacementView {
 
   BlockTable blocks;
   SlotQuarantine quarantine;
-  std::deque<RegisteredSpec> specs;     // by model id; addresses stay
+  std::deque<RegisteredSpec> specs;  // by model id; addresses stay
   OwnedList all_sessions;
   OwnedTable<Session> sessions;
   OwnedTable<Lease> leases;

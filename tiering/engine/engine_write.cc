@@ -27,12 +27,13 @@ absl::StatusOr<std::vector<PlaneIndex>> CheckPlanes(const ModelSpec& spec,
   std::vector<bool> seen(count);
   for (const PlaneIndex plane : planes) {
     if (plane.value() >= count) {
-      return absl::InvalidArgumentError(absl::StrFormat("plane %d does not belong to model \"%s\", which has %d",
-                                                        plane.value(), spec.name, count));
+      return absl::InvalidArgumentError(
+          absl::StrFormat("plane %d does not belong to model \"%s\", which has %d", plane.value(),
+                          spec.name, count));
     }
     if (seen[plane.value()]) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("plane %d (\"%s\") is named twice", plane.value(), spec.planes[plane.value()].name));
+      return absl::InvalidArgumentError(absl::StrFormat(
+          "plane %d (\"%s\") is named twice", plane.value(), spec.planes[plane.value()].name));
     }
     seen[plane.value()] = true;
   }
@@ -47,8 +48,8 @@ absl::Status CheckParent(const BlockTable& blocks, RowIndex parent, const wire::
   const uint32_t full = blocks.layout(blocks.model(parent)).chunk_tokens;
   if (blocks.token_count(parent) != full) {
     return absl::FailedPreconditionError(
-        absl::StrFormat("parent chunk %s has %d of %d tokens; a partial chunk is a leaf", key.ToHex(),
-                        blocks.token_count(parent), full));
+        absl::StrFormat("parent chunk %s has %d of %d tokens; a partial chunk is a leaf",
+                        key.ToHex(), blocks.token_count(parent), full));
   }
   return absl::OkStatus();
 }
@@ -59,20 +60,21 @@ absl::StatusOr<Reservation*> Engine::State::FindReservation(Caller caller, Reser
   KVTIER_RETURN_IF_ERROR(FindSession(caller).status());
   Reservation* reservation = reservations.Find(id.value());
   if (reservation == nullptr || reservation->session != caller.session) {
-    return absl::NotFoundError(absl::StrFormat("reservation %d is not held by session %d", id.value(),
-                                               caller.session.value()));
+    return absl::NotFoundError(absl::StrFormat("reservation %d is not held by session %d",
+                                               id.value(), caller.session.value()));
   }
   return reservation;
 }
 
-absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& args, absl::Time now) {
+absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& args,
+                                              absl::Time now) {
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
   session->seen = std::max(session->seen, now);
   KVTIER_ASSIGN_OR_RETURN(const RegisteredSpec* spec, s.FindSpec(caller.tenant, args.model));
   if (args.chunk_count < 1 || args.chunk_count > s.limits.chunks_per_call_max) {
-    return absl::InvalidArgumentError(absl::StrFormat("chunk_count is %d; 1 to %d are allowed", args.chunk_count,
-                                                      s.limits.chunks_per_call_max));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "chunk_count is %d; 1 to %d are allowed", args.chunk_count, s.limits.chunks_per_call_max));
   }
   Reservation reservation;
   KVTIER_ASSIGN_OR_RETURN(reservation.planes, CheckPlanes(spec->spec, args.planes));
@@ -85,8 +87,8 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
     return absl::ResourceExhaustedError(std::move(why));
   };
   if (s.reservations.full()) {
-    return refused(absl::StrFormat("%d reservations are open; the limit is %d", s.reservations.size(),
-                                   s.limits.reservations_max));
+    return refused(absl::StrFormat("%d reservations are open; the limit is %d",
+                                   s.reservations.size(), s.limits.reservations_max));
   }
 
   // Neighbouring planes that go to the same pools in slots of the same size share a run.
@@ -115,22 +117,25 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
   }
   reservation.bytes = chunk_bytes * args.chunk_count;
   if (session->reserved + reservation.bytes > s.limits.reserved_bytes_max) {
-    return refused(absl::StrFormat(
-        "session %d has %d bytes reserved and asks for %d more; the limit is %d", caller.session.value(),
-        session->reserved.count(), reservation.bytes.count(), s.limits.reserved_bytes_max.count()));
+    return refused(
+        absl::StrFormat("session %d has %d bytes reserved and asks for %d more; the limit is %d",
+                        caller.session.value(), session->reserved.count(),
+                        reservation.bytes.count(), s.limits.reserved_bytes_max.count()));
   }
 
   // The parent is pinned first: making room must not drop it.
   if (reservation.parent != kNoRow) s.blocks.Pin(reservation.parent);
   for (uint32_t chunk = 0; chunk < args.chunk_count; ++chunk) {
     for (const Run& run : runs) {
-      if (s.AllocateSlots(caller.tenant, run.pools, run.block_bytes, run.count, reservation.slots)) continue;
+      if (s.AllocateSlots(caller.tenant, run.pools, run.block_bytes, run.count, reservation.slots))
+        continue;
       for (const CopyRef slot : reservation.slots) s.allocator(slot.pool()).Free(slot);
       if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
       const PoolId pool = run.pools.back();
       const PoolRoom room = s.Room(caller.tenant, pool);
       return refused(absl::StrFormat(
-          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes, and nothing "
+          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d "
+          "bytes, and nothing "
           "of it can be evicted now",
           s.pools[pool.value()]->description().name, run.count, run.block_bytes.count(),
           s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count()));
@@ -156,8 +161,9 @@ absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, s.FindReservation(caller, id));
   if (chunk >= reservation->chunk_count) {
-    return absl::InvalidArgumentError(absl::StrFormat("chunk %d is not in reservation %d, which has %d chunks",
-                                                      chunk, id.value(), reservation->chunk_count));
+    return absl::InvalidArgumentError(
+        absl::StrFormat("chunk %d is not in reservation %d, which has %d chunks", chunk, id.value(),
+                        reservation->chunk_count));
   }
   const auto& planes = reservation->planes;
   const auto found = std::find(planes.begin(), planes.end(), plane);
@@ -165,18 +171,19 @@ absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint
     return absl::InvalidArgumentError(
         absl::StrFormat("plane %d is not in reservation %d", plane.value(), id.value()));
   }
-  const CopyRef slot = reservation->slots[chunk * planes.size() + static_cast<size_t>(found - planes.begin())];
+  const CopyRef slot =
+      reservation->slots[chunk * planes.size() + static_cast<size_t>(found - planes.begin())];
   if (!slot.valid()) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("chunk %d, plane %d of reservation %d is committed already; committed blocks never change",
-                        chunk, plane.value(), id.value()));
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "chunk %d, plane %d of reservation %d is committed already; committed blocks never change",
+        chunk, plane.value(), id.value()));
   }
   return WriteTarget{s.AddressOf(slot), s.BytesOf(slot),
                      s.blocks.layout(reservation->model).plane_bytes[plane.value()]};
 }
 
-absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, const CommitArgs& args,
-                                             absl::Time now) {
+absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
+                                             const CommitArgs& args, absl::Time now) {
   State& s = *state_;
   KVTIER_ASSIGN_OR_RETURN(Reservation * reservation, s.FindReservation(caller, id));
   const auto bad = [&](std::string what) {
@@ -189,7 +196,8 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
   const ModelId model = reservation->model;
   const ModelSpec& spec = s.specs[model.value()].spec;
   if (args.token_count < 1 || args.token_count > spec.chunk_tokens) {
-    return bad(absl::StrFormat("token_count is %d; 1 to %d are allowed", args.token_count, spec.chunk_tokens));
+    return bad(absl::StrFormat("token_count is %d; 1 to %d are allowed", args.token_count,
+                               spec.chunk_tokens));
   }
   if (args.key.is_zero()) return bad("the key is zero, which stands for no parent");
 
@@ -210,12 +218,14 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
     }
   }
   if (args.checksums.size() != positions.size()) {
-    return bad(absl::StrFormat("%d checksums for %d planes", args.checksums.size(), positions.size()));
+    return bad(
+        absl::StrFormat("%d checksums for %d planes", args.checksums.size(), positions.size()));
   }
   for (const size_t position : positions) {
     if (!reservation->slots[args.chunk * stride + position].valid()) {
-      return absl::FailedPreconditionError(absl::StrFormat("chunk %d, plane %d of reservation %d is committed already",
-                                                           args.chunk, reserved[position].value(), id.value()));
+      return absl::FailedPreconditionError(
+          absl::StrFormat("chunk %d, plane %d of reservation %d is committed already", args.chunk,
+                          reserved[position].value(), id.value()));
     }
   }
 
@@ -225,15 +235,15 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
     parent = reservation->rows[args.chunk - 1];
     if (parent == kNoRow) {
       return absl::FailedPreconditionError(
-          absl::StrFormat("chunk %d of reservation %d: its parent, chunk %d, is not committed", args.chunk,
-                          id.value(), args.chunk - 1));
+          absl::StrFormat("chunk %d of reservation %d: its parent, chunk %d, is not committed",
+                          args.chunk, id.value(), args.chunk - 1));
     }
   }
   const wire::ChunkKey parent_key = parent == kNoRow ? wire::ChunkKey{} : s.blocks.key(parent);
   if (parent != kNoRow) KVTIER_RETURN_IF_ERROR(CheckParent(s.blocks, parent, parent_key));
   if (args.parent && *args.parent != parent_key) {
-    return bad(absl::StrFormat("its name says parent %s, its place in the reservation %s", args.parent->ToHex(),
-                               parent_key.ToHex()));
+    return bad(absl::StrFormat("its name says parent %s, its place in the reservation %s",
+                               args.parent->ToHex(), parent_key.ToHex()));
   }
 
   bool created = false;
@@ -247,13 +257,14 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
                                  s.blocks.token_count(row), args.token_count));
     }
     if (reservation->rows[args.chunk] != kNoRow && reservation->rows[args.chunk] != row) {
-      return bad(absl::StrFormat("other planes of it were committed as another chunk than %s", args.key.ToHex()));
+      return bad(absl::StrFormat("other planes of it were committed as another chunk than %s",
+                                 args.key.ToHex()));
     }
   } else {
     if (reservation->rows[args.chunk] != kNoRow) {
       return absl::FailedPreconditionError(absl::StrFormat(
-          "chunk %d of reservation %d was forgotten after some of its planes were committed", args.chunk,
-          id.value()));
+          "chunk %d of reservation %d was forgotten after some of its planes were committed",
+          args.chunk, id.value()));
     }
     row = s.blocks.Create(model, args.key, parent, args.token_count);
     if (row == kNoRow) {
@@ -263,10 +274,10 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
       }
     }
     if (row == kNoRow) {
-      return absl::ResourceExhaustedError(
-          absl::StrFormat("the block table has %d chunks; the limit is %d, and nothing of tenant \"%s\" can be "
-                          "evicted now",
-                          s.blocks.row_count(), s.limits.chunks_max, s.tenants[caller.tenant.value()].name));
+      return absl::ResourceExhaustedError(absl::StrFormat(
+          "the block table has %d chunks; the limit is %d, and nothing of tenant \"%s\" can be "
+          "evicted now",
+          s.blocks.row_count(), s.limits.chunks_max, s.tenants[caller.tenant.value()].name));
     }
     created = true;
   }
@@ -291,7 +302,8 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id, co
   }
   const CommitOutcome outcome = s.Publish(row, any_new);
   if (created && outcome == CommitOutcome::kPartial) {
-    s.incomplete.push_back({row, s.blocks.generation(row), caller.session, now + s.limits.incomplete_chunk_ttl});
+    s.incomplete.push_back(
+        {row, s.blocks.generation(row), caller.session, now + s.limits.incomplete_chunk_ttl});
   }
   if (reservation->open_slots == 0) {
     Session* session = s.sessions.Find(caller.session.value());
@@ -338,13 +350,14 @@ void Engine::State::EndReservation(Session& session, ReservationId id) {
   if (reservation.parent != kNoRow) UnpinRow(reservation.parent);
 }
 
-absl::StatusOr<uint32_t> Engine::Forget(Caller caller, ModelId model, absl::Span<const wire::ChunkKey> keys) {
+absl::StatusOr<uint32_t> Engine::Forget(Caller caller, ModelId model,
+                                        absl::Span<const wire::ChunkKey> keys) {
   State& s = *state_;
   KVTIER_RETURN_IF_ERROR(s.FindSession(caller).status());
   KVTIER_RETURN_IF_ERROR(s.FindSpec(caller.tenant, model).status());
   if (keys.size() > s.limits.chunks_per_call_max) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%d keys in one call; at most %d", keys.size(), s.limits.chunks_per_call_max));
+    return absl::InvalidArgumentError(absl::StrFormat("%d keys in one call; at most %d",
+                                                      keys.size(), s.limits.chunks_per_call_max));
   }
   uint32_t forgotten = 0;
   for (const wire::ChunkKey& key : keys) {

@@ -16,8 +16,8 @@ struct Event {
   EventKind kind = EventKind::kCommitted;
   wire::ChunkKey key;
   ModelId model;
-  PlaneIndex plane;       // of kMoved and kLost
-  PoolId pool;            // of kMoved: where the new copy is
+  PlaneIndex plane;  // of kMoved and kLost
+  PoolId pool;       // of kMoved: where the new copy is
   bool operator==(const Event&) const = default;
 };
 

@@ -15,8 +15,8 @@ struct OwnedList {
   uint32_t first = 0xffffffffu;
 };
 
-// A handle is generation and index: stale ones are recognised, and a handle is not given twice before 2^32
-// generations of its index. T needs no owner link of its own. Not thread-safe.
+// A handle is generation and index: stale ones are recognised, and a handle is not given twice
+// before 2^32 generations of its index. T needs no owner link of its own. Not thread-safe.
 template <typename T>
 class OwnedTable {
  public:
@@ -84,7 +84,9 @@ class OwnedTable {
     return entries_[slot].live ? uint64_t{entries_[slot].generation} << 32 | slot : 0;
   }
 
-  Bytes metadata_bytes() const { return Bytes(static_cast<int64_t>(entries_.capacity() * sizeof(Entry))); }
+  Bytes metadata_bytes() const {
+    return Bytes(static_cast<int64_t>(entries_.capacity() * sizeof(Entry)));
+  }
 
  private:
   static constexpr uint32_t kNone = 0xffffffffu;

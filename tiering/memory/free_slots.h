@@ -88,6 +88,7 @@ class FreeSlots {
     word |= uint64_t{1} << slot % 64;
     any_[slot / 4096] |= uint64_t{1} << slot / 64 % 64;
     if (word == ~uint64_t{0}) all_[slot / 4096] |= uint64_t{1} << slot / 64 % 64;
+    cursor_ = slot;
   }
 
   // A run of exactly `count` <= kExactRunMax slots. Aborts when there is none.
@@ -108,7 +109,9 @@ class FreeSlots {
   std::array<uint64_t, 4> any_{};
   std::array<uint64_t, 4> all_{};
   std::vector<uint64_t> words_;
-  uint32_t cursor_ = 0;  // the slot behind the last ones taken: where a search looks first
+  // Where a search looks first: behind the slots taken last, or at the one freed last. Of runs that
+  // are rare in a segment the newest is often the only one.
+  uint32_t cursor_ = 0;
 };
 
 }  // namespace kvtier

@@ -16,23 +16,27 @@ enum class PoolKind : uint8_t { kHbm, kDram, kRemote };
 
 inline const char* PoolKindName(PoolKind kind) {
   switch (kind) {
-    case PoolKind::kHbm: return "hbm";
-    case PoolKind::kDram: return "dram";
-    case PoolKind::kRemote: return "remote";
+    case PoolKind::kHbm:
+      return "hbm";
+    case PoolKind::kDram:
+      return "dram";
+    case PoolKind::kRemote:
+      return "remote";
   }
   return "unknown";
 }
 
 struct PoolDescription {
-  std::string name;         // "hbm:0", "dram:1"
+  std::string name;  // "hbm:0", "dram:1"
   PoolKind kind = PoolKind::kDram;
-  bool emulated = false;    // HBM without a GPU: host memory that stands in for it
-  int numa_node = -1;       // -1: not bound
-  Bytes page_bytes{4096};   // page size behind the segments, as far as known
+  bool emulated = false;   // HBM without a GPU: host memory that stands in for it
+  int numa_node = -1;      // -1: not bound
+  Bytes page_bytes{4096};  // page size behind the segments, as far as known
 };
 
-// Owned by the engine, called by the engine's thread only, except Address(), which any thread may call for
-// a segment that exists. Implementations: DramPool and EmulatedHbmPool (tiering/host), SimPool (sim).
+// Owned by the engine, called by the engine's thread only, except Address(), which any thread may
+// call for a segment that exists. Implementations: DramPool and EmulatedHbmPool (tiering/host),
+// SimPool (sim).
 class MemoryPool {
  public:
   virtual ~MemoryPool() = default;
@@ -45,18 +49,18 @@ class MemoryPool {
   // Most segments that this pool may ever have at once; constant. The byte limit is the product.
   virtual uint32_t segments_max() const = 0;
 
-  // Adds a segment of zeroed or arbitrary bytes and returns its index, below segments_max(). An index
-  // given back by ReleaseSegment may be returned again. Must not block for long: what is slow
+  // Adds a segment of zeroed or arbitrary bytes and returns its index, below segments_max(). An
+  // index given back by ReleaseSegment may be returned again. Must not block for long: what is slow
   // (pre-faulting) goes on in the background.
-  // RESOURCE_EXHAUSTED: segments_max() is reached, or the machine's memory reserve would be touched, or the
-  // pool is not ready to grow yet; nothing changed, and a later call may succeed.
+  // RESOURCE_EXHAUSTED: segments_max() is reached, or the machine's memory reserve would be
+  // touched, or the pool is not ready to grow yet; nothing changed, and a later call may succeed.
   virtual absl::StatusOr<SegmentIndex> AddSegment() = 0;
 
   // Gives an empty segment back to the machine. Its addresses become invalid.
   virtual void ReleaseSegment(SegmentIndex segment) = 0;
 
-  // Where the segment's bytes are in this process; stays valid until ReleaseSegment. Null when the bytes
-  // cannot be addressed by the CPU (a simulated pool).
+  // Where the segment's bytes are in this process; stays valid until ReleaseSegment. Null when the
+  // bytes cannot be addressed by the CPU (a simulated pool).
   virtual std::byte* Address(SegmentIndex segment) const = 0;
 };
 

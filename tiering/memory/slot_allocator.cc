@@ -1,74 +1,19 @@
 #include "tiering/memory/slot_allocator.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "tiering/base/check.h"
+#include "tiering/memory/slot_segments.h"
 
 namespace kvtier {
 namespace {
-
-constexpr uint32_t kNoMember = 0xffffffffu;
 
 // `step` is a power of two.
 constexpr int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) & -step; }
 
 }  // namespace
-
-struct SlotAllocator::Segment {
-  // Null when the segment is empty or not taken from the pool.
-  SizeClass* size_class = nullptr;
-  uint32_t ordinal = 0;  // within its class
-  uint32_t slot_count = 0;
-  uint32_t used = 0;
-  // No run is longer. Raised exactly, lowered only when a search finds less.
-  uint32_t longest_max = 0;
-  bool taken = false;
-  // The rest describes free slots only, so an empty segment keeps it for its next user of this
-  // size.
-  int64_t slot_bytes = 0;
-  FreeSlots free;
-  std::vector<uint16_t> runs;    // by run class: how many; at most half the slots
-  std::vector<RowIndex> owners;  // by slot
-};
-
-struct SlotAllocator::SizeClass {
-  ClassKey key;
-  uint64_t free_slots = 0;
-  uint32_t segment_count = 0;
-  std::vector<uint32_t> members;  // by ordinal: a segment, or kNoMember
-  std::vector<uint32_t> vacant;   // ordinals to use again
-  // By run class: the members, by ordinal, that have such a run, and which of the sets are not
-  // empty.
-  std::array<IndexSet, kRunClasses> with_run;
-  std::array<uint64_t, 2> nonempty{};
-
-  void Mark(uint32_t run_class, uint32_t ordinal) {
-    with_run[run_class].Add(ordinal);
-    nonempty[run_class / 64] |= uint64_t{1} << run_class % 64;
-  }
-  void Unmark(uint32_t run_class, uint32_t ordinal) {
-    with_run[run_class].Remove(ordinal);
-    if (with_run[run_class].empty()) nonempty[run_class / 64] &= ~(uint64_t{1} << run_class % 64);
-  }
-  // The first run class at or after `from` that some member has; kRunClasses when none does.
-  uint32_t NextClass(uint32_t from) const {
-    if (from < 64) {
-      const uint64_t low = nonempty[0] >> from;
-      if (low != 0) return from + static_cast<uint32_t>(__builtin_ctzll(low));
-      from = 64;
-    }
-    const uint64_t high = from < 128 ? nonempty[1] >> (from - 64) : 0;
-    return high != 0 ? from + static_cast<uint32_t>(__builtin_ctzll(high)) : kRunClasses;
-  }
-  uint32_t LastClass() const {
-    if (nonempty[1] != 0) return 127 - static_cast<uint32_t>(__builtin_clzll(nonempty[1]));
-    KVTIER_CHECK(nonempty[0] != 0);
-    return 63 - static_cast<uint32_t>(__builtin_clzll(nonempty[0]));
-  }
-};
 
 absl::StatusOr<std::unique_ptr<SlotAllocator>> SlotAllocator::Create(Options options) {
   if (options.pool == nullptr) return absl::InvalidArgumentError("slot allocator: no pool given");
@@ -423,90 +368,6 @@ void SlotAllocator::ForEachUsed(SegmentIndex index, absl::FunctionRef<void(CopyR
       if (slot >= segment.slot_count) return;
       visit(CopyRef(options_.id, index, slot));
     }
-  }
-}
-
-double SlotAllocator::mean_run_length() const {
-  if (runs_handed_out_ == 0) return 0;
-  return static_cast<double>(slots_handed_out_) / static_cast<double>(runs_handed_out_);
-}
-
-Bytes SlotAllocator::metadata_bytes() const {
-  size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) +
-                 tenants_.capacity() * sizeof(Tenant) + empty_.capacity() * sizeof(SegmentIndex) +
-                 classes_.capacity() * (sizeof(*classes_.begin()) + 1);
-  for (const Segment& segment : table_) {
-    bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
-             segment.owners.capacity() * sizeof(RowIndex);
-  }
-  for (const auto& [key, size_class] : classes_) {
-    bytes += sizeof(SizeClass) +
-             (size_class->members.capacity() + size_class->vacant.capacity()) * sizeof(uint32_t);
-    for (const IndexSet& set : size_class->with_run) bytes += set.bytes();
-  }
-  return Bytes(static_cast<int64_t>(bytes));
-}
-
-// Counts the segment's runs again.
-void SlotAllocator::CheckSegment(SegmentIndex index) const {
-  const Segment& segment = table_[index.value()];
-  segment.free.CheckInvariants();
-  std::vector<uint16_t> runs(segment.runs.size());
-  uint32_t free = 0;
-  for (uint32_t slot = 0; slot < segment.slot_count;) {
-    const uint32_t count = segment.free.CountFrom(slot);
-    if (count > 0) ++runs[RunClassOf(count)];
-    KVTIER_CHECK(count <= segment.longest_max);
-    for (uint32_t i = slot; i < slot + count; ++i) KVTIER_CHECK(segment.owners[i] == kNoRow);
-    free += count;
-    slot += count + 1;
-  }
-  KVTIER_CHECK(segment.used > 0 && segment.used + free == segment.slot_count);
-  KVTIER_CHECK(runs == segment.runs);
-  for (uint32_t i = 0; i < kRunClasses; ++i) {
-    const bool has = i < runs.size() && runs[i] > 0;
-    KVTIER_CHECK(segment.size_class->with_run[i].Contains(segment.ordinal) == has);
-  }
-  KVTIER_CHECK(segment.size_class->members[segment.ordinal] == index.value());
-}
-
-void SlotAllocator::CheckInvariants() const {
-  std::vector<Tenant> tenants(tenants_.size());
-  absl::flat_hash_map<ClassKey, uint64_t> free_slots;
-  uint64_t taken = 0;
-  Bytes used;
-  for (uint32_t i = 0; i < table_.size(); ++i) {
-    const Segment& segment = table_[i];
-    taken += segment.taken ? 1 : 0;
-    if (segment.size_class == nullptr) continue;
-    CheckSegment(SegmentIndex(i));
-    const ClassKey key = segment.size_class->key;
-    Tenant& tenant = tenants[key.first.value()];
-    ++tenant.segments;
-    tenant.used += Bytes(segment.slot_bytes) * segment.used;
-    used += Bytes(segment.slot_bytes) * segment.used;
-    free_slots[key] += segment.slot_count - segment.used;
-    KVTIER_CHECK(key.second == segment.slot_bytes);
-  }
-  uint64_t held = 0;
-  for (size_t i = 0; i < tenants.size(); ++i) {
-    KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
-                 tenants[i].used == tenants_[i].used);
-    KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
-    held += tenants[i].segments;
-  }
-  KVTIER_CHECK(used == used_ && taken == segment_count_ && held + empty_.size() == segment_count_);
-  KVTIER_CHECK(free_slots.size() == classes_.size());
-  for (const auto& [key, size_class] : classes_) {
-    KVTIER_CHECK(free_slots[key] == size_class->free_slots);
-    for (uint32_t i = 0; i < kRunClasses; ++i) {
-      KVTIER_CHECK(size_class->with_run[i].empty() ==
-                   ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
-    }
-  }
-  for (const SegmentIndex index : empty_) {
-    const Segment& segment = table_[index.value()];
-    KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
   }
 }
 

@@ -12,8 +12,8 @@
 
 namespace kvtier {
 
-// One copy of a block on its way. Until it completes, both slots stay allocated and the row has a move counted, so
-// neither can be reused; nothing is published.
+// One copy of a block on its way. Until it completes, both slots stay allocated and the row has a
+// move counted, so neither can be reused; nothing is published.
 struct Move {
   RowIndex row = kNoRow;
   PlaneIndex plane;
@@ -33,8 +33,8 @@ class MoveTable {
   std::optional<Move> Take(CopyTicket ticket);
   // Whether a move of this block is under way: a second one could find its source gone.
   bool Moves(RowIndex row, PlaneIndex plane) const { return blocks_.contains(BlockOf(row, plane)); }
-  // Notes that the block lost this copy. False when no move reads it. Linear in the copies in flight when one of
-  // this block is: bad copies are rare.
+  // Notes that the block lost this copy. False when no move reads it. Linear in the copies in
+  // flight when one of this block is: bad copies are rare.
   bool DropSource(RowIndex row, PlaneIndex plane, CopyRef source);
   size_t size() const { return moves_.size(); }
 
@@ -48,8 +48,8 @@ class MoveTable {
   uint64_t last_ticket_ = 0;
 };
 
-// A budget of bytes that refills with time; holds at most a tenth of a second's worth, so that an idle link does not
-// save up for a burst. Not thread-safe.
+// A budget of bytes that refills with time; holds at most a tenth of a second's worth, so that an
+// idle link does not save up for a burst. Not thread-safe.
 class ByteBudget {
  public:
   // 0: no limit.

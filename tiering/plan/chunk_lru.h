@@ -10,9 +10,9 @@
 
 namespace kvtier {
 
-// A fixed number of doubly linked lists; a row is in at most one. Uses all three policy words of a row: links in two,
-// and list number plus a policy's flags in the third, so that touching a row that is in the cache costs at most its
-// two neighbours. Front is most recent.
+// A fixed number of doubly linked lists; a row is in at most one. Uses all three policy words of a
+// row: links in two, and list number plus a policy's flags in the third, so that touching a row
+// that is in the cache costs at most its two neighbours. Front is most recent.
 class ChunkLru {
  public:
   // Bits of the third word that are left to the policy.

@@ -75,7 +75,8 @@ void LruPolicy::OnRemove(RowIndex row) {
 }
 
 void LruPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& pools) {
-  for (size_t pool = 0; pool < pool_count_; ++pool) pools.push_back(PoolId(static_cast<uint8_t>(pool)));
+  for (size_t pool = 0; pool < pool_count_; ++pool)
+    pools.push_back(PoolId(static_cast<uint8_t>(pool)));
 }
 
 RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
@@ -88,8 +89,8 @@ RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
     }
     return false;
   };
-  // The pool's own list first; a chunk that straddles pools is in a faster one's list, or in the last one's when all
-  // its copies were lost.
+  // The pool's own list first; a chunk that straddles pools is in a faster one's list, or in the
+  // last one's when all its copies were lost.
   for (size_t step = 0; step < pool_count_; ++step) {
     const size_t list = ListFor(tenant, (pool.value() + step) % pool_count_);
     RowIndex row = lru_->Back(list);
@@ -113,14 +114,15 @@ void LruPolicy::QueuePromotion(RowIndex row) {
 }
 
 void LruPolicy::Plan(absl::Time, size_t ideas_max, std::vector<MoveIdea>& ideas) {
-  // Promotions first: they serve what was just asked for; the room that demotions keep free is theirs.
+  // Promotions first: they serve what was just asked for; the room that demotions keep free is
+  // theirs.
   const size_t end = ideas.size() + ideas_max;
   PlanPromotions(ideas.size() + (ideas_max + 1) / 2, ideas);
   for (size_t tenant = 0; tenant < view_->tenant_count(); ++tenant) {
     for (size_t pool = 0; pool + 1 < pool_count_; ++pool) {
       if (ideas.size() >= end) return;
-      PlanDemotions(TenantId(static_cast<uint16_t>(tenant)), PoolId(static_cast<uint8_t>(pool)), end,
-                    ideas);
+      PlanDemotions(TenantId(static_cast<uint16_t>(tenant)), PoolId(static_cast<uint8_t>(pool)),
+                    end, ideas);
     }
   }
 }
@@ -140,7 +142,8 @@ bool LruPolicy::Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveId
   return true;
 }
 
-void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end, std::vector<MoveIdea>& ideas) {
+void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
+                              std::vector<MoveIdea>& ideas) {
   const PoolRoom room = view_->Room(tenant, pool);
   const int64_t used_target = room.limit.count() - room.limit.count() / kFreeShare;
   int64_t surplus = room.used.count() - used_target;
@@ -150,7 +153,8 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end, std::vec
       // Already on its way out: its room comes free without another idea.
       const size_t planes = table_->plane_count(table_->model(row));
       for (size_t i = 0; i < planes; ++i) {
-        surplus -= view_->SlotBytes(table_->model(row), PlaneIndex(static_cast<uint16_t>(i))).count();
+        surplus -=
+            view_->SlotBytes(table_->model(row), PlaneIndex(static_cast<uint16_t>(i))).count();
       }
     } else if (!Demote(row, pool, end, ideas, surplus)) {
       return;

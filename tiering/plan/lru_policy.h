@@ -1,4 +1,5 @@
-// Least recently used, by chunk, over all pools: what is read comes to the fastest pool, what is not sinks.
+// Least recently used, by chunk, over all pools: what is read comes to the fastest pool, what is
+// not sinks.
 #pragma once
 
 #include <deque>
@@ -10,11 +11,12 @@
 
 namespace kvtier {
 
-// One list per tenant and pool; a chunk is in the list of the fastest pool that has one of its blocks. Prefixes are
-// touched from the tail to the head, so that a tail is always older than what it hangs on and is dropped first.
-// Every pool but the last keeps kFreeShare of its room free by demoting its oldest chunks; a touched chunk with blocks
-// below the fastest pool is promoted while there is room. Chunks in use (leased, or with a child) that come up as
-// victims count as recent: they go to the front, which keeps the search short.
+// One list per tenant and pool; a chunk is in the list of the fastest pool that has one of its
+// blocks. Prefixes are touched from the tail to the head, so that a tail is always older than what
+// it hangs on and is dropped first. Every pool but the last keeps kFreeShare of its room free by
+// demoting its oldest chunks; a touched chunk with blocks below the fastest pool is promoted while
+// there is room. Chunks in use (leased, or with a child) that come up as victims count as recent:
+// they go to the front, which keeps the search short.
 class LruPolicy : public PlacementPolicy {
  public:
   static std::unique_ptr<PlacementPolicy> Create() { return std::make_unique<LruPolicy>(); }
@@ -27,7 +29,8 @@ class LruPolicy : public PlacementPolicy {
   void OnPrefetch(RowIndex row) override;
   void OnResidency(RowIndex row) override;
   void OnRemove(RowIndex row) override;
-  void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane, std::vector<PoolId>& pools) override;
+  void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane,
+                std::vector<PoolId>& pools) override;
   RowIndex Victim(TenantId tenant, PoolId pool) override;
   void Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) override;
 
@@ -41,8 +44,8 @@ class LruPolicy : public PlacementPolicy {
   // Puts the row into the list of its fastest pool and notes whether a block is below it.
   void Refile(RowIndex row);
   void QueuePromotion(RowIndex row);
-  // Appends moves of the row's blocks out of `from`, one pool down, until `ideas` has `end` entries; takes their slot
-  // bytes off `surplus`. False when it was cut short.
+  // Appends moves of the row's blocks out of `from`, one pool down, until `ideas` has `end`
+  // entries; takes their slot bytes off `surplus`. False when it was cut short.
   bool Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveIdea>& ideas,
               int64_t& surplus) const;
   void PlanDemotions(TenantId tenant, PoolId pool, size_t end, std::vector<MoveIdea>& ideas);

@@ -13,14 +13,15 @@
 
 namespace kvtier {
 
-// Room of one tenant in one pool, in bytes: `used` counts slots handed out, `limit` is the smaller of the
-// tenant's quota and the pool's budget.
+// Room of one tenant in one pool, in bytes: `used` counts slots handed out, `limit` is the smaller
+// of the tenant's quota and the pool's budget.
 struct PoolRoom {
   Bytes used;
   Bytes limit;
 };
 
-// One copy to be made. With keep_source the source stays as a second copy, else it is dropped after.
+// One copy to be made. With keep_source the source stays as a second copy, else it is dropped
+// after.
 struct MoveIdea {
   RowIndex row = kNoRow;
   PlaneIndex plane;
@@ -41,9 +42,10 @@ class PlacementView {
   virtual Bytes SlotBytes(ModelId model, PlaneIndex plane) const = 0;
 };
 
-// Called by the engine only, on its thread. Deterministic: the same calls give the same answers. A policy keeps
-// its state per chunk in the row's own policy words (BlockTable::policy_words), so that a touch costs no cache
-// miss beyond the row's. Rows named to it are live; OnRemove is the last call for one.
+// Called by the engine only, on its thread. Deterministic: the same calls give the same answers. A
+// policy keeps its state per chunk in the row's own policy words (BlockTable::policy_words), so
+// that a touch costs no cache miss beyond the row's. Rows named to it are live; OnRemove is the
+// last call for one.
 class PlacementPolicy {
  public:
   virtual ~PlacementPolicy() = default;
@@ -57,7 +59,8 @@ class PlacementPolicy {
   virtual void OnCommit(RowIndex row) = 0;
   // Chunks of one prefix were looked up or reported as read, in prefix order.
   virtual void OnTouch(absl::Span<const RowIndex> rows) = 0;
-  // A report: over `steps` steps the plane's block was read with this mean attention mass (0 to 1) a step.
+  // A report: over `steps` steps the plane's block was read with this mean attention mass (0 to 1)
+  // a step.
   virtual void OnRead(RowIndex row, PlaneIndex plane, uint32_t steps, double mass) = 0;
   // The chunk will be used soon.
   virtual void OnPrefetch(RowIndex row) = 0;
@@ -69,11 +72,13 @@ class PlacementPolicy {
   virtual void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane,
                         std::vector<PoolId>& pools) = 0;
 
-  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockTable::Droppable) and with a block in
-  // that pool; kNoRow when there is none. A bounded search: kNoRow may also mean "ask again".
+  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockTable::Droppable) and
+  // with a block in that pool; kNoRow when there is none. A bounded search: kNoRow may also mean
+  // "ask again".
   virtual RowIndex Victim(TenantId tenant, PoolId pool) = 0;
 
-  // Appends at most `ideas_max` moves worth making now, most valuable first. The engine may refuse any of them.
+  // Appends at most `ideas_max` moves worth making now, most valuable first. The engine may refuse
+  // any of them.
   virtual void Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) = 0;
 };
 

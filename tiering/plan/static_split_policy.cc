@@ -22,8 +22,8 @@ absl::StatusOr<std::unique_ptr<PlacementPolicy>> StaticSplitPolicy::Create(
     sum += share;
   }
   if (std::abs(sum - 1) > 1e-6) {
-    return absl::InvalidArgumentError(absl::StrFormat("static policy: %d shares sum to %g instead of 1",
-                                                      share_by_pool.size(), sum));
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "static policy: %d shares sum to %g instead of 1", share_by_pool.size(), sum));
   }
   return std::unique_ptr<PlacementPolicy>(new StaticSplitPolicy(std::move(share_by_pool)));
 }

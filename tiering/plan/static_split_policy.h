@@ -1,4 +1,5 @@
-// A fixed share of every chunk's planes in each pool, nothing ever moved: the baseline that a plan has to beat.
+// A fixed share of every chunk's planes in each pool, nothing ever moved: the baseline that a plan
+// has to beat.
 #pragma once
 
 #include <memory>
@@ -10,8 +11,9 @@
 
 namespace kvtier {
 
-// Planes in their order fill the pools in their order: with shares {0.25, 0.75}, the first quarter of the planes lives in
-// pool 0. Victims are the least recently used chunks of the tenant, tails first.
+// Planes in their order fill the pools in their order: with shares {0.25, 0.75}, the first quarter
+// of the planes lives in pool 0. Victims are the least recently used chunks of the tenant, tails
+// first.
 class StaticSplitPolicy : public PlacementPolicy {
  public:
   // INVALID_ARGUMENT unless the shares are between 0 and 1 and sum to 1.
@@ -25,12 +27,14 @@ class StaticSplitPolicy : public PlacementPolicy {
   void OnPrefetch(RowIndex row) override;
   void OnResidency(RowIndex row) override;
   void OnRemove(RowIndex row) override;
-  void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane, std::vector<PoolId>& pools) override;
+  void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane,
+                std::vector<PoolId>& pools) override;
   RowIndex Victim(TenantId tenant, PoolId pool) override;
   void Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) override;
 
  private:
-  explicit StaticSplitPolicy(std::vector<double> share_by_pool) : share_(std::move(share_by_pool)) {}
+  explicit StaticSplitPolicy(std::vector<double> share_by_pool)
+      : share_(std::move(share_by_pool)) {}
 
   std::vector<double> share_;
   BlockTable* table_ = nullptr;

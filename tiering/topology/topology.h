@@ -1,5 +1,5 @@
-// What the machine has: NUMA nodes, GPUs and how they hang together. A value; the engine and the operator's
-// commands read it, tiering/host fills it from hwloc.
+// What the machine has: NUMA nodes, GPUs and how they hang together. A value; the engine and the
+// operator's commands read it, tiering/host fills it from hwloc.
 #pragma once
 
 #include <cstdint>
@@ -19,17 +19,17 @@ struct NumaNode {
 };
 
 struct GpuDevice {
-  std::string pci_bus_id;      // "0000:1b:00.0"
+  std::string pci_bus_id;  // "0000:1b:00.0"
   uint32_t pci_vendor = 0;
   uint32_t pci_device = 0;
-  int numa_node = -1;          // nearest host node; -1 when unknown
+  int numa_node = -1;  // nearest host node; -1 when unknown
 };
 
 struct Topology {
-  std::string machine;         // product name as far as known
-  bool is_this_system = false; // false when read from a file: nothing may be bound by it
-  std::vector<NumaNode> nodes; // ascending os_index
-  std::vector<GpuDevice> gpus; // ascending bus id
+  std::string machine;          // product name as far as known
+  bool is_this_system = false;  // false when read from a file: nothing may be bound by it
+  std::vector<NumaNode> nodes;  // ascending os_index
+  std::vector<GpuDevice> gpus;  // ascending bus id
   Bytes page_bytes{4096};
 };
 

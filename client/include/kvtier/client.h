@@ -121,8 +121,7 @@ class Client {
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
 
-  // --- asynchronous
-  // -----------------------------------------------------------------------------------------
+  // --- asynchronous ------------------------------------------------------------------------------
   // RESOURCE_EXHAUSTED at tickets_max; every other error comes with the completion.
   absl::StatusOr<Ticket> SubmitReserve(ReserveRequest request);
   absl::StatusOr<Ticket> SubmitPut(PutRequest request);
@@ -137,8 +136,7 @@ class Client {
   // Readable while completions wait to be polled. Owned by the client.
   int event_fd() const;
 
-  // --- blocking
-  // ---------------------------------------------------------------------------------------------
+  // --- blocking ----------------------------------------------------------------------------------
   absl::StatusOr<Model> RegisterModel(const ModelGeometry& geometry);
   absl::StatusOr<ReservationHandle> Reserve(ReserveRequest request);
   absl::Status Put(PutRequest request);
@@ -157,8 +155,7 @@ class Client {
   absl::Status Watch(uint64_t after_sequence,
                      const std::function<bool(const WatchEvent&)>& on_event);
 
-  // --- state
-  // ------------------------------------------------------------------------------------------------
+  // --- state -------------------------------------------------------------------------------------
   bool attached() const;
   // Changes with each daemon restart; 0 while not attached.
   uint64_t daemon_epoch() const;

@@ -2,6 +2,8 @@
 // within the stated bound when the daemon dies or stops answering, re-attachment and
 // re-registration by itself, old handles ending. Runs against the fake daemon of this folder; waits
 // on conditions with deadlines.
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <future>
@@ -33,6 +35,25 @@ TEST_F(AttachmentTest, AnotherMajorVersionIsRefusedWithBothNamed) {
   const absl::Status status = Client::Connect(Options()).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), AllOf(HasSubstr("2.0"), HasSubstr("1.0")));
+}
+
+// kvtierd closes connections of users that belong to no tenant before anything is said.
+TEST_F(AttachmentTest, AListenerThatClosesEveryConnectionDeniesPermission) {
+  const int listener = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  socket().copy(address.sun_path, sizeof(address.sun_path) - 1);
+  ASSERT_EQ(::bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof(address)), 0);
+  ASSERT_EQ(::listen(listener, 16), 0);
+  std::thread refuser([listener] {
+    for (int fd; (fd = ::accept(listener, nullptr, nullptr)) >= 0;) ::close(fd);
+  });
+  const absl::Status status = Client::Connect(Options()).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kPermissionDenied) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr(std::to_string(::getuid())));
+  ::shutdown(listener, SHUT_RDWR);
+  refuser.join();
+  ::close(listener);
 }
 
 TEST_F(AttachmentTest, BadOptionsAreRefused) {

@@ -1,5 +1,5 @@
-// Proves the contract of KvStore on LocalKvStore: what was committed is found and read back, what was not is
-// invisible, and memory stays within its limit and is given back.
+// Proves the contract of KvStore on LocalKvStore: what was committed is found and read back, what
+// was not is invisible, and memory stays within its limit and is given back.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -20,7 +20,9 @@ KvGeometry Geometry() {
 
 class LocalKvStoreTest : public ::testing::Test {
  protected:
-  ChunkKey Key(const ChunkKey& parent, std::vector<uint32_t> tokens) { return *store_.Key(parent, tokens); }
+  ChunkKey Key(const ChunkKey& parent, std::vector<uint32_t> tokens) {
+    return *store_.Key(parent, tokens);
+  }
 
   KvStore::ReservationId Fill(const ChunkKey& parent, const std::vector<std::string>& chunks) {
     const KvStore::ReservationId reservation = *store_.Reserve(parent, chunks.size());
@@ -43,7 +45,9 @@ class LocalKvStoreTest : public ::testing::Test {
 
   std::string Read(KvStore::LeaseId lease, size_t chunk, size_t plane) {
     std::string text(Geometry().plane_bytes(), '\0');
-    const auto result = store_.Fetch(lease, {{.chunk = chunk, .plane = plane, .bytes = std::as_writable_bytes(std::span(text))}});
+    const auto result = store_.Fetch(
+        lease,
+        {{.chunk = chunk, .plane = plane, .bytes = std::as_writable_bytes(std::span(text))}});
     EXPECT_TRUE(result.ok()) << result.status();
     EXPECT_TRUE(result.ok() && result->blocks[0].ok());
     return text;
@@ -81,7 +85,8 @@ TEST_F(LocalKvStoreTest, KeysDependOnParentTokensAndCount) {
 TEST_F(LocalKvStoreTest, ASecondCommitKeepsTheFirst) {
   const ChunkKey a = Key(root_, {1});
   ASSERT_TRUE(store_.Commit(Fill(root_, {"one"}), {{0, a, 1}}).ok());
-  EXPECT_THAT(*store_.Commit(Fill(root_, {"two"}), {{0, a, 1}}), ElementsAre(CommitOutcome::kAlreadyExists));
+  EXPECT_THAT(*store_.Commit(Fill(root_, {"two"}), {{0, a, 1}}),
+              ElementsAre(CommitOutcome::kAlreadyExists));
   EXPECT_EQ(Read(store_.Acquire({a})->id, 0, 0), Text("one", 0));
   EXPECT_EQ(store_.bytes(), Geometry().chunk_bytes());
 }
@@ -102,7 +107,8 @@ TEST_F(LocalKvStoreTest, WrongRequestsChangeNothing) {
   const auto reservation = store_.Reserve(root_, 1);
   std::string text(Geometry().plane_bytes(), 'x');
   const auto bytes = std::as_bytes(std::span(text));
-  for (const StoreBlock& block : {StoreBlock{1, 0, bytes}, StoreBlock{0, 4, bytes}, StoreBlock{0, 0, bytes.first(8)}}) {
+  for (const StoreBlock& block :
+       {StoreBlock{1, 0, bytes}, StoreBlock{0, 4, bytes}, StoreBlock{0, 0, bytes.first(8)}}) {
     EXPECT_TRUE(absl::IsInvalidArgument(store_.Store(*reservation, {block})));
   }
   EXPECT_TRUE(absl::IsInvalidArgument(store_.Commit(*reservation, {{1, root_, 4}}).status()));

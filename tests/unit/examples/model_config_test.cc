@@ -1,5 +1,5 @@
-// Proves that config.json is read as Hugging Face writes it, and that each field that is missing, of the wrong
-// type, out of range or not implemented is refused by name with its value and limit.
+// Proves that config.json is read as Hugging Face writes it, and that each field that is missing,
+// of the wrong type, out of range or not implemented is refused by name with its value and limit.
 
 #include "client/examples/model_config.h"
 
@@ -65,46 +65,57 @@ TEST(ModelConfigTest, DefaultsFollowHuggingFace) {
 }
 
 TEST(ModelConfigTest, MissingFieldsAreNamed) {
-  for (const char* field :
-       {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"}) {
+  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads",
+                            "intermediate_size", "vocab_size"}) {
     Json json = Good();
     json.erase(field);
     const auto config = ParseModelConfig(json.dump(), "config.json");
-    EXPECT_THAT(std::string(config.status().message()), HasSubstr(std::string("config.json: field ") + field));
+    EXPECT_THAT(std::string(config.status().message()),
+                HasSubstr(std::string("config.json: field ") + field));
   }
 }
 
 TEST(ModelConfigTest, WrongValuesNameFieldValueAndLimit) {
-  EXPECT_THAT(ErrorWith("hidden_size", "64"), HasSubstr("field hidden_size is \"64\"; expected a whole number"));
+  EXPECT_THAT(ErrorWith("hidden_size", "64"),
+              HasSubstr("field hidden_size is \"64\"; expected a whole number"));
   EXPECT_THAT(ErrorWith("hidden_size", -64), HasSubstr("field hidden_size is -64"));
-  EXPECT_THAT(ErrorWith("hidden_size", 1u << 20), HasSubstr("hidden_size is 1048576; allowed: 1 to 65536"));
+  EXPECT_THAT(ErrorWith("hidden_size", 1u << 20),
+              HasSubstr("hidden_size is 1048576; allowed: 1 to 65536"));
   EXPECT_THAT(ErrorWith("hidden_size", 0), HasSubstr("hidden_size is 0"));
-  EXPECT_THAT(ErrorWith("num_hidden_layers", 18446744073709551615u), HasSubstr("allowed: 1 to 1024"));
+  EXPECT_THAT(ErrorWith("num_hidden_layers", 18446744073709551615u),
+              HasSubstr("allowed: 1 to 1024"));
   EXPECT_THAT(ErrorWith("num_attention_heads", 0), HasSubstr("num_attention_heads 0"));
-  EXPECT_THAT(ErrorWith("num_attention_heads", 3), HasSubstr("not a multiple of num_attention_heads 3"));
-  EXPECT_THAT(ErrorWith("num_key_value_heads", 3), HasSubstr("multiple of num_key_value_heads, which is 3"));
-  EXPECT_THAT(ErrorWith("num_key_value_heads", 8), HasSubstr("num_key_value_heads is 8; allowed: 1 to 4"));
+  EXPECT_THAT(ErrorWith("num_attention_heads", 3),
+              HasSubstr("not a multiple of num_attention_heads 3"));
+  EXPECT_THAT(ErrorWith("num_key_value_heads", 3),
+              HasSubstr("multiple of num_key_value_heads, which is 3"));
+  EXPECT_THAT(ErrorWith("num_key_value_heads", 8),
+              HasSubstr("num_key_value_heads is 8; allowed: 1 to 4"));
   EXPECT_THAT(ErrorWith("head_dim", 12), HasSubstr("head_dim is 12; it must be a multiple of 8"));
-  EXPECT_THAT(ErrorWith("intermediate_size", 98), HasSubstr("intermediate_size is 98; it must be a multiple of 4"));
+  EXPECT_THAT(ErrorWith("intermediate_size", 98),
+              HasSubstr("intermediate_size is 98; it must be a multiple of 4"));
   EXPECT_THAT(ErrorWith("rms_norm_eps", 0.0), HasSubstr("field rms_norm_eps"));
   EXPECT_THAT(ErrorWith("rms_norm_eps", "small"), HasSubstr("field rms_norm_eps is \"small\""));
   EXPECT_THAT(ErrorWith("rope_theta", 0.5), HasSubstr("rope_theta is 0.5"));
   EXPECT_THAT(ErrorWith("rope_theta", 1e300), HasSubstr("field rope_theta"));
-  EXPECT_THAT(ErrorWith("vocab_size", 32000), HasSubstr("vocab_size is 32000; this worker reads text as bytes and needs 256"));
+  EXPECT_THAT(ErrorWith("vocab_size", 32000),
+              HasSubstr("vocab_size is 32000; this worker reads text as bytes and needs 256"));
   EXPECT_THAT(ErrorWith("tie_word_embeddings", 1), HasSubstr("expected true or false"));
 }
 
 TEST(ModelConfigTest, WhatIsNotImplementedIsRefused) {
   EXPECT_THAT(ErrorWith("rope_scaling", Json{{"type", "linear"}}), HasSubstr("field rope_scaling"));
   EXPECT_THAT(ErrorWith("attention_bias", true), HasSubstr("field attention_bias is true"));
-  EXPECT_THAT(ErrorWith("hidden_act", "gelu"), HasSubstr("field hidden_act is \"gelu\"; expected one of: silu"));
+  EXPECT_THAT(ErrorWith("hidden_act", "gelu"),
+              HasSubstr("field hidden_act is \"gelu\"; expected one of: silu"));
   EXPECT_THAT(ErrorWith("model_type", "gpt2"), HasSubstr("field model_type"));
   EXPECT_THAT(ErrorWith("torch_dtype", "int8"), HasSubstr("float32, bfloat16, float16"));
 }
 
 TEST(ModelConfigTest, AnyTextIsSafe) {
-  for (const std::string& text : {std::string(), std::string("{"), std::string("[]"), std::string("\xff\x00{", 3),
-                                  std::string(1 << 19, '['), std::string((1 << 20) + 1, ' ')}) {
+  for (const std::string& text :
+       {std::string(), std::string("{"), std::string("[]"), std::string("\xff\x00{", 3),
+        std::string(1 << 19, '['), std::string((1 << 20) + 1, ' ')}) {
     EXPECT_TRUE(absl::IsInvalidArgument(ParseModelConfig(text, "config.json").status()));
   }
   const std::string prefix = "{\"vocab_size\":256,\"hidden_act\":\"";

@@ -1,7 +1,7 @@
 #pragma once
 
-// A Llama forward pass written straight from the formulae, in double precision, with nothing cached: what the
-// worker's transformer is checked against.
+// A Llama forward pass written straight from the formulae, in double precision, with nothing
+// cached: what the worker's transformer is checked against.
 
 #include <cmath>
 #include <map>
@@ -25,10 +25,12 @@ inline NamedFloats RandomLlamaTensors(const ModelConfig& config, uint64_t seed) 
     size_t count = 1;
     for (const size_t dimension : shape) count *= dimension;
     // Norm scales are around one, everything else around zero with a gain of one and a half.
-    const double scale = shape.size() == 1 ? 0.3 : 2.6 / std::sqrt(static_cast<double>(shape.back()));
+    const double scale =
+        shape.size() == 1 ? 0.3 : 2.6 / std::sqrt(static_cast<double>(shape.back()));
     std::vector<float> floats(count);
     for (float& value : floats) {
-      value = static_cast<float>((rng.Unit() * 2.0 - 1.0) * scale + (shape.size() == 1 ? 1.0 : 0.0));
+      value =
+          static_cast<float>((rng.Unit() * 2.0 - 1.0) * scale + (shape.size() == 1 ? 1.0 : 0.0));
     }
     tensors[name] = {std::move(shape), std::move(floats)};
   };
@@ -53,15 +55,18 @@ inline NamedFloats RandomLlamaTensors(const ModelConfig& config, uint64_t seed) 
 
 inline std::string ToSafetensors(const NamedFloats& tensors) {
   std::map<std::string, TestTensor> file;
-  for (const auto& [name, tensor] : tensors) file[name] = {"F32", tensor.first, FloatBytes(tensor.second)};
+  for (const auto& [name, tensor] : tensors)
+    file[name] = {"F32", tensor.first, FloatBytes(tensor.second)};
   return WriteSafetensors(file);
 }
 
 class NaiveLlama {
  public:
-  NaiveLlama(const ModelConfig& config, const NamedFloats& tensors) : config_(config), tensors_(tensors) {}
+  NaiveLlama(const ModelConfig& config, const NamedFloats& tensors)
+      : config_(config), tensors_(tensors) {}
 
-  // Logits after the last token. `round` is applied to each element of K and V before anything reads it.
+  // Logits after the last token. `round` is applied to each element of K and V before anything
+  // reads it.
   std::vector<double> Logits(const std::vector<uint32_t>& tokens, double (*round)(double)) const {
     const size_t hidden = config_.hidden_size;
     std::vector<Row> x;
@@ -76,7 +81,8 @@ class NaiveLlama {
         const Row normed = Norm(prefix + "post_attention_layernorm.weight", row);
         Row gate = Multiply(prefix + "mlp.gate_proj.weight", normed);
         const Row up = Multiply(prefix + "mlp.up_proj.weight", normed);
-        for (size_t i = 0; i < gate.size(); ++i) gate[i] = gate[i] / (1.0 + std::exp(-gate[i])) * up[i];
+        for (size_t i = 0; i < gate.size(); ++i)
+          gate[i] = gate[i] / (1.0 + std::exp(-gate[i])) * up[i];
         Add(row, Multiply(prefix + "mlp.down_proj.weight", gate));
       }
     }
@@ -99,7 +105,8 @@ class NaiveLlama {
   Row Norm(const std::string& name, const Row& in) const {
     double squares = 0;
     for (const double value : in) squares += value * value;
-    const double inverse = 1.0 / std::sqrt(squares / static_cast<double>(in.size()) + config_.rms_norm_eps);
+    const double inverse =
+        1.0 / std::sqrt(squares / static_cast<double>(in.size()) + config_.rms_norm_eps);
     Row out = in;
     for (size_t i = 0; i < in.size(); ++i) out[i] *= inverse * tensors_.at(name).second[i];
     return out;
@@ -109,8 +116,9 @@ class NaiveLlama {
     const size_t size = config_.head_dim;
     for (size_t head = 0; head < heads.size(); head += size) {
       for (size_t i = 0; i < size / 2; ++i) {
-        const double angle = static_cast<double>(position) *
-                             std::pow(config_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(size));
+        const double angle =
+            static_cast<double>(position) *
+            std::pow(config_.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(size));
         const double a = heads[head + i];
         const double b = heads[head + i + size / 2];
         heads[head + i] = a * std::cos(angle) - b * std::sin(angle);
@@ -140,7 +148,8 @@ class NaiveLlama {
         double sum = 0;
         for (size_t s = 0; s <= t; ++s) {
           double score = 0;
-          for (size_t i = 0; i < size; ++i) score += queries[t][head * size + i] * keys[s][shared * size + i];
+          for (size_t i = 0; i < size; ++i)
+            score += queries[t][head * size + i] * keys[s][shared * size + i];
           weights.push_back(std::exp(score / std::sqrt(static_cast<double>(size))));
           sum += weights.back();
         }

@@ -1,5 +1,5 @@
-// Proves that a pause point is announced, waits for its byte, counts what it skips, and ends the process when
-// whoever steers it is gone. Pipes stand for standard input and output.
+// Proves that a pause point is announced, waits for its byte, counts what it skips, and ends the
+// process when whoever steers it is gone. Pipes stand for standard input and output.
 
 #include "client/examples/pause_points.h"
 
@@ -56,8 +56,9 @@ TEST_F(PausePointsTest, PausesAtItsPointAfterTheSkippedOnes) {
 
 TEST_F(PausePointsTest, TheDefaultNeverPauses) {
   PausePoints pauses;
-  for (const PausePoint point : {PausePoint::kReserved, PausePoint::kHalfStored, PausePoint::kBeforeCommit,
-                                 PausePoint::kAfterCommit, PausePoint::kLeased}) {
+  for (const PausePoint point :
+       {PausePoint::kReserved, PausePoint::kHalfStored, PausePoint::kBeforeCommit,
+        PausePoint::kAfterCommit, PausePoint::kLeased}) {
     EXPECT_FALSE(pauses.Watches(point));
     pauses.Reach(point);
     EXPECT_EQ(ParsePausePoint(PausePointName(point)), point);

@@ -1,6 +1,6 @@
-// Proves what a worker does with a store: it reuses what is there, stores what is new, the partial tail included,
-// and whatever the store refuses, loses or damages, the answer has the same bits as one computed from nothing.
-// Faults are injected by a store that wraps LocalKvStore.
+// Proves what a worker does with a store: it reuses what is there, stores what is new, the partial
+// tail included, and whatever the store refuses, loses or damages, the answer has the same bits as
+// one computed from nothing. Faults are injected by a store that wraps LocalKvStore.
 
 #include "client/examples/prompt_runner.h"
 
@@ -35,7 +35,8 @@ KvGeometry Geometry(KvType type = KvType::kFloat32) {
 
 std::string Text(size_t size, char seed = 'a') {
   std::string text;
-  for (size_t i = 0; i < size; ++i) text.push_back(static_cast<char>('a' + (i * i + static_cast<size_t>(seed)) % 23));
+  for (size_t i = 0; i < size; ++i)
+    text.push_back(static_cast<char>('a' + (i * i + static_cast<size_t>(seed)) % 23));
   return text;
 }
 
@@ -89,8 +90,8 @@ class FaultyStore : public KvStore {
     if (!store_status.ok()) return store_status;
     return base_.Store(reservation, blocks);
   }
-  absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId reservation,
-                                                    const std::vector<ChunkCommitment>& chunks) override {
+  absl::StatusOr<std::vector<CommitOutcome>> Commit(
+      ReservationId reservation, const std::vector<ChunkCommitment>& chunks) override {
     if (!down.ok()) return down;
     return base_.Commit(reservation, chunks);
   }
@@ -122,7 +123,8 @@ class PromptRunnerTest : public ::testing::Test {
   PromptResult Run(const std::string& prompt, PromptRunner::Options options = {}) {
     return Run(prompt, options, faulty_);
   }
-  PromptResult Run(const std::string& prompt, const PromptRunner::Options& options, KvStore& store) {
+  PromptResult Run(const std::string& prompt, const PromptRunner::Options& options,
+                   KvStore& store) {
     PromptRunner runner(TestWeights(), Geometry(), store, pauses_, options);
     return runner.Run(prompt);
   }
@@ -172,7 +174,8 @@ TEST_F(PromptRunnerTest, ThePartialTailIsFoundByWhoContinuesFromIt) {
   const std::string prompt = Text(20);
   const PromptResult first = Run(prompt, {.tokens_max = 8});
   EXPECT_EQ(first.stored_chunks, 2u);  // 16 tokens, and a leaf of 11
-  const std::string conversation = prompt + std::string(first.generated.begin(), first.generated.end());
+  const std::string conversation =
+      prompt + std::string(first.generated.begin(), first.generated.end());
   const PromptResult next = Run(conversation, {.tokens_max = 30});
   EXPECT_EQ(next.chunks_total, 2u);
   EXPECT_EQ(next.chunks_reused, 2u);
@@ -181,7 +184,8 @@ TEST_F(PromptRunnerTest, ThePartialTailIsFoundByWhoContinuesFromIt) {
 
 TEST_F(PromptRunnerTest, Bf16KvIsReusedToTheBit) {
   LocalKvStore store({.geometry = Geometry(KvType::kBfloat16)});
-  PromptRunner runner(TestWeights(), Geometry(KvType::kBfloat16), store, pauses_, {.tokens_max = 48});
+  PromptRunner runner(TestWeights(), Geometry(KvType::kBfloat16), store, pauses_,
+                      {.tokens_max = 48});
   const PromptResult first = runner.Run(Text(90));
   const PromptResult second = runner.Run(Text(90));
   EXPECT_EQ(second.chunks_reused, 5u);
@@ -261,18 +265,28 @@ TEST_F(PromptRunnerTest, AnEvictedParentIsStoredAgain) {
     FaultyStore* to;
     FaultyStore* after;
     size_t reserves_left = 3;
-    absl::StatusOr<ChunkKey> Key(const ChunkKey& p, std::span<const uint32_t> t) override { return to->Key(p, t); }
-    absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& k) override { return to->Acquire(k); }
-    absl::StatusOr<FetchResult> Fetch(LeaseId l, const std::vector<FetchBlock>& b) override { return to->Fetch(l, b); }
-    absl::Status Report(const Lease& l, const AttentionMass& m, size_t s) override { return to->Report(l, m, s); }
+    absl::StatusOr<ChunkKey> Key(const ChunkKey& p, std::span<const uint32_t> t) override {
+      return to->Key(p, t);
+    }
+    absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& k) override {
+      return to->Acquire(k);
+    }
+    absl::StatusOr<FetchResult> Fetch(LeaseId l, const std::vector<FetchBlock>& b) override {
+      return to->Fetch(l, b);
+    }
+    absl::Status Report(const Lease& l, const AttentionMass& m, size_t s) override {
+      return to->Report(l, m, s);
+    }
     absl::Status Release(LeaseId l) override { return to->Release(l); }
     absl::StatusOr<ReservationId> Reserve(const ChunkKey& p, size_t c) override {
       if (reserves_left-- == 0) to = after;
       return to->Reserve(p, c);
     }
-    absl::Status Store(ReservationId r, const std::vector<StoreBlock>& b) override { return to->Store(r, b); }
-    absl::StatusOr<std::vector<CommitOutcome>> Commit(ReservationId r,
-                                                      const std::vector<ChunkCommitment>& c) override {
+    absl::Status Store(ReservationId r, const std::vector<StoreBlock>& b) override {
+      return to->Store(r, b);
+    }
+    absl::StatusOr<std::vector<CommitOutcome>> Commit(
+        ReservationId r, const std::vector<ChunkCommitment>& c) override {
       return to->Commit(r, c);
     }
     absl::Status Abort(ReservationId r) override { return to->Abort(r); }
@@ -331,15 +345,17 @@ TEST_F(PromptRunnerTest, NothingIsLookedUpWithoutReuse) {
 TEST_F(PromptRunnerTest, ReportsInJsonAndInWords) {
   const PromptResult first = Run(Text(100), {.tokens_max = 4});
   const PromptResult second = Run(Text(100), {.tokens_max = 4});
-  const auto json = RunJson({.store = "local", .fingerprint = "f", .geometry = Geometry(), .seconds = 1.5},
-                            {{"text 1", 1, first}, {"text 1", 2, second}});
+  const auto json =
+      RunJson({.store = "local", .fingerprint = "f", .geometry = Geometry(), .seconds = 1.5},
+              {{"text 1", 1, first}, {"text 1", 2, second}});
   EXPECT_EQ(json["prompts"].size(), 2u);
   EXPECT_EQ(json["prompts"][1]["chunks_reused"], 6);
   EXPECT_EQ(json["prompts"][1]["generated"].get<std::string>().size(), 8u);
   EXPECT_EQ(json["totals"]["chunks_total"], 14);
   EXPECT_EQ(json["totals"]["chunks_reused"], 6);
   EXPECT_EQ(json["totals"]["fetched_bytes_by_pool"]["local"], 6 * Geometry().chunk_bytes());
-  EXPECT_THAT(PromptLine({"text 1", 2, second}), ::testing::HasSubstr("100 tokens, 6 of 7 chunks reused"));
+  EXPECT_THAT(PromptLine({"text 1", 2, second}),
+              ::testing::HasSubstr("100 tokens, 6 of 7 chunks reused"));
 }
 
 }  // namespace

@@ -35,8 +35,8 @@ inline std::string WriteSafetensors(const std::map<std::string, TestTensor>& ten
   std::string data;
   for (const auto& [name, tensor] : tensors) {
     entries.push_back(absl::StrCat("\"", name, "\":{\"dtype\":\"", tensor.dtype, "\",\"shape\":[",
-                                   absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[", data.size(), ",",
-                                   data.size() + tensor.bytes.size(), "]}"));
+                                   absl::StrJoin(tensor.shape, ","), "],\"data_offsets\":[",
+                                   data.size(), ",", data.size() + tensor.bytes.size(), "]}"));
     data += tensor.bytes;
   }
   return WithHeader(absl::StrCat("{", absl::StrJoin(entries, ","), "}"), data);

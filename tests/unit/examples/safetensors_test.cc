@@ -1,5 +1,6 @@
-// Proves that the safetensors reader gives back what a file holds, and that no damaged or hostile file gets past
-// it: each defect is written into an otherwise good file, and the error must name the tensor, number and limit.
+// Proves that the safetensors reader gives back what a file holds, and that no damaged or hostile
+// file gets past it: each defect is written into an otherwise good file, and the error must name
+// the tensor, number and limit.
 
 #include "client/examples/safetensors.h"
 
@@ -20,7 +21,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 std::map<std::string, TestTensor> TwoTensors() {
-  return {{"a", {"F32", {2, 3}, FloatBytes({1, 2, 3, 4, 5, 6})}}, {"b", {"BF16", {2}, std::string("\x80\x3f\x00\xc0", 4)}}};
+  return {{"a", {"F32", {2, 3}, FloatBytes({1, 2, 3, 4, 5, 6})}},
+          {"b", {"BF16", {2}, std::string("\x80\x3f\x00\xc0", 4)}}};
 }
 
 std::string ErrorOf(const std::string& file) {
@@ -62,7 +64,8 @@ TEST(SafetensorsTest, ReadsHalfFloats) {
 }
 
 TEST(SafetensorsTest, AcceptsEmptyTensorsAndScalars) {
-  const std::string file = WriteSafetensors({{"e", {"F32", {0, 7}, ""}}, {"s", {"F32", {}, FloatBytes({3})}}});
+  const std::string file =
+      WriteSafetensors({{"e", {"F32", {0, 7}, ""}}, {"s", {"F32", {}, FloatBytes({3})}}});
   const auto parsed = ParseSafetensors(std::string_view(file));
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_TRUE(parsed->at("e").bytes.empty());
@@ -79,7 +82,8 @@ TEST(SafetensorsTest, EveryTruncationIsAnError) {
 }
 
 TEST(SafetensorsTest, HeaderLengthIsCheckedBeforeUse) {
-  EXPECT_THAT(ErrorOf(LittleEndian64(~uint64_t{0}) + "{}"), HasSubstr("18446744073709551615 bytes; at most 16777216"));
+  EXPECT_THAT(ErrorOf(LittleEndian64(~uint64_t{0}) + "{}"),
+              HasSubstr("18446744073709551615 bytes; at most 16777216"));
   EXPECT_THAT(ErrorOf(LittleEndian64(3) + "{}"), HasSubstr("3 bytes, but only 2 follow"));
   EXPECT_THAT(ErrorOf("abc"), HasSubstr("3 bytes"));
 }
@@ -102,7 +106,8 @@ TEST(SafetensorsTest, DeepNestingIsRefusedWithoutRecursion) {
 TEST(SafetensorsTest, NumberOfTensorsIsLimited) {
   std::vector<std::string> entries;
   for (size_t i = 0; i < kSafetensorsTensorsMax + 2; ++i) {
-    entries.push_back(absl::StrCat("\"", i, R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})"));
+    entries.push_back(
+        absl::StrCat("\"", i, R"(":{"dtype":"U8","shape":[0],"data_offsets":[0,0]})"));
   }
   EXPECT_THAT(ErrorOf(WithHeader(absl::StrCat("{", absl::StrJoin(entries, ","), "}"), "")),
               HasSubstr("more than 65536 tensors"));
@@ -111,14 +116,17 @@ TEST(SafetensorsTest, NumberOfTensorsIsLimited) {
 TEST(SafetensorsTest, TypesAndFieldsAreChecked) {
   EXPECT_THAT(OneTensor(R"({"dtype":"F12","shape":[1],"data_offsets":[0,4]})", "1234"),
               HasSubstr("\"w\": dtype \"F12\" is not known"));
-  EXPECT_THAT(OneTensor(R"({"shape":[1],"data_offsets":[0,4]})", "1234"), HasSubstr("dtype is missing"));
-  EXPECT_THAT(OneTensor(R"({"dtype":"F32","data_offsets":[0,4]})", "1234"), HasSubstr("shape is missing"));
+  EXPECT_THAT(OneTensor(R"({"shape":[1],"data_offsets":[0,4]})", "1234"),
+              HasSubstr("dtype is missing"));
+  EXPECT_THAT(OneTensor(R"({"dtype":"F32","data_offsets":[0,4]})", "1234"),
+              HasSubstr("shape is missing"));
   EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[-1],"data_offsets":[0,4]})", "1234"),
               HasSubstr("shape[0] is not a whole number"));
   EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1.5],"data_offsets":[0,4]})", "1234"),
               HasSubstr("shape[0] is not a whole number"));
-  EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]})", "1234"),
-              HasSubstr("shape has 9 numbers; at most 8"));
+  EXPECT_THAT(
+      OneTensor(R"({"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]})", "1234"),
+      HasSubstr("shape has 9 numbers; at most 8"));
   EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1],"data_offsets":[0]})", "1234"),
               HasSubstr("data_offsets has 1 numbers; expected 2"));
   EXPECT_THAT(OneTensor("7", ""), HasSubstr("not a JSON object"));
@@ -129,28 +137,35 @@ TEST(SafetensorsTest, ShapesAndRangesMustAgreeAndStayInside) {
               HasSubstr("is 8 bytes but data_offsets span 4"));
   EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[2],"data_offsets":[0,8]})", "1234"),
               HasSubstr("0 to 8 leave the 4 bytes"));
-  EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})", "1234"), HasSubstr("4 to 0 leave"));
-  EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]})", ""),
-              HasSubstr("more than 2^64 bytes"));
-  EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551612,18446744073709551615]})",
-                        "1234"),
-              HasSubstr("leave the 4 bytes"));
+  EXPECT_THAT(OneTensor(R"({"dtype":"F32","shape":[1],"data_offsets":[4,0]})", "1234"),
+              HasSubstr("4 to 0 leave"));
+  EXPECT_THAT(
+      OneTensor(R"({"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]})", ""),
+      HasSubstr("more than 2^64 bytes"));
+  EXPECT_THAT(
+      OneTensor(
+          R"({"dtype":"F32","shape":[1],"data_offsets":[18446744073709551612,18446744073709551615]})",
+          "1234"),
+      HasSubstr("leave the 4 bytes"));
 }
 
 TEST(SafetensorsTest, RangesMustCoverTheDataOnce) {
   const auto two = [](const char* a, const char* b, const std::string& data) {
-    return ErrorOf(WithHeader(absl::StrCat(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)", a,
-                                           R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)", b, "}}"),
-                              data));
+    return ErrorOf(
+        WithHeader(absl::StrCat(R"({"a":{"dtype":"U8","shape":[4],"data_offsets":)", a,
+                                R"(},"b":{"dtype":"U8","shape":[4],"data_offsets":)", b, "}}"),
+                   data));
   };
-  EXPECT_THAT(two("[0,4]", "[2,6]", "123456"), HasSubstr("\"b\": starts at byte 2, inside a tensor that ends at 4"));
+  EXPECT_THAT(two("[0,4]", "[2,6]", "123456"),
+              HasSubstr("\"b\": starts at byte 2, inside a tensor that ends at 4"));
   EXPECT_THAT(two("[0,4]", "[0,4]", "1234"), HasSubstr("starts at byte 0, inside"));
   EXPECT_THAT(two("[0,4]", "[5,9]", "123456789"), HasSubstr("bytes 4 to 5 belong to no tensor"));
   EXPECT_THAT(two("[0,4]", "[4,8]", "123456789"), HasSubstr("end at byte 8 of 9"));
 }
 
 TEST(SafetensorsTest, WeightsNeedTheRightTypeAndShape) {
-  const std::string file = WriteSafetensors({{"i", {"I32", {1}, "1234"}}, {"w", {"F32", {2}, "12345678"}}});
+  const std::string file =
+      WriteSafetensors({{"i", {"I32", {1}, "1234"}}, {"w", {"F32", {2}, "12345678"}}});
   const auto parsed = ParseSafetensors(std::string_view(file));
   ASSERT_TRUE(parsed.ok());
   EXPECT_THAT(std::string(TensorToFloats(parsed->at("i"), {1}, "i").status().message()),
@@ -169,7 +184,8 @@ TEST(SafetensorsTest, DamagedFilesNeverReachOutside) {
   for (int round = 0; round < 20000; ++round) {
     std::string file = good;
     const size_t changes = 1 + rng.Below(3);
-    for (size_t i = 0; i < changes; ++i) file[rng.Below(file.size())] = static_cast<char>(rng.Below(256));
+    for (size_t i = 0; i < changes; ++i)
+      file[rng.Below(file.size())] = static_cast<char>(rng.Below(256));
     file.resize(rng.OneIn(4) ? rng.Below(file.size() + 1) : file.size());
     const auto parsed = ParseSafetensors(std::string_view(file));
     if (!parsed.ok()) {
@@ -179,7 +195,8 @@ TEST(SafetensorsTest, DamagedFilesNeverReachOutside) {
     // What was accepted lies inside the file.
     for (const auto& [name, tensor] : *parsed) {
       EXPECT_GE(reinterpret_cast<const char*>(tensor.bytes.data()), file.data());
-      EXPECT_LE(reinterpret_cast<const char*>(tensor.bytes.data()) + tensor.bytes.size(), file.data() + file.size());
+      EXPECT_LE(reinterpret_cast<const char*>(tensor.bytes.data()) + tensor.bytes.size(),
+                file.data() + file.size());
       TensorToFloats(tensor, tensor.shape, name).status().IgnoreError();
     }
   }

@@ -1,5 +1,5 @@
-// Proves each kernel against its formula in double precision, and that the bits of a result do not depend on
-// what is computed beside it.
+// Proves each kernel against its formula in double precision, and that the bits of a result do not
+// depend on what is computed beside it.
 
 #include "client/examples/tensor_ops.h"
 
@@ -33,7 +33,8 @@ TEST(TensorOpsTest, MatMulMatchesTheFormulaForAnyShape) {
       for (size_t t = 0; t < tokens; ++t) {
         for (size_t r = 0; r < rows; ++r) {
           double sum = 0;
-          for (size_t c = 0; c < columns; ++c) sum += double{weights[r * columns + c]} * in[t * columns + c];
+          for (size_t c = 0; c < columns; ++c)
+            sum += double{weights[r * columns + c]} * in[t * columns + c];
           EXPECT_NEAR(out[t * rows + r], sum, 1e-4) << rows << "x" << columns;
         }
       }
@@ -78,7 +79,8 @@ TEST(TensorOpsTest, RopeRotatesLlamasPairs) {
     std::vector<float> head = before;
     Rope(cosines, sines, head.data());
     for (size_t i = 0; i < head_dim / 2; ++i) {
-      const double angle = static_cast<double>(position) * std::pow(10000.0, -2.0 * static_cast<double>(i) / head_dim);
+      const double angle = static_cast<double>(position) *
+                           std::pow(10000.0, -2.0 * static_cast<double>(i) / head_dim);
       const double a = before[i];
       const double b = before[i + head_dim / 2];
       EXPECT_NEAR(head[i], a * std::cos(angle) - b * std::sin(angle), 1e-6);
@@ -123,7 +125,8 @@ TEST(TensorOpsTest, SoftmaxMatchesTheFormulaForAnySize) {
     for (const float score : scores) sum += std::exp(double{score});
     std::vector<float> probabilities = scores;
     Softmax(probabilities);
-    for (size_t i = 0; i < size; ++i) EXPECT_NEAR(probabilities[i], std::exp(double{scores[i]}) / sum, 1e-6);
+    for (size_t i = 0; i < size; ++i)
+      EXPECT_NEAR(probabilities[i], std::exp(double{scores[i]}) / sum, 1e-6);
   }
 }
 
@@ -147,9 +150,9 @@ TEST(TensorOpsTest, ArgMaxTakesTheFirstOfEqualsAndSkipsNaN) {
 TEST(TensorOpsTest, Bf16RoundsToNearestEven) {
   EXPECT_EQ(FloatToBf16(1.0f), 0x3f80);
   EXPECT_EQ(Bf16ToFloat(0x3f80), 1.0f);
-  EXPECT_EQ(FloatToBf16(1.00390625f), 0x3f80);   // half way, down to even
-  EXPECT_EQ(FloatToBf16(1.01171875f), 0x3f82);   // half way, up to even
-  EXPECT_EQ(FloatToBf16(1.00390637f), 0x3f81);   // just above half way
+  EXPECT_EQ(FloatToBf16(1.00390625f), 0x3f80);  // half way, down to even
+  EXPECT_EQ(FloatToBf16(1.01171875f), 0x3f82);  // half way, up to even
+  EXPECT_EQ(FloatToBf16(1.00390637f), 0x3f81);  // just above half way
   EXPECT_EQ(FloatToBf16(std::numeric_limits<float>::infinity()), 0x7f80);
   EXPECT_TRUE(std::isnan(Bf16ToFloat(FloatToBf16(std::nanf("")))));
   for (uint32_t bits = 0; bits < 65536; ++bits) {

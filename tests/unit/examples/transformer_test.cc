@@ -1,6 +1,6 @@
-// Proves that the transformer computes Llama's formulae (against a naive double-precision one), that its bits do
-// not depend on how tokens are split over calls, and that what it generates is varied and really comes from
-// attention over the prompt.
+// Proves that the transformer computes Llama's formulae (against a naive double-precision one),
+// that its bits do not depend on how tokens are split over calls, and that what it generates is
+// varied and really comes from attention over the prompt.
 
 #include "client/examples/transformer.h"
 
@@ -41,7 +41,8 @@ std::vector<std::string> Prompts() {
   std::string binary;
   for (int i = 0; i < 300; ++i) binary.push_back(static_cast<char>(i * 37 % 256));
   return {
-      "The keys and values of every token that a model has read outgrow the memory of one accelerator. They are "
+      "The keys and values of every token that a model has read outgrow the memory of one "
+      "accelerator. They are "
       "dropped and computed again, or kept by a cache that ends with the engine that filled it.",
       "10 0.53 11 0.61 12 0.72 13 0.75 14 0.79 15 0.80 16 0.81 17 0.83",
       "for (size_t i = 0; i < size; ++i) {\n  sum += a[i] * b[i];\n}\nreturn sum;\n",
@@ -51,7 +52,8 @@ std::vector<std::string> Prompts() {
   };
 }
 
-std::vector<uint32_t> Generate(Transformer& transformer, KvBuffer& kv, std::vector<float> logits, size_t count) {
+std::vector<uint32_t> Generate(Transformer& transformer, KvBuffer& kv, std::vector<float> logits,
+                               size_t count) {
   std::vector<uint32_t> generated;
   for (size_t i = 0; i < count; ++i) {
     generated.push_back(static_cast<uint32_t>(ArgMax(logits)));
@@ -60,7 +62,8 @@ std::vector<uint32_t> Generate(Transformer& transformer, KvBuffer& kv, std::vect
   return generated;
 }
 
-std::vector<uint32_t> Answer(const Weights& weights, KvType type, const std::string& prompt, size_t count = 96) {
+std::vector<uint32_t> Answer(const Weights& weights, KvType type, const std::string& prompt,
+                             size_t count = 96) {
   const KvGeometry geometry = Geometry(weights.config, type);
   Transformer transformer(weights, geometry);
   KvBuffer kv(geometry);
@@ -83,7 +86,8 @@ TEST_P(FormulaTest, LogitsMatchTheNaiveForwardPass) {
   const auto weights = WeightsFromTensors(config, *ParseSafetensors(std::string_view(file)));
   ASSERT_TRUE(weights.ok()) << weights.status();
   const std::vector<uint32_t> tokens = Tokens("keys and values of 37 tokens, rotated");
-  const std::vector<double> expected = NaiveLlama(config, tensors).Logits(tokens, exact ? KeepDouble : RoundToBf16);
+  const std::vector<double> expected =
+      NaiveLlama(config, tensors).Logits(tokens, exact ? KeepDouble : RoundToBf16);
 
   const KvGeometry geometry = Geometry(config, GetParam().first, 8);
   Transformer transformer(*weights, geometry);
@@ -96,13 +100,14 @@ TEST_P(FormulaTest, LogitsMatchTheNaiveForwardPass) {
     distance += (logits[i] - expected[i]) * (logits[i] - expected[i]);
     size += expected[i] * expected[i];
   }
-  // With bf16 a value next to a rounding boundary may fall on the other side than in double precision; without
-  // rounding at all the distance would be several percent.
+  // With bf16 a value next to a rounding boundary may fall on the other side than in double
+  // precision; without rounding at all the distance would be several percent.
   EXPECT_LT(std::sqrt(distance / size), exact ? 1e-5 : 5e-3);
 }
 
 INSTANTIATE_TEST_SUITE_P(All, FormulaTest,
-                         ::testing::Values(std::pair{KvType::kFloat32, false}, std::pair{KvType::kFloat32, true},
+                         ::testing::Values(std::pair{KvType::kFloat32, false},
+                                           std::pair{KvType::kFloat32, true},
                                            std::pair{KvType::kBfloat16, false}));
 
 class SplitTest : public ::testing::TestWithParam<KvType> {};
@@ -133,7 +138,9 @@ TEST_P(SplitTest, BitsDoNotDependOnHowThePromptIsSplit) {
     ASSERT_EQ(kv->chunks(), one_by_one->chunks());
     for (size_t c = 0; c < kv->chunks(); ++c) {
       for (size_t p = 0; p < geometry.planes(); ++p) {
-        EXPECT_EQ(std::memcmp(kv->plane(c, p).data(), one_by_one->plane(c, p).data(), geometry.plane_bytes()), 0)
+        EXPECT_EQ(std::memcmp(kv->plane(c, p).data(), one_by_one->plane(c, p).data(),
+                              geometry.plane_bytes()),
+                  0)
             << "chunk " << c << " plane " << p << " steps " << steps[0];
       }
     }
@@ -194,7 +201,8 @@ TEST_P(SplitTest, OneEarlyByteChangesTheAnswer) {
     if (prompt.size() < 2) continue;
     std::string changed = prompt;
     changed[1] ^= 1;
-    EXPECT_NE(Answer(*weights, GetParam(), prompt), Answer(*weights, GetParam(), changed)) << prompt.substr(0, 20);
+    EXPECT_NE(Answer(*weights, GetParam(), prompt), Answer(*weights, GetParam(), changed))
+        << prompt.substr(0, 20);
   }
 }
 
@@ -208,7 +216,8 @@ TEST_P(SplitTest, OneFlippedBitOfAKeyChangesTheAnswer) {
     std::vector<float> logits(256);
     transformer.Forward(tokens, kv, logits, nullptr);
     // The sign of one element of an early token's key in the first layer.
-    if (flip) kv.plane(0, 0)[2 * geometry.token_bytes() + geometry.element_bytes() - 1] ^= std::byte{0x80};
+    if (flip)
+      kv.plane(0, 0)[2 * geometry.token_bytes() + geometry.element_bytes() - 1] ^= std::byte{0x80};
     return Generate(transformer, kv, logits, 96);
   };
   EXPECT_EQ(answer(false), answer(false));
@@ -225,7 +234,8 @@ TEST(TransformerTest, DamagedKvNeverCrashes) {
     KvBuffer kv(geometry);
     std::vector<float> logits(256);
     transformer.Forward(Tokens(Prompts()[1]), kv, logits, nullptr);
-    for (size_t p = 0; p < geometry.planes(); ++p) std::memset(kv.plane(0, p).data(), 0xff, geometry.plane_bytes());
+    for (size_t p = 0; p < geometry.planes(); ++p)
+      std::memset(kv.plane(0, p).data(), 0xff, geometry.plane_bytes());
     const std::vector<uint32_t> answer = Generate(transformer, kv, logits, 8);
     for (const uint32_t token : answer) EXPECT_LT(token, 256u);
   }
@@ -242,7 +252,8 @@ TEST(TransformerTest, AttentionMassSumsToTheQueries) {
   ASSERT_EQ(mass.layer_chunk.size(), geometry.layers);
   for (const std::vector<float>& row : mass.layer_chunk) {
     EXPECT_EQ(row.size(), kv.chunks());
-    EXPECT_NEAR(std::accumulate(row.begin(), row.end(), 0.0), static_cast<double>(mass.queries), 1e-3);
+    EXPECT_NEAR(std::accumulate(row.begin(), row.end(), 0.0), static_cast<double>(mass.queries),
+                1e-3);
   }
   // The first token can only attend to itself, and every later one to what is before it.
   AttentionMass first;
@@ -258,7 +269,8 @@ TEST(KvBufferTest, ForgottenTokensAreZeroAgain) {
   kv.Grow(10);
   EXPECT_EQ(kv.chunks(), 3u);
   for (size_t c = 0; c < 3; ++c) {
-    for (size_t p = 0; p < geometry.planes(); ++p) std::memset(kv.plane(c, p).data(), 1, geometry.plane_bytes());
+    for (size_t p = 0; p < geometry.planes(); ++p)
+      std::memset(kv.plane(c, p).data(), 1, geometry.plane_bytes());
   }
   kv.SetTokens(10);
   kv.SetTokens(5);
@@ -278,7 +290,8 @@ TEST(KvGeometryTest, SizesAndNames) {
   EXPECT_EQ(geometry.plane_name(4), "layer.2.k");
   EXPECT_EQ(geometry.plane_name(5), "layer.2.v");
   for (const size_t wrong : {0, 1025}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(KvGeometry::Create(SmallConfig(), KvType::kFloat32, wrong).status()));
+    EXPECT_TRUE(absl::IsInvalidArgument(
+        KvGeometry::Create(SmallConfig(), KvType::kFloat32, wrong).status()));
   }
 }
 

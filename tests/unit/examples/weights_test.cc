@@ -1,5 +1,6 @@
-// Proves that weights come back from a safetensors file as they were written, that whatever is wrong with a file
-// is named, and that the fingerprint tells models apart. Files live in a temporary directory that the test removes.
+// Proves that weights come back from a safetensors file as they were written, that whatever is
+// wrong with a file is named, and that the fingerprint tells models apart. Files live in a
+// temporary directory that the test removes.
 
 #include "client/examples/weights.h"
 
@@ -39,7 +40,8 @@ constexpr const char* kSmallJson =
 class TempDir {
  public:
   TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "kvtier_weights_XXXXXX").string();
+    std::string pattern =
+        (std::filesystem::temp_directory_path() / "kvtier_weights_XXXXXX").string();
     path_ = mkdtemp(pattern.data());
   }
   ~TempDir() { std::filesystem::remove_all(path_); }
@@ -74,7 +76,8 @@ TEST(WeightsTest, RoundTripThroughADirectory) {
   EXPECT_EQ(weights->embedding, tensors.at("model.embed_tokens.weight").second);
   EXPECT_EQ(weights->final_norm, tensors.at("model.norm.weight").second);
   ASSERT_EQ(weights->layers.size(), 2u);
-  EXPECT_EQ(weights->layers[1].mlp_norm, tensors.at("model.layers.1.post_attention_layernorm.weight").second);
+  EXPECT_EQ(weights->layers[1].mlp_norm,
+            tensors.at("model.layers.1.post_attention_layernorm.weight").second);
   // A packed matrix is read back through a product with unit vectors.
   const std::vector<float>& down = tensors.at("model.layers.1.mlp.down_proj.weight").second;
   for (size_t c = 0; c < 44; ++c) {
@@ -106,8 +109,10 @@ TEST(WeightsTest, FingerprintIsOfTheParametersNotOfTheFile) {
 }
 
 TEST(WeightsTest, RandomWeightsFollowTheirSeed) {
-  EXPECT_EQ(RandomWeights(SmallConfig(), 1)->fingerprint, RandomWeights(SmallConfig(), 1)->fingerprint);
-  EXPECT_NE(RandomWeights(SmallConfig(), 1)->fingerprint, RandomWeights(SmallConfig(), 2)->fingerprint);
+  EXPECT_EQ(RandomWeights(SmallConfig(), 1)->fingerprint,
+            RandomWeights(SmallConfig(), 1)->fingerprint);
+  EXPECT_NE(RandomWeights(SmallConfig(), 1)->fingerprint,
+            RandomWeights(SmallConfig(), 2)->fingerprint);
 }
 
 TEST(WeightsTest, RandomWeightsAreLimited) {
@@ -132,7 +137,8 @@ TEST(WeightsTest, WrongTensorsAreNamed) {
   const NamedFloats good = RandomLlamaTensors(SmallConfig(), 1);
   NamedFloats missing = good;
   missing.erase("model.layers.1.self_attn.k_proj.weight");
-  EXPECT_THAT(ErrorOf(missing), HasSubstr("tensor model.layers.1.self_attn.k_proj.weight is missing"));
+  EXPECT_THAT(ErrorOf(missing),
+              HasSubstr("tensor model.layers.1.self_attn.k_proj.weight is missing"));
 
   NamedFloats reshaped = good;
   reshaped["model.layers.0.self_attn.k_proj.weight"] = {{32, 16}, std::vector<float>(512, 0.5f)};
@@ -144,26 +150,31 @@ TEST(WeightsTest, WrongTensorsAreNamed) {
 
   ModelConfig more_layers = SmallConfig();
   more_layers.num_hidden_layers = 1000;
-  EXPECT_THAT(ErrorOf(good, more_layers), HasSubstr("model.layers.2.input_layernorm.weight is missing"));
+  EXPECT_THAT(ErrorOf(good, more_layers),
+              HasSubstr("model.layers.2.input_layernorm.weight is missing"));
 }
 
 TEST(WeightsTest, FilesAreNamedInErrors) {
   const TempDir dir;
   EXPECT_TRUE(absl::IsNotFound(LoadWeights(dir.path()).status()));
   dir.Write("config.json", kSmallJson);
-  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()), HasSubstr("model.safetensors: No such file"));
+  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()),
+              HasSubstr("model.safetensors: No such file"));
   dir.Write("model.safetensors", "short");
-  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()), HasSubstr("model.safetensors: safetensors: 5 bytes"));
+  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()),
+              HasSubstr("model.safetensors: safetensors: 5 bytes"));
   std::filesystem::remove(dir.path() + "/model.safetensors");
   ASSERT_EQ(mkfifo((dir.path() + "/model.safetensors").c_str(), 0600), 0);
-  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()), HasSubstr("not a regular file"));
+  EXPECT_THAT(std::string(LoadWeights(dir.path()).status().message()),
+              HasSubstr("not a regular file"));
 }
 
 TEST(FileBytesTest, LimitsAreKept) {
   const TempDir dir;
   dir.Write("f", "0123456789");
   EXPECT_EQ(*ReadFileBytes(dir.path() + "/f", 10), "0123456789");
-  EXPECT_THAT(std::string(ReadFileBytes(dir.path() + "/f", 9).status().message()), HasSubstr("10 bytes; at most 9"));
+  EXPECT_THAT(std::string(ReadFileBytes(dir.path() + "/f", 9).status().message()),
+              HasSubstr("10 bytes; at most 9"));
   EXPECT_EQ(*ReadFileStart(dir.path() + "/f", 4), "0123");
   EXPECT_EQ(*ReadFileStart(dir.path() + "/f", 100), "0123456789");
 }

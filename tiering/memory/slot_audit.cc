@@ -1,0 +1,96 @@
+// What the slot allocator can say of itself: metrics, and checks of its counts against its bitmaps.
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "tiering/base/check.h"
+#include "tiering/memory/slot_allocator.h"
+#include "tiering/memory/slot_segments.h"
+
+namespace kvtier {
+
+double SlotAllocator::mean_run_length() const {
+  if (runs_handed_out_ == 0) return 0;
+  return static_cast<double>(slots_handed_out_) / static_cast<double>(runs_handed_out_);
+}
+
+Bytes SlotAllocator::metadata_bytes() const {
+  size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) +
+                 tenants_.capacity() * sizeof(Tenant) + empty_.capacity() * sizeof(SegmentIndex) +
+                 classes_.capacity() * (sizeof(*classes_.begin()) + 1);
+  for (const Segment& segment : table_) {
+    bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
+             segment.owners.capacity() * sizeof(RowIndex);
+  }
+  for (const auto& [key, size_class] : classes_) {
+    bytes += sizeof(SizeClass) +
+             (size_class->members.capacity() + size_class->vacant.capacity()) * sizeof(uint32_t);
+    for (const IndexSet& set : size_class->with_run) bytes += set.bytes();
+  }
+  return Bytes(static_cast<int64_t>(bytes));
+}
+
+// Counts the segment's runs again.
+void SlotAllocator::CheckSegment(SegmentIndex index) const {
+  const Segment& segment = table_[index.value()];
+  segment.free.CheckInvariants();
+  std::vector<uint16_t> runs(segment.runs.size());
+  uint32_t free = 0;
+  for (uint32_t slot = 0; slot < segment.slot_count;) {
+    const uint32_t count = segment.free.CountFrom(slot);
+    if (count > 0) ++runs[RunClassOf(count)];
+    KVTIER_CHECK(count <= segment.longest_max);
+    for (uint32_t i = slot; i < slot + count; ++i) KVTIER_CHECK(segment.owners[i] == kNoRow);
+    free += count;
+    slot += count + 1;
+  }
+  KVTIER_CHECK(segment.used > 0 && segment.used + free == segment.slot_count);
+  KVTIER_CHECK(runs == segment.runs);
+  for (uint32_t i = 0; i < kRunClasses; ++i) {
+    const bool has = i < runs.size() && runs[i] > 0;
+    KVTIER_CHECK(segment.size_class->with_run[i].Contains(segment.ordinal) == has);
+  }
+  KVTIER_CHECK(segment.size_class->members[segment.ordinal] == index.value());
+}
+
+void SlotAllocator::CheckInvariants() const {
+  std::vector<Tenant> tenants(tenants_.size());
+  absl::flat_hash_map<ClassKey, uint64_t> free_slots;
+  uint64_t taken = 0;
+  Bytes used;
+  for (uint32_t i = 0; i < table_.size(); ++i) {
+    const Segment& segment = table_[i];
+    taken += segment.taken ? 1 : 0;
+    if (segment.size_class == nullptr) continue;
+    CheckSegment(SegmentIndex(i));
+    const ClassKey key = segment.size_class->key;
+    Tenant& tenant = tenants[key.first.value()];
+    ++tenant.segments;
+    tenant.used += Bytes(segment.slot_bytes) * segment.used;
+    used += Bytes(segment.slot_bytes) * segment.used;
+    free_slots[key] += segment.slot_count - segment.used;
+    KVTIER_CHECK(key.second == segment.slot_bytes);
+  }
+  uint64_t held = 0;
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
+                 tenants[i].used == tenants_[i].used);
+    KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
+    held += tenants[i].segments;
+  }
+  KVTIER_CHECK(used == used_ && taken == segment_count_ && held + empty_.size() == segment_count_);
+  KVTIER_CHECK(free_slots.size() == classes_.size());
+  for (const auto& [key, size_class] : classes_) {
+    KVTIER_CHECK(free_slots[key] == size_class->free_slots);
+    for (uint32_t i = 0; i < kRunClasses; ++i) {
+      KVTIER_CHECK(size_class->with_run[i].empty() ==
+                   ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
+    }
+  }
+  for (const SegmentIndex index : empty_) {
+    const Segment& segment = table_[index.value()];
+    KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
+  }
+}
+
+}  // namespace kvtier
