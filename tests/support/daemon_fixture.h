@@ -1,0 +1,114 @@
+// A real kvtierd for one test: started in a directory of its own, stopped, and checked to have left
+// nothing behind.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
+#include "kvtier/client.h"
+#include "kvtier/v1/admin.grpc.pb.h"
+#include "kvtier/v1/kv_cache.grpc.pb.h"
+#include "tests/support/child_process.h"
+#include "tests/support/temp_dir.h"
+
+namespace kvtier::test_support {
+
+// Long enough for whatever must happen soon on a busy machine; nothing waits for it to pass.
+inline constexpr absl::Duration kSoon = absl::Seconds(20);
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+// Asks until `condition` holds, or `timeout` passed. A condition asks a daemon or the kernel, so
+// each question takes its time.
+template <typename Condition>
+bool Await(Condition&& condition, absl::Duration timeout = kSoon) {
+  const absl::Time deadline = absl::Now() + timeout;
+  while (!condition()) {
+    if (absl::Now() > deadline) return false;
+  }
+  return true;
+}
+
+// Two small pools in segments of 1 MiB, no reserve of machine memory; `more` is further YAML.
+std::string SmallConfig(std::string_view more = "", std::string_view hbm = "4MiB",
+                        std::string_view dram = "8MiB");
+
+// What the kernel says a process holds.
+struct ProcessFacts {
+  size_t open_files = 0;
+  size_t threads = 0;
+  uint64_t anonymous_bytes = 0;  // resident, without pools
+  uint64_t memfd_bytes = 0;      // of pools' segments that it maps
+};
+ProcessFacts FactsOf(pid_t pid);
+
+class TestDaemon {
+ public:
+  // The socket is `directory`/kvtierd.sock. The error has the daemon's log.
+  static absl::StatusOr<std::unique_ptr<TestDaemon>> Start(
+      const std::string& directory, const std::string& config,
+      const std::vector<std::string>& more_arguments = {});
+
+  const std::string& socket() const { return socket_; }
+  pid_t pid() const { return process_->pid(); }
+  ChildProcess& process() { return *process_; }
+  std::string Log() const;
+
+  // SIGTERM. An error unless it then exits with 0 and its socket is gone.
+  absl::Status Stop();
+  void Kill() { process_->Kill(); }
+  ProcessFacts Facts() const { return FactsOf(pid()); }
+
+  // Stubs as any gRPC client makes them, without kvtier's client library.
+  v1::KvCache::Stub& kv() { return *kv_; }
+  v1::Admin::Stub& admin() { return *admin_; }
+  v1::StatusReply Status();
+  v1::PoolsReply Pools();
+  uint64_t UsedBytes();  // of all pools together
+
+ private:
+  TestDaemon() = default;
+
+  std::string socket_;
+  std::string log_file_;
+  std::unique_ptr<ChildProcess> process_;
+  std::unique_ptr<v1::KvCache::Stub> kv_;
+  std::unique_ptr<v1::Admin::Stub> admin_;
+};
+
+class DaemonTest : public ::testing::Test {
+ protected:
+  DaemonTest();
+  // Stops the daemon where the test has not, and checks that no process, socket, directory or
+  // shared memory of the test is left.
+  void TearDown() override;
+
+  void StartDaemon(const std::string& config = SmallConfig(),
+                   const std::vector<std::string>& more_arguments = {});
+  ClientOptions Options(const std::string& name = "test") const;
+  // Attached; null, with a failure noted, otherwise.
+  std::unique_ptr<Client> Connect() { return Connect(Options()); }
+  std::unique_ptr<Client> Connect(const ClientOptions& options);
+
+  const std::string& directory() const { return directory_->path(); }
+  std::string socket() const { return directory() + "/kvtierd.sock"; }
+  TestDaemon& daemon() { return *daemon_; }
+
+  std::unique_ptr<TempDir> directory_;
+  std::unique_ptr<TestDaemon> daemon_;
+};
+
+}  // namespace kvtier::test_support
