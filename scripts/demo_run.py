@@ -24,8 +24,8 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/OPERA
 QUESTIONS = ["Question: what does this part decide, and what does it cost? Answer:",
              "Question: which numbers does it name, and what limits them? Answer:",
              "Question: what would a new operator get wrong here? Answer:"]
-HBM_BYTES = 5 << 20
-DRAM_BYTES = 14 << 20
+HBM_BYTES = 3 << 20
+DRAM_BYTES = 17 << 20
 MAX_TOKENS = 48
 
 # What has to be reached.
@@ -73,14 +73,14 @@ class Demo:
 
     # --- the daemon ---------------------------------------------------------------------------------------------
 
-    def start_daemon(self):
+    def start_daemon(self, *extra):
         log = open(os.path.join(self.directory, "kvtierd.log"), "w", encoding="utf-8")
         ready_read, ready_write = os.pipe()
         self.daemon = self.start(
             [self.program("kvtierd"), "--socket", self.socket, "--ready-fd", str(ready_write),
              "--set", "memory.segment_bytes=1MiB",
              "--set", f"pools=[{{name: 'hbm:0', kind: hbm, budget_bytes: {HBM_BYTES >> 20}MiB}}, "
-                      f"{{name: 'dram:0', kind: dram, budget_bytes: {DRAM_BYTES >> 20}MiB}}]"],
+                      f"{{name: 'dram:0', kind: dram, budget_bytes: {DRAM_BYTES >> 20}MiB}}]", *extra],
             stdout=log, stderr=log, pass_fds=[ready_write])
         os.close(ready_write)
         if os.read(ready_read, 1) == b"":
@@ -104,6 +104,14 @@ class Demo:
 
     def moved_into(self):
         return {pool["name"]: pool["moved_in_blocks"] for pool in self.ask("pools")["pools"]}
+
+    def stop_daemon(self):
+        status = self.ask("status")
+        self.check("leases and reservations left", f"{status['leases']} and {status['reservations']}",
+                   status["leases"] == 0 and status["reservations"] == 0, "0 and 0")
+        self.daemon.send_signal(signal.SIGTERM)
+        self.daemon.wait(timeout=30)
+        self.check("daemon's exit status after SIGTERM", str(self.daemon.returncode), self.daemon.returncode == 0, "0")
 
     # --- workers ------------------------------------------------------------------------------------------------
 
@@ -259,7 +267,10 @@ class Demo:
               + ", ".join(f"{self.shown(pool['name'])} {pool['budget_bytes'] >> 20} MiB" for pool in pools))
         results, moved = self.run_workers()
         self.judge(reference, results, moved)
+        self.stop_daemon()
         print("demo: flipping a bit in a stored K block")
+        # Under a policy that never moves a block: a move would find the damage before the worker does.
+        self.start_daemon("--set", "policy={name: static, static_share: [0.5, 0.5]}")
         first, second, corrupt = self.run_control()
         lost = second["totals"]["data_loss"]
         self.check("damaged blocks reported as DATA_LOSS", str(lost), lost >= 1, ">= 1")
@@ -268,12 +279,7 @@ class Demo:
                    second["totals"]["recomputed_chunks"] >= 1, ">= 1")
         self.check("answer after the damage", "unchanged",
                    first["prompts"][0]["generated"] == second["prompts"][0]["generated"], "unchanged")
-        status = self.ask("status")
-        self.check("leases and reservations left", f"{status['leases']} and {status['reservations']}",
-                   status["leases"] == 0 and status["reservations"] == 0, "0 and 0")
-        self.daemon.send_signal(signal.SIGTERM)
-        self.daemon.wait(timeout=30)
-        self.check("daemon's exit status after SIGTERM", str(self.daemon.returncode), self.daemon.returncode == 0, "0")
+        self.stop_daemon()
 
     def print_table(self):
         widths = [max(len(row[i]) for row in self.rows) for i in range(3)]
