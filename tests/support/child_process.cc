@@ -24,7 +24,7 @@
 namespace kvtier::test_support {
 namespace {
 
-absl::Status SystemError(std::string_view what) {
+absl::Status SystemError(absl::string_view what) {
   return absl::InternalError(absl::StrCat(what, ": ", std::strerror(errno)));
 }
 
@@ -156,7 +156,7 @@ absl::StatusOr<std::string> ChildProcess::ReadAll(absl::Duration timeout) {
   }
 }
 
-absl::Status ChildProcess::WriteLine(std::string_view line) {
+absl::Status ChildProcess::WriteLine(absl::string_view line) {
   const std::string text = absl::StrCat(line, "\n");
   // A process that died must not end the test with SIGPIPE.
   signal(SIGPIPE, SIG_IGN);

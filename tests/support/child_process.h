@@ -6,11 +6,11 @@
 
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace kvtier::test_support {
@@ -43,7 +43,7 @@ class ChildProcess {
   absl::StatusOr<std::string> ReadLine(absl::Duration timeout);
   // All that is left of its output.
   absl::StatusOr<std::string> ReadAll(absl::Duration timeout);
-  absl::Status WriteLine(std::string_view line);
+  absl::Status WriteLine(absl::string_view line);
 
   void Signal(int signal);
   // How it ended, as waitpid() tells it; it stays known. DEADLINE_EXCEEDED: it runs on.

@@ -12,7 +12,7 @@
 
 namespace kvtier::test_support {
 
-ModelGeometry UnequalModel(std::string_view name) {
+ModelGeometry UnequalModel(absl::string_view name) {
   ModelGeometry model;
   model.name = std::string(name);
   model.revision = "1";
@@ -55,7 +55,7 @@ std::string KeyHex(const Key& key) {
       absl::string_view(reinterpret_cast<const char*>(key.data()), key.size()));
 }
 
-absl::StatusOr<Key> KeyFromHex(std::string_view hex) {
+absl::StatusOr<Key> KeyFromHex(absl::string_view hex) {
   Key key{};
   const bool digits =
       std::all_of(hex.begin(), hex.end(), [](char c) { return absl::ascii_isxdigit(c); });

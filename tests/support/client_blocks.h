@@ -6,18 +6,18 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 #include "kvtier/client.h"
 
 namespace kvtier::test_support {
 
 // Three planes of unequal size, none a multiple of the checksum's 4 KiB pieces; one spans several.
-ModelGeometry UnequalModel(std::string_view name = "unequal");
+ModelGeometry UnequalModel(absl::string_view name = "unequal");
 
 // `count` tokens that follow from `seed`; a longer list starts with the shorter one.
 std::vector<uint32_t> ChainTokens(uint64_t seed, size_t count);
@@ -29,7 +29,7 @@ std::vector<std::byte> BlockBytes(const Key& key, uint32_t plane, uint64_t bytes
 
 std::string KeyHex(const Key& key);
 // INVALID_ARGUMENT unless it is 32 hexadecimal digits.
-absl::StatusOr<Key> KeyFromHex(std::string_view hex);
+absl::StatusOr<Key> KeyFromHex(absl::string_view hex);
 
 // Chunks `first` to `first + count - 1` of a chain. The chain's keys outlive it.
 struct ChainPart {

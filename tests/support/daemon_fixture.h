@@ -7,11 +7,11 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "kvtier/client.h"
@@ -43,8 +43,8 @@ bool Await(Condition&& condition, absl::Duration timeout = kSoon) {
 }
 
 // Two small pools in segments of 1 MiB, no reserve of machine memory; `more` is further YAML.
-std::string SmallConfig(std::string_view more = "", std::string_view hbm = "4MiB",
-                        std::string_view dram = "8MiB");
+std::string SmallConfig(absl::string_view more = "", absl::string_view hbm = "4MiB",
+                        absl::string_view dram = "8MiB");
 
 // What the kernel says a process holds.
 struct ProcessFacts {
