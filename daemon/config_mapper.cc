@@ -80,6 +80,7 @@ class TreeMapper {
 
   static std::string Names(const Descriptor* descriptor) {
     std::vector<std::string> names;
+    names.reserve(static_cast<size_t>(descriptor->field_count()));
     for (int i = 0; i < descriptor->field_count(); ++i)
       names.push_back(descriptor->field(i)->name());
     return absl::StrJoin(names, ", ");

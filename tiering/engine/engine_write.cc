@@ -82,9 +82,9 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
     reservation.parent = s.blocks.Find(args.model, args.parent);
     KVTIER_RETURN_IF_ERROR(CheckParent(s.blocks, reservation.parent, args.parent));
   }
-  const auto refused = [&](std::string why) {
+  const auto refused = [&](const std::string& why) {
     ++s.counts.reservations_refused;
-    return absl::ResourceExhaustedError(std::move(why));
+    return absl::ResourceExhaustedError(why);
   };
   if (s.reservations.full()) {
     return refused(absl::StrFormat("%d reservations are open; the limit is %d",

@@ -26,8 +26,6 @@ using test_support::IsOk;
 using test_support::StatusIs;
 using ::testing::HasSubstr;
 
-constexpr TenantId kAnna(0);
-constexpr TenantId kBert(1);
 constexpr PoolId kPool(2);
 
 std::unique_ptr<SlotAllocator> MakeAllocator(FakePool& pool, Bytes budget,
