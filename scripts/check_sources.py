@@ -146,7 +146,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("format", "tidy", "all"))
     parser.add_argument("--changed", action="store_true", help="clang-tidy: only what differs from the base")
-    parser.add_argument("--seconds", type=float, default=480, help="clang-tidy: time for --changed")
+    parser.add_argument("--seconds", type=float, default=1500, help="clang-tidy: time for --changed")
     parser.add_argument("--build-dir", default="build/release")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     args = parser.parse_args()

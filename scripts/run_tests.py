@@ -195,7 +195,7 @@ class Run:
             self.reporting("format", ["python3", "scripts/check_sources.py", "format"], 300,
                            re.compile("^FAILED"))
             self.reporting("clang-tidy", ["python3", "scripts/check_sources.py", "tidy", "--changed",
-                                          "--jobs", str(self.jobs)], 20 * 60,
+                                          "--jobs", str(self.jobs)], 30 * 60,
                            re.compile("^clang-tidy:|FAILED"))
         if self.build("tsan", ["kvtier_tests"]):
             self.ctest("tsan", ["-LE", RELEASE_ONLY_LABELS])

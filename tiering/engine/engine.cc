@@ -138,10 +138,7 @@ void Engine::State::EndSession(SessionId id) {
   }
   // What it began to commit and nobody completed leaves nothing behind.
   for (const IncompleteChunk& chunk : incomplete) {
-    if (chunk.creator != id || !blocks.live(chunk.row) ||
-        blocks.generation(chunk.row) != chunk.generation)
-      continue;
-    if (blocks.was_visible(chunk.row) || blocks.hidden(chunk.row)) continue;
+    if (chunk.creator != id || Settled(chunk)) continue;
     counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
   }
   sessions.Remove(all_sessions, id.value());

@@ -67,13 +67,15 @@ void Engine::State::SweepLeases(absl::Time now) {
   });
 }
 
+bool Engine::State::Settled(const IncompleteChunk& chunk) const {
+  return !blocks.live(chunk.row) || blocks.generation(chunk.row) != chunk.generation ||
+         blocks.was_visible(chunk.row) || blocks.hidden(chunk.row);
+}
+
 void Engine::State::SweepIncomplete(absl::Time now) {
   while (!incomplete.empty()) {
     const IncompleteChunk& chunk = incomplete.front();
-    const bool settled = !blocks.live(chunk.row) ||
-                         blocks.generation(chunk.row) != chunk.generation ||
-                         blocks.was_visible(chunk.row) || blocks.hidden(chunk.row);
-    if (!settled) {
+    if (!Settled(chunk)) {
       if (chunk.deadline >= now) return;
       counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
     }

@@ -152,6 +152,7 @@ void Engine::CheckInvariants() const {
     used += s.allocators[i]->used();
     accounted += s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
   }
+  KVTIER_CHECK(s.incomplete.size() <= 2 * size_t{s.limits.chunks_max} + 64);
   // Destinations of moves in flight are the only slots that none of these own.
   KVTIER_CHECK(accounted <= used && (s.moves.size() > 0 || accounted == used));
 }

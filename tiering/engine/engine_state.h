@@ -119,6 +119,8 @@ struct Engine::State : public PlacementView {
   void SweepSessions(absl::Time now);
   void SweepLeases(absl::Time now);
   void SweepIncomplete(absl::Time now);
+  // Its planes are complete, or it is gone.
+  bool Settled(const IncompleteChunk& chunk) const;
   void KeepRoom();
   void FinishMoves();
   void StartMoves(absl::Time now);
@@ -142,6 +144,7 @@ struct Engine::State : public PlacementView {
   OwnedTable<Session> sessions;
   OwnedTable<Lease> leases;
   OwnedTable<Reservation> reservations;
+  // By deadline; at most 2 entries for each row of the block table, and 64 more.
   std::deque<IncompleteChunk> incomplete;
   std::vector<EventLog> logs;
   EngineCounters counts;

@@ -302,6 +302,12 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
   }
   const CommitOutcome outcome = s.Publish(row, any_new);
   if (created && outcome == CommitOutcome::kPartial) {
+    // Each live row is here at most once, so what this leaves is at most half of the maximum.
+    if (s.incomplete.size() >= 2 * size_t{s.blocks.row_count()} + 64) {
+      s.incomplete.erase(std::remove_if(s.incomplete.begin(), s.incomplete.end(),
+                                        [&](const IncompleteChunk& c) { return s.Settled(c); }),
+                         s.incomplete.end());
+    }
     s.incomplete.push_back(
         {row, s.blocks.generation(row), caller.session, now + s.limits.incomplete_chunk_ttl});
   }
