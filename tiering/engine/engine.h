@@ -219,7 +219,8 @@ class Engine {
   // ----------------------------------------------------------------------------------------------
   // Hands out slots for `chunk_count` chunks and pins the parent. The parent may have planes that
   // are still to come: ranks commit on their own, and nothing shows before its whole prefix does.
-  // FAILED_PRECONDITION: the parent is not committed at all, or partial. RESOURCE_EXHAUSTED: no room and nothing of this tenant can be evicted.
+  // FAILED_PRECONDITION: the parent is not committed at all, or partial. RESOURCE_EXHAUSTED: no
+  // room and nothing of this tenant can be evicted.
   absl::StatusOr<ReservationId> Reserve(Caller caller, const ReserveArgs& args, absl::Time now);
   absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
   absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
