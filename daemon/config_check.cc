@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
@@ -126,6 +128,15 @@ class ConfigChecker {
           return Error(absl::StrCat(path, ".quota_bytes.", quota.first),
                        "there is no pool of this name");
         }
+        // What a tenant holds is counted in segments: the rest of a quota could never be used.
+        const uint64_t segment = config_.memory().segment_bytes();
+        if (quota.second < segment || quota.second % segment != 0) {
+          return Error(absl::StrCat(path, ".quota_bytes.", quota.first),
+                       absl::StrCat(SizeText(quota.second),
+                                    quota.second < segment ? ": less than one segment"
+                                                           : ": not a whole number of segments",
+                                    " (memory.segment_bytes is ", SizeText(segment), ")"));
+        }
       }
     }
     return absl::OkStatus();
@@ -177,6 +188,21 @@ class ConfigChecker {
 
 absl::Status CheckConfig(const v1::Config& config, const ConfigOrigins& origins) {
   return ConfigChecker(config, origins).Check();
+}
+
+std::vector<CrowdedPool> FindCrowdedPools(const v1::Config& config) {
+  std::vector<CrowdedPool> crowded;
+  if (config.tenants_size() < 2) return crowded;
+  for (const v1::PoolConfig& pool : config.pools()) {
+    // 64 tenants and 64TiB at most: no sum overflows.
+    CrowdedPool sum{.name = pool.name(), .budget_bytes = pool.budget_bytes()};
+    for (const v1::TenantConfig& tenant : config.tenants()) {
+      const auto quota = tenant.quota_bytes().find(pool.name());
+      sum.quota_bytes += quota == tenant.quota_bytes().end() ? pool.budget_bytes() : quota->second;
+    }
+    if (sum.quota_bytes > sum.budget_bytes) crowded.push_back(std::move(sum));
+  }
+  return crowded;
 }
 
 absl::StatusOr<HttpAddress> ParseHttpAddress(absl::string_view text) {

@@ -61,7 +61,9 @@ EngineLimits BuildLimits(const v1::Config& config) {
   limits.models_max = from.models_max();
   limits.planes_max = from.planes_max();
   limits.sessions_max = from.sessions_max();
+  limits.blocks_max = from.blocks_max();
   limits.leases_max = from.leases_max();
+  limits.leased_chunks_max = from.leased_chunks_max();
   limits.reservations_max = from.reservations_max();
   limits.chunks_per_call_max = from.chunks_per_call_max();
   limits.reserved_bytes_max = ToBytes(from.reserved_bytes_max());
@@ -95,6 +97,7 @@ absl::StatusOr<BuiltEngine> BuildEngine(const v1::Config& config, const Topology
   BuiltEngine built;
   EngineOptions options;
   options.limits = BuildLimits(config);
+  KVTIER_RETURN_IF_ERROR(FillRandom(&options.index_seed, sizeof options.index_seed));
   auto reserve = std::make_shared<MemoryReserve>(
       MemoryReserve::Options{.reserve = ToBytes(config.memory().reserve_bytes())});
   std::vector<MemoryPool*> pools;

@@ -73,9 +73,11 @@ absl::Status KvCacheService::StorePiece(const v1::StoreRequest& request) {
   const std::shared_lock<std::shared_mutex> writing(
       ChunkLock(request.reservation_id(), request.chunk()));
   absl::StatusOr<WriteTarget> target;
-  const EngineSection section(host(), [&](Engine& engine, absl::Time) {
-    target = engine.Target(From(request.session_id()), ReservationId(request.reservation_id()),
-                           request.chunk(), plane);
+  const EngineSection section(host(), [&](Engine& engine, absl::Time now) {
+    const Caller caller = From(request.session_id());
+    // Whoever writes lives, however long it takes. If the session ended, Target says so.
+    (void)engine.Heartbeat(caller, now);
+    target = engine.Target(caller, ReservationId(request.reservation_id()), request.chunk(), plane);
   });
   KVTIER_RETURN_IF_ERROR(target.status());
   if (target->address == nullptr) return NoAddress(*target);

@@ -14,8 +14,10 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/config_check.h"
 #include "daemon/config_limits.h"
 #include "daemon/config_loader.h"
+#include "daemon/config_units.h"
 #include "daemon/daemon.h"
 #include "daemon/daemon_version.h"
 #include "daemon/log.h"
@@ -87,6 +89,12 @@ int Run(const Flags& flags, v1::Config config) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   RaiseFileLimit();
+  for (const CrowdedPool& pool : FindCrowdedPools(config)) {
+    log::Warn("tenants can crowd each other out: their quotas are more than the pool's budget",
+              {{"pool", pool.name},
+               {"quotas", SizeText(pool.quota_bytes)},
+               {"budget", SizeText(pool.budget_bytes)}});
+  }
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Create(std::move(config));
   if (!started.ok()) return Fail(started.status(), kExitFailed);

@@ -3,6 +3,7 @@
 // and damage is found, dropped, counted and mended by storing again.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -31,6 +32,12 @@ constexpr absl::Duration kSlack = absl::Seconds(6);
 
 class FaultTest : public DaemonTest {
  protected:
+  // Returns once it stands: the signal alone lets it finish what it is doing.
+  static void Halt(ChildProcess& process) {
+    process.Signal(SIGSTOP);
+    siginfo_t info;
+    ASSERT_EQ(waitid(P_PID, static_cast<id_t>(process.pid()), &info, WSTOPPED), 0);
+  }
   ClientOptions Bounded() {
     ClientOptions options = Options();
     options.unavailable_after = kBound;
@@ -73,7 +80,7 @@ TEST_F(FaultTest, StoppedDaemonIsUnavailableWithinTheBound) {
   const std::vector<Key> keys = ChainKeys(model, 1, 3);
   ASSERT_THAT(StoreChunks(*client, model, {.keys = keys, .count = 3}), IsOk());
   {
-    daemon().process().Signal(SIGSTOP);
+    ASSERT_NO_FATAL_FAILURE(Halt(daemon().process()));
     const absl::Cleanup go_on = [&] { daemon().process().Signal(SIGCONT); };
     const absl::Time began = absl::Now();
     EXPECT_THAT(client->Lookup({.model = model, .keys = keys}), StatusIs(kUnavailable));
@@ -103,7 +110,7 @@ TEST_F(FaultTest, StoppedWorkerLosesItsLeaseAndHoldsUpNobody) {
     }
   }
   EXPECT_EQ(line, "leased 3");
-  worker->Signal(SIGSTOP);
+  ASSERT_NO_FATAL_FAILURE(Halt(*worker));
   EXPECT_TRUE(Await([&] { return daemon().Status().leases() == 0; })) << "the lease's time is over";
   const std::vector<Key> keys = ChainKeys(model, 7, 3);
   ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client, model, keys));

@@ -43,14 +43,13 @@ struct LookupOp : BlockOp {
     const absl::Duration granted =
         asked == absl::ZeroDuration() ? limits.lease_ttl : std::min(asked, limits.lease_ttl_max);
 
-    Expected expected = world.model().LookupExpected(caller, model, keys.size(), with_lease);
+    Expected expected = world.model().LookupExpected(caller, model, keys.size());
     uint32_t matched = 0;
     if (expected.errors.empty()) {
       matched = world.model().Matched(caller.tenant, model, keys);
-      if (with_lease && matched > 0 && expected.may_exhaust) {
+      if (with_lease && matched > 0 && world.model().LeaseExhausts(caller.tenant, matched)) {
         expected = {.errors = {absl::StatusCode::kResourceExhausted}};
-      } else {
-        expected.may_exhaust = false;
+        world.Saw("Lookup without room for its lease");
       }
     }
     const auto result = world.engine().Lookup(
@@ -192,7 +191,7 @@ struct HintOp : BlockOp {
       keys.push_back(chunks.Key(1 + (depth + i) % ChunkPath::kDepthMax, count >= 224));
     }
     if (count == 100) keys.resize(9);
-    const Expected expected = world.model().LookupExpected(caller, model, keys.size(), false);
+    const Expected expected = world.model().LookupExpected(caller, model, keys.size());
     if (!forget) {
       uint32_t visible = 0;
       for (const wire::ChunkKey& key : keys) {

@@ -42,6 +42,7 @@ EngineFixtureOptions OpWorld::FixtureOptions(const OpWorldOptions& options) {
   }
   fixture.limits.sessions_max = 5;
   fixture.limits.leases_max = 6;
+  fixture.limits.leased_chunks_max = 24;
   fixture.limits.reservations_max = 5;
   fixture.limits.chunks_max = 10 + rng.Below(31);
   fixture.limits.chunks_per_call_max = 8;
@@ -55,7 +56,7 @@ EngineFixtureOptions OpWorld::FixtureOptions(const OpWorldOptions& options) {
 
 OpWorld::OpWorld(const OpWorldOptions& options)
     : fixture_(FixtureOptions(options)),
-      model_(fixture_.options().limits),
+      model_(fixture_.options().limits, fixture_.options().tenants),
       sessions_(kSessions),
       events_taken_(fixture_.options().tenants),
       held_before_(fixture_.pool_count()) {

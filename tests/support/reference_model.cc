@@ -267,9 +267,9 @@ bool ReferenceModel::CanContinue(const RefChunk& chunk) const {
   return !chunk.forgotten && chunk.token_count == Model(chunk.tenant, chunk.model)->chunk_tokens;
 }
 
-// The longest m such that the first m chunks are visible and every plane that decides by its kind
-// is there where going on from chunk m needs it: a state in chunk m, a window in the last chunks
-// that it spans.
+// The longest m such that the first m chunks are visible, each hangs on the one before, and every
+// plane that decides by its kind is there where going on from chunk m needs it: a state in chunk m,
+// a window in every chunk that has one of the last tokens it spans.
 uint32_t ReferenceModel::Matched(TenantId tenant, ModelId model,
                                  absl::Span<const wire::ChunkKey> keys) const {
   const ModelSpec& spec = *Model(tenant, model);
@@ -278,34 +278,44 @@ uint32_t ReferenceModel::Matched(TenantId tenant, ModelId model,
     const uint64_t id = VisibleId(tenant, model, key);
     if (id == 0) break;
     const RefChunk& chunk = chunks_.at(id);
-    // Chunks without a parent stand alone; the others must hang on the one before.
-    if (!known.empty() && chunk.parent != 0 && chunk.parent != known.back()->id) break;
+    // The first may be any chunk; what has no parent follows nothing.
+    if (!known.empty() && chunk.parent != known.back()->id) break;
     known.push_back(&chunk);
   }
-  for (size_t matched = known.size(); matched > 0; --matched) {
+  for (; !known.empty(); known.pop_back()) {
     bool usable = true;
     for (size_t plane = 0; plane < spec.planes.size(); ++plane) {
       const PlaneSpec& of = spec.planes[plane];
-      size_t needed = 0;
-      if (of.kind == PlaneKind::kState) needed = 1;
-      if (of.kind == PlaneKind::kWindow) {
-        needed = (of.window_tokens + spec.chunk_tokens - 1) / spec.chunk_tokens;
-      }
-      for (size_t back = 0; back < std::min(needed, matched); ++back) {
-        usable &= known[matched - 1 - back]->planes.contains(static_cast<uint16_t>(plane));
+      const auto has = [plane](const RefChunk* chunk) {
+        return chunk->planes.contains(static_cast<uint16_t>(plane));
+      };
+      if (of.kind == PlaneKind::kState) usable &= has(known.back());
+      if (of.kind != PlaneKind::kWindow) continue;
+      uint32_t covered = 0;
+      for (auto chunk = known.rbegin(); chunk != known.rend() && covered < of.window_tokens;
+           ++chunk) {
+        usable &= has(*chunk);
+        covered += (*chunk)->token_count;
       }
     }
-    if (usable) return static_cast<uint32_t>(matched);
+    if (usable) return static_cast<uint32_t>(known.size());
   }
   return 0;
 }
 
-Expected ReferenceModel::LookupExpected(Caller caller, ModelId model, size_t keys,
-                                        bool lease) const {
+bool ReferenceModel::LeaseExhausts(TenantId tenant, uint32_t chunks) const {
+  uint64_t leased = chunks;
+  for (const auto& [id, lease] : leases_) {
+    if (lease.caller.tenant == tenant) leased += lease.chunks.size();
+  }
+  return leases_.size() >= limits_.leases_max ||
+         leased > std::max<uint64_t>(1, limits_.leased_chunks_max / tenants_);
+}
+
+Expected ReferenceModel::LookupExpected(Caller caller, ModelId model, size_t keys) const {
   Expected expected = SessionExpected(caller);
   if (Model(caller.tenant, model) == nullptr) expected.errors.insert(Code::kNotFound);
   if (keys > limits_.chunks_per_call_max) expected.errors.insert(Code::kInvalidArgument);
-  if (lease && leases_.size() >= limits_.leases_max) expected.may_exhaust = true;
   return expected;
 }
 

@@ -71,7 +71,8 @@ struct RefSession {
 // Not thread-safe. Where a member says "after", it is told what the engine did.
 class ReferenceModel {
  public:
-  explicit ReferenceModel(const EngineLimits& limits) : limits_(limits) {}
+  ReferenceModel(const EngineLimits& limits, uint16_t tenants)
+      : limits_(limits), tenants_(tenants) {}
 
   // --- sessions and models ---
   Expected AttachExpected() const;
@@ -98,7 +99,9 @@ class ReferenceModel {
 
   // --- reading ---
   uint32_t Matched(TenantId tenant, ModelId model, absl::Span<const wire::ChunkKey> keys) const;
-  Expected LookupExpected(Caller caller, ModelId model, size_t keys, bool lease) const;
+  Expected LookupExpected(Caller caller, ModelId model, size_t keys) const;
+  // Whether a lease of so many chunks more is one too many, or too long.
+  bool LeaseExhausts(TenantId tenant, uint32_t chunks) const;
   void Leased(Caller caller, LeaseId id, ModelId model, absl::Span<const wire::ChunkKey> keys,
               absl::Time ends);
   Expected LeaseExpected(Caller caller, LeaseId id) const;
@@ -158,6 +161,7 @@ class ReferenceModel {
   std::string CompareChunks(const Engine& engine, TenantId tenant) const;
 
   EngineLimits limits_;
+  uint16_t tenants_;
   std::map<SessionId, RefSession> sessions_;
   std::map<std::pair<TenantId, ModelId>, ModelSpec> models_;
   std::map<uint64_t, RefChunk> chunks_;  // by a number of our own

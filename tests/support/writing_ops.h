@@ -232,6 +232,7 @@ struct CommitOp : BlockOp {
     expected.may_exhaust |=
         totals.moves_in_flight > 0 && totals.chunks >= world.fixture().options().limits.chunks_max;
     const auto outcome = world.engine().Commit(held.caller, held.id, args, world.now());
+    if (world.model().SessionAlive(held.caller)) world.model().Seen(held.caller, world.now());
     if (!world.Check("Commit", outcome.status(), expected)) return;
     const bool was_lost = world.model().IsLost(held.caller.tenant,
                                                world.IdOf(held.caller.tenant, held.spec), args.key);

@@ -6,14 +6,17 @@
 
 namespace kvtier {
 
+BlockTable::BlockTable(uint64_t chunks_max, uint64_t blocks_max, uint64_t index_seed)
+    : chunks_max_(chunks_max), room_{.blocks_max = blocks_max}, hash_(index_seed) {
+  KVTIER_CHECK(blocks_max <= kBlocksMax);
+}
+
 void BlockTable::AddModel(ModelLayout layout) {
-  auto model = std::make_unique<ModelBlocks>();
-  model->layout = std::move(layout);
-  models_.push_back(std::move(model));
+  models_.push_back(std::make_unique<ModelBlocks>(std::move(layout), &room_));
 }
 
 RowIndex BlockTable::Find(ModelId model, const wire::ChunkKey& key) const {
-  return index_.Find(HashOf(key, model.value()), [&](RowIndex row) {
+  return index_.Find(hash_(key, model.value()), [&](RowIndex row) {
     return rows_[row].key == key && rows_[row].model == model.value();
   });
 }
@@ -25,7 +28,7 @@ void BlockTable::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
   rows.resize(keys.size());
   for (size_t first = 0; first < keys.size(); first += kGroup) {
     const size_t end = std::min(first + kGroup, keys.size());
-    for (size_t i = first; i < end; ++i) index_.Prefetch(HashOf(keys[i], model.value()));
+    for (size_t i = first; i < end; ++i) index_.Prefetch(hash_(keys[i], model.value()));
     for (size_t i = first; i < end; ++i) rows[i] = Find(model, keys[i]);
   }
 }
@@ -33,14 +36,15 @@ void BlockTable::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
 RowIndex BlockTable::Create(ModelId model, const wire::ChunkKey& key, RowIndex parent,
                             uint32_t token_count) {
   if (row_count_ >= chunks_max_) return kNoRow;
+  ModelBlocks& blocks = *models_[model.value()];
+  const uint32_t group = AddBlocks(blocks);
+  if (group == BlockStore::kNone) return kNoRow;
   RowIndex row = free_row_;
   if (row == kNoRow) {
     row = static_cast<RowIndex>(rows_.Grow(1));
   } else {
     free_row_ = rows_[row].parent;
   }
-  ModelBlocks& blocks = *models_[model.value()];
-  const size_t planes = blocks.layout.plane_bytes.size();
 
   Row& r = rows_[row];
   const uint32_t generation = r.generation + 1;
@@ -53,30 +57,32 @@ RowIndex BlockTable::Create(ModelId model, const wire::ChunkKey& key, RowIndex p
   r.model = model.value();
   r.missing_required = blocks.layout.required_count;
   r.flags = kLive;
-  if (blocks.free.empty()) {
-    r.block = static_cast<uint32_t>(blocks.blocks.Grow(planes));
-  } else {
-    r.block = blocks.free.back();
-    blocks.free.pop_back();
-    for (size_t i = 0; i < planes; ++i) blocks.blocks[r.block + i] = Block{};
-  }
+  r.block = group;
   if (parent != kNoRow) {
     Row& p = rows_[parent];
     r.next_sibling = p.first_child;
     if (p.first_child != kNoRow) rows_[p.first_child].prev_sibling = row;
     p.first_child = row;
   }
-  index_.Insert(HashOf(key, r.model), row,
-                [this](RowIndex other) { return HashOf(rows_[other].key, rows_[other].model); });
+  index_.Insert(hash_(key, r.model), row,
+                [this](RowIndex other) { return hash_(rows_[other].key, rows_[other].model); });
   ++row_count_;
   ++blocks.row_count;
   return row;
 }
 
+uint32_t BlockTable::AddBlocks(ModelBlocks& model) {
+  const uint32_t group = model.blocks.Add();
+  if (group != BlockStore::kNone) return group;
+  // Empty pages that stores keep are memory as well; they go before anybody is refused.
+  for (const auto& other : models_) other->blocks.ReleaseSpare();
+  return model.blocks.Add();
+}
+
 void BlockTable::Unlink(RowIndex row) {
   Row& r = rows_[row];
   if (hidden(row)) return;
-  index_.Erase(HashOf(r.key, r.model), row);
+  index_.Erase(hash_(r.key, r.model), row);
   r.flags |= kHidden;
 }
 
@@ -85,21 +91,26 @@ void BlockTable::Remove(RowIndex row) {
   KVTIER_CHECK(live(row) && Droppable(row));
   const size_t planes = models_[r.model]->layout.plane_bytes.size();
   for (size_t i = 0; i < planes; ++i) {
-    KVTIER_CHECK(!models_[r.model]->blocks[r.block + i].best.valid());
+    KVTIER_CHECK(!models_[r.model]->blocks.At(r.block)[i].best.valid());
   }
-  if (!hidden(row)) index_.Erase(HashOf(r.key, r.model), row);
+  if (!hidden(row)) index_.Erase(hash_(r.key, r.model), row);
   if (r.prev_sibling != kNoRow) {
     rows_[r.prev_sibling].next_sibling = r.next_sibling;
   } else if (r.parent != kNoRow) {
     rows_[r.parent].first_child = r.next_sibling;
   }
   if (r.next_sibling != kNoRow) rows_[r.next_sibling].prev_sibling = r.prev_sibling;
-  models_[r.model]->free.push_back(r.block);
+  models_[r.model]->blocks.Remove(r.block);
   r.flags = 0;
   r.parent = free_row_;
   free_row_ = row;
   --row_count_;
   --models_[r.model]->row_count;
+}
+
+void BlockTable::Pin(RowIndex row) {
+  ++rows_[row].leases;
+  KVTIER_CHECK(rows_[row].leases > 0 && "more pins than a row counts");
 }
 
 void BlockTable::Unpin(RowIndex row) {
@@ -167,8 +178,7 @@ uint64_t BlockTable::block_count(TenantId tenant) const {
 Bytes BlockTable::metadata_bytes() const {
   Bytes total = rows_.metadata_bytes() + index_.metadata_bytes();
   for (const auto& model : models_) {
-    total += model->blocks.metadata_bytes() +
-             Bytes(static_cast<int64_t>(model->free.capacity() * sizeof(uint32_t)));
+    total += model->blocks.metadata_bytes();
   }
   return total;
 }
@@ -187,7 +197,7 @@ void BlockTable::CheckInvariants() const {
     const ModelLayout& layout_of = models_[r.model]->layout;
     uint16_t missing = 0;
     for (size_t i = 0; i < layout_of.plane_bytes.size(); ++i) {
-      const Block& b = models_[r.model]->blocks[r.block + i];
+      const Block& b = models_[r.model]->blocks.At(r.block)[i];
       KVTIER_CHECK(b.best.valid() || !b.second.valid());
       KVTIER_CHECK(!b.second.valid() || b.best.pool() <= b.second.pool());
       if (b.best.valid()) ++blocks;
@@ -196,6 +206,9 @@ void BlockTable::CheckInvariants() const {
     KVTIER_CHECK(missing == r.missing_required);
   }
   KVTIER_CHECK(live_rows == row_count_ && blocks == block_count_);
+  uint64_t allocated = 0;
+  for (const auto& model : models_) allocated += model->blocks.allocated_blocks();
+  KVTIER_CHECK(allocated == room_.blocks_allocated && allocated <= room_.blocks_max);
 }
 
 }  // namespace kvtier

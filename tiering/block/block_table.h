@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "absl/types/span.h"
@@ -14,17 +15,11 @@
 #include "tiering/base/ids.h"
 #include "tiering/base/paged_array.h"
 #include "tiering/block/block_index.h"
+#include "tiering/block/block_store.h"
+#include "tiering/block/chunk_hash.h"
 #include "tiering/block/model.h"
 
 namespace kvtier {
-
-// State of one block: at most two copies, the better first, and the checksum that both have.
-struct Block {
-  CopyRef best;
-  CopyRef second;
-  uint64_t checksum = 0;
-};
-static_assert(sizeof(Block) == 16, "metadata budget: 16 bytes a block");
 
 // What the table needs to know of a registered model, derived once.
 struct ModelLayout {
@@ -33,11 +28,11 @@ struct ModelLayout {
   std::vector<Bytes> plane_bytes;
   std::vector<bool> required;
   uint16_t required_count = 0;
-  // Planes that are not required but decide by their kind where a prefix can be resumed: how many
-  // of the last chunks need them (a state: 1).
+  // Planes that are not required but decide by their kind where a prefix can be resumed: the chunks
+  // that hold so many of the last tokens need them (a state: 1, so the last chunk).
   struct ResumePlane {
     PlaneIndex plane;
-    uint32_t chunks;
+    uint32_t tokens;
   };
   std::vector<ResumePlane> resume_planes;
 };
@@ -49,7 +44,13 @@ struct ModelLayout {
 // copy of each required plane; a row is in the index unless it was unlinked (forgotten).
 class BlockTable {
  public:
-  explicit BlockTable(uint64_t chunks_max) : chunks_max_(chunks_max) {}
+  static constexpr uint64_t kBlocksMax = 0xfffffffeu;
+
+  // At most `chunks_max` rows, with memory for at most `blocks_max` blocks (a row has one a plane,
+  // there or not), which is at most kBlocksMax. Whoever does not know `index_seed` cannot choose
+  // keys that fall into one bucket of the index.
+  explicit BlockTable(uint64_t chunks_max, uint64_t blocks_max = kBlocksMax,
+                      uint64_t index_seed = 0);
 
   // Models are added in the order of their ids.
   void AddModel(ModelLayout layout);
@@ -64,8 +65,8 @@ class BlockTable {
   // one entry a key.
   void FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
                std::vector<RowIndex>& rows) const;
-  // Adds a row without copies; `parent` may be kNoRow. kNoRow when chunks_max rows are there. The
-  // key must be new.
+  // Adds a row without copies; `parent` may be kNoRow. kNoRow when chunks_max rows are there, or no
+  // memory for its blocks is left of blocks_max. The key must be new.
   RowIndex Create(ModelId model, const wire::ChunkKey& key, RowIndex parent, uint32_t token_count);
   // Takes the row out of the index: no lookup or commit finds it any more.
   void Unlink(RowIndex row);
@@ -97,7 +98,8 @@ class BlockTable {
 
   // --- what keeps a row
   // -------------------------------------------------------------------------------------
-  void Pin(RowIndex row) { ++rows_[row].leases; }
+  // At most 2^32 - 1 pins of a row at once; the caller's own limits see to it.
+  void Pin(RowIndex row);
   void Unpin(RowIndex row);
   uint32_t leases(RowIndex row) const { return rows_[row].leases; }
   void BeginMove(RowIndex row) { ++rows_[row].moves; }
@@ -112,7 +114,7 @@ class BlockTable {
   // -----------------------------------------------------------------------------------------------
   const Block& block(RowIndex row, PlaneIndex plane) const {
     const Row& r = rows_[row];
-    return models_[r.model]->blocks[r.block + plane.value()];
+    return models_[r.model]->blocks.At(r.block)[plane.value()];
   }
   // First copy of a block, with its checksum. The block must have none.
   void SetFirst(RowIndex row, PlaneIndex plane, CopyRef copy, uint64_t checksum);
@@ -137,7 +139,7 @@ class BlockTable {
     RowIndex first_child;
     RowIndex next_sibling;
     RowIndex prev_sibling;
-    uint32_t block;  // first of its blocks in the model's array
+    uint32_t block;  // its group in the model's store
     uint32_t leases;
     std::array<uint32_t, 3> policy;
     uint32_t generation;
@@ -150,21 +152,24 @@ class BlockTable {
   static_assert(sizeof(Row) == 64, "a row is one cache line");
 
   struct ModelBlocks {
+    ModelBlocks(ModelLayout of, BlockRoom* room)
+        : layout(std::move(of)), blocks(static_cast<uint32_t>(layout.plane_bytes.size()), room) {}
+
     ModelLayout layout;
     uint64_t row_count = 0;
     uint64_t block_count = 0;
-    PagedArray<Block, 4096> blocks;
-    std::vector<uint32_t> free;  // first blocks of removed rows
+    BlockStore blocks;
   };
 
-  uint64_t HashOf(const wire::ChunkKey& key, uint16_t model) const {
-    return key.low() ^ (model * 0x9e3779b97f4a7c15ull);
-  }
   Block& mutable_block(const Row& row, PlaneIndex plane) {
-    return models_[row.model]->blocks[row.block + plane.value()];
+    return models_[row.model]->blocks.At(row.block)[plane.value()];
   }
+  // Room for a new row's blocks; BlockStore::kNone when blocks_max leaves none.
+  uint32_t AddBlocks(ModelBlocks& model);
 
   uint64_t chunks_max_;
+  BlockRoom room_;
+  ChunkHash hash_;
   PagedArray<Row, 16384> rows_;
   RowIndex free_row_ = kNoRow;
   uint64_t row_count_ = 0;

@@ -12,18 +12,30 @@
 namespace kvtier {
 namespace {
 
+constexpr uint64_t kChunksMax = 1ull << 28;
+constexpr uint64_t kLeasedChunksMax = 1ull << 28;
+constexpr uint64_t kReservationsMax = 1ull << 28;
+// A lease pins a chunk at most once, a reservation once as parent or once as a chunk of its own, a
+// move that is being started once more: no row's count of pins can wrap.
+static_assert(kLeasedChunksMax + kReservationsMax + 1 <= 0xffffffffu);
+// A page of the block store always fits.
+constexpr uint64_t kBlocksMin = 8192;
+
 absl::Status CheckLimits(const EngineLimits& limits) {
   const auto check = [](const char* option, uint64_t value, uint64_t min, uint64_t max) {
     if (value >= min && value <= max) return absl::OkStatus();
     return absl::InvalidArgumentError(
         absl::StrFormat("engine option %s is %d; %d to %d are allowed", option, value, min, max));
   };
-  KVTIER_RETURN_IF_ERROR(check("chunks_max", limits.chunks_max, 1, 1ull << 28));
+  KVTIER_RETURN_IF_ERROR(check("chunks_max", limits.chunks_max, 1, kChunksMax));
+  KVTIER_RETURN_IF_ERROR(
+      check("blocks_max", limits.blocks_max, kBlocksMin, BlockTable::kBlocksMax));
   KVTIER_RETURN_IF_ERROR(check("models_max", limits.models_max, 1, 65'535));
   KVTIER_RETURN_IF_ERROR(check("planes_max", limits.planes_max, 1, 8192));
   KVTIER_RETURN_IF_ERROR(check("sessions_max", limits.sessions_max, 1, 1u << 20));
   KVTIER_RETURN_IF_ERROR(check("leases_max", limits.leases_max, 1, 1u << 28));
-  KVTIER_RETURN_IF_ERROR(check("reservations_max", limits.reservations_max, 1, 1u << 28));
+  KVTIER_RETURN_IF_ERROR(check("leased_chunks_max", limits.leased_chunks_max, 1, kLeasedChunksMax));
+  KVTIER_RETURN_IF_ERROR(check("reservations_max", limits.reservations_max, 1, kReservationsMax));
   KVTIER_RETURN_IF_ERROR(check("chunks_per_call_max", limits.chunks_per_call_max, 1, 1u << 24));
   KVTIER_RETURN_IF_ERROR(check("moves_in_flight_max", limits.moves_in_flight_max, 1, 4096));
   KVTIER_RETURN_IF_ERROR(check("events_kept", limits.events_kept, 1, 1u << 24));
@@ -42,12 +54,14 @@ Engine::State::State(EngineOptions options)
       tenants(std::move(options.tenants)),
       policy(std::move(options.policy)),
       copies(std::move(options.copies)),
-      blocks(options.limits.chunks_max),
+      blocks(options.limits.chunks_max, options.limits.blocks_max, options.index_seed),
       quarantine(options.pools.size()),
       sessions(options.limits.sessions_max),
       leases(options.limits.leases_max),
+      leased_chunks(tenants.size()),
       reservations(options.limits.reservations_max),
       moved_in_blocks(options.pools.size()),
+      missed(options.pools.size() * tenants.size()),
       move_budget(options.limits.move_bytes_per_second_max) {
   for (PoolOptions& pool : options.pools) pools.push_back(std::move(pool.pool));
   for (size_t i = 0; i < tenants.size(); ++i) logs.emplace_back(limits.events_kept);
@@ -179,9 +193,8 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
     if (plane.required) {
       ++layout.required_count;
     } else if (plane.kind == PlaneKind::kWindow || plane.kind == PlaneKind::kState) {
-      const uint32_t chunks =
-          plane.kind == PlaneKind::kState ? 1 : (plane.window_tokens - 1) / spec.chunk_tokens + 1;
-      layout.resume_planes.push_back({PlaneIndex(static_cast<uint16_t>(i)), chunks});
+      const uint32_t tokens = plane.kind == PlaneKind::kState ? 1 : plane.window_tokens;
+      layout.resume_planes.push_back({PlaneIndex(static_cast<uint16_t>(i)), tokens});
     }
   }
   s.blocks.AddModel(std::move(layout));

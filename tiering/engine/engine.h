@@ -26,50 +26,13 @@
 #include "tiering/base/bytes.h"
 #include "tiering/base/ids.h"
 #include "tiering/block/model.h"
+#include "tiering/engine/engine_options.h"
 #include "tiering/engine/event_log.h"
 #include "tiering/memory/memory_pool.h"
 #include "tiering/move/copy_engine.h"
 #include "tiering/plan/placement_policy.h"
 
 namespace kvtier {
-
-struct TenantOptions {
-  std::string name;
-  std::string salt;
-  std::vector<Bytes> quota;  // by pool, same order as EngineOptions::pools
-};
-
-struct PoolOptions {
-  std::unique_ptr<MemoryPool> pool;
-  Bytes budget;  // at most the pool's limit; may be lowered and raised later
-};
-
-struct EngineLimits {
-  uint64_t chunks_max = 4ull << 20;
-  uint32_t models_max = 64;
-  uint32_t planes_max = 1024;
-  uint32_t sessions_max = 1024;
-  uint32_t leases_max = 262'144;
-  uint32_t reservations_max = 16'384;
-  uint32_t chunks_per_call_max = 16'384;
-  Bytes reserved_bytes_max = GiB(1);  // of one session
-  absl::Duration session_timeout = absl::Seconds(30);
-  absl::Duration lease_ttl = absl::Seconds(60);
-  absl::Duration lease_ttl_max = absl::Minutes(10);
-  absl::Duration incomplete_chunk_ttl = absl::Seconds(60);
-  double retired_share_max = 0.05;
-  uint32_t moves_in_flight_max = 64;
-  Bytes move_bytes_per_second_max;  // 0: no limit
-  uint32_t events_kept = 65'536;    // per tenant
-};
-
-struct EngineOptions {
-  std::vector<PoolOptions> pools;      // fastest first; at least one; at most 16
-  std::vector<TenantOptions> tenants;  // at least one
-  std::unique_ptr<PlacementPolicy> policy;
-  std::unique_ptr<CopyEngine> copies;
-  EngineLimits limits;
-};
 
 // Who asks.
 struct Caller {
@@ -225,9 +188,10 @@ class Engine {
   absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
   absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
                                      PlaneIndex plane) const;
-  // Publishes in place. Chunks of a reservation are committed in order. On kAlreadyExists the slots
-  // are free again. Any error leaves the chunk uncommitted and its slots reserved. A reservation
-  // ends by itself with the commit of its last block.
+  // Publishes in place, and is a sign of life like every call that takes `now`. Chunks of a
+  // reservation are committed in order. On kAlreadyExists the slots are free again. Any error
+  // leaves the chunk uncommitted and its slots reserved. A reservation ends by itself with the
+  // commit of its last block.
   absl::StatusOr<CommitOutcome> Commit(Caller caller, ReservationId reservation,
                                        const CommitArgs& args, absl::Time now);
   // Ends the reservation; what was not committed is free again.
@@ -235,7 +199,10 @@ class Engine {
 
   // --- Reading
   // ----------------------------------------------------------------------------------------------
-  // Longest usable prefix of `keys`; with `lease_ttl` (zero: the default) also a lease on it.
+  // Longest usable prefix of `keys`; with `lease_ttl` (zero: the default) also a lease on it. Each
+  // key but the first has to name a child of the chunk before it: a chunk without a parent counts
+  // in the first place only, so no chunk counts twice. RESOURCE_EXHAUSTED: leases_max, or the
+  // tenant's share of leased_chunks_max.
   absl::StatusOr<LookupResult> Lookup(Caller caller, ModelId model,
                                       absl::Span<const wire::ChunkKey> keys,
                                       std::optional<absl::Duration> lease_ttl, absl::Time now);

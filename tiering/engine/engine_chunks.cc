@@ -18,7 +18,16 @@ constexpr int kVictimSearchesMax = 32;
 
 PoolRoom Engine::State::Room(TenantId tenant, PoolId pool) const {
   const SlotAllocator& slots = allocator(pool);
-  return PoolRoom{slots.used(tenant), std::min(slots.quota(tenant), slots.budget())};
+  // Slots come in whole segments.
+  const Bytes segment = pools[pool.value()]->segment_bytes();
+  const Bytes limit = std::min(slots.quota(tenant), slots.budget());
+  return PoolRoom{slots.used(tenant), segment * (limit / segment),
+                  missed[pool.value() * tenants.size() + tenant.value()]};
+}
+
+void Engine::State::Miss(TenantId tenant, PoolId pool, Bytes bytes) {
+  Bytes& sum = missed[pool.value() * tenants.size() + tenant.value()];
+  sum = std::min(sum + bytes, allocator(pool).budget());
 }
 
 Bytes Engine::State::SlotBytes(ModelId model, PlaneIndex plane) const {
@@ -30,6 +39,7 @@ SlotAddress Engine::State::AddressOf(CopyRef slot) const {
 }
 
 void Engine::State::Retire(CopyRef slot) {
+  allocator(slot.pool()).Retire(slot);
   quarantine.Retire(slot, allocator(slot.pool()).SlotBytesOf(slot));
 }
 
@@ -40,10 +50,12 @@ void Engine::State::ReclaimRetired() {
 }
 
 bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates,
-                                  Bytes block_bytes, size_t count, std::vector<CopyRef>& slots) {
+                                  Bytes block_bytes, size_t count, Bytes& eviction_allowance,
+                                  std::vector<CopyRef>& slots) {
   ReclaimRetired();
   for (const PoolId pool : candidates) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+    Miss(tenant, pool, allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count));
   }
   // Room is made in the slowest pool that will do.
   for (size_t i = candidates.size(); i-- > 0;) {
@@ -53,12 +65,16 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
     for (int tried = 1;; ++tried) {
       // What readers still hold will come free; dropping more chunks meanwhile would only lose
       // them.
-      if (quarantine.retired(pool) >= needed) return false;
-      const bool evicted =
-          tried % kVictimsPerEvacuation == 0
-              ? EvacuateSegment(tenant, pool, block_bytes) || EvictOne(tenant, pool)
-              : EvictOne(tenant, pool) || EvacuateSegment(tenant, pool, block_bytes);
-      if (!evicted) break;
+      if (allocator(pool).retired(tenant, block_bytes) >= needed) break;
+      if (eviction_allowance <= Bytes(0)) return false;
+      Bytes freed = tried % kVictimsPerEvacuation == 0 ? EvacuateSegment(tenant, pool, block_bytes)
+                                                       : EvictOne(tenant, pool);
+      if (freed == Bytes(0)) {
+        freed = tried % kVictimsPerEvacuation == 0 ? EvictOne(tenant, pool)
+                                                   : EvacuateSegment(tenant, pool, block_bytes);
+      }
+      if (freed == Bytes(0)) break;
+      eviction_allowance -= freed;
       ReclaimRetired();
       if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
     }
@@ -66,34 +82,34 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
   return false;
 }
 
-bool Engine::State::EvictOne(TenantId tenant, PoolId pool) {
+Bytes Engine::State::EvictOne(TenantId tenant, PoolId pool) {
   // A search is bounded and goes on where the last one stopped, so one that found nothing is
   // repeated a few times.
   RowIndex victim = kNoRow;
   for (int search = 0; search < kVictimSearchesMax && victim == kNoRow; ++search) {
     victim = policy->Victim(tenant, pool);
   }
-  if (victim == kNoRow) return false;
+  if (victim == kNoRow) return Bytes(0);
   KVTIER_CHECK(blocks.tenant(victim) == tenant && blocks.Droppable(victim));
-  DropChunk(victim, EventKind::kDropped);
-  return true;
+  // One byte for a chunk whose copies were all lost: dropping it is progress, too.
+  return std::max(Bytes(1), DropChunk(victim, EventKind::kDropped));
 }
 
-bool Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes) {
+Bytes Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes) {
   const auto segment = allocator(pool).EmptiestSegment(tenant, block_bytes);
-  if (!segment) return false;
+  if (!segment) return Bytes(0);
   std::vector<RowIndex> rows;
   allocator(pool).ForEachUsed(*segment, [&](CopyRef slot) {
     const RowIndex row = allocator(pool).owner(slot);
     if (row != kNoRow && (rows.empty() || rows.back() != row)) rows.push_back(row);
   });
-  bool any = false;
+  Bytes freed;
   for (const RowIndex row : rows) {
     if (!blocks.live(row) || blocks.hidden(row) || !blocks.Droppable(row)) continue;
-    DropChunk(row, EventKind::kDropped);
-    any = true;
+    KVTIER_CHECK(blocks.tenant(row) == tenant);
+    freed += DropChunk(row, EventKind::kDropped);
   }
-  return any;
+  return freed;
 }
 
 void Engine::State::Log(RowIndex row, EventKind kind, PlaneIndex plane, PoolId pool) {
@@ -106,19 +122,22 @@ void Engine::State::Log(RowIndex row, EventKind kind, PlaneIndex plane, PoolId p
   logs[blocks.tenant(row).value()].Append(event);
 }
 
-void Engine::State::RemoveCopies(RowIndex row) {
+Bytes Engine::State::RemoveCopies(RowIndex row) {
+  Bytes freed;
   const size_t planes = blocks.plane_count(blocks.model(row));
   for (size_t i = 0; i < planes; ++i) {
     const PlaneIndex plane(static_cast<uint16_t>(i));
     while (blocks.block(row, plane).best.valid()) {
       const CopyRef copy = blocks.block(row, plane).best;
       blocks.RemoveCopy(row, plane, copy);
+      freed += allocator(copy.pool()).SlotBytesOf(copy);
       Retire(copy);
     }
   }
+  return freed;
 }
 
-void Engine::State::DropChunk(RowIndex row, EventKind kind) {
+Bytes Engine::State::DropChunk(RowIndex row, EventKind kind) {
   KVTIER_CHECK(!blocks.hidden(row));
   policy->OnRemove(row);
   if (blocks.was_visible(row)) {
@@ -127,10 +146,11 @@ void Engine::State::DropChunk(RowIndex row, EventKind kind) {
   } else {
     ++counts.incomplete_dropped_chunks;
   }
-  RemoveCopies(row);
+  const Bytes freed = RemoveCopies(row);
   const RowIndex parent = blocks.parent(row);
   blocks.Remove(row);
   if (parent != kNoRow) FreeIfUnheld(parent);
+  return freed;
 }
 
 uint32_t Engine::State::HideSubtree(RowIndex root) {
@@ -174,7 +194,11 @@ void Engine::State::UnpinRow(RowIndex row) {
 void Engine::State::DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   if (!blocks.RemoveCopy(row, plane, copy)) return;
   // A copy that is under way still reads the slot; FinishMoves retires it then.
-  if (!moves.DropSource(row, plane, copy)) Retire(copy);
+  if (moves.DropSource(row, plane, copy)) {
+    allocator(copy.pool()).SetOwner(copy, kNoRow);
+  } else {
+    Retire(copy);
+  }
   ++counts.corrupt_copies;
   if (!blocks.block(row, plane).best.valid()) {
     ++counts.lost_blocks;

@@ -62,7 +62,9 @@ void Engine::State::SweepLeases(absl::Time now) {
     if (handle == 0) return;
     const Lease* lease = leases.Find(handle);
     if (lease->deadline >= now) return;
-    EndLease(*sessions.Find(lease->session.value()), LeaseId(handle));
+    Session* const session = sessions.Find(lease->session.value());
+    KVTIER_CHECK(session != nullptr);
+    EndLease(*session, LeaseId(handle));
     ++counts.leases_expired;
   });
 }
@@ -89,9 +91,9 @@ void Engine::State::KeepRoom() {
     const TenantId tenant(static_cast<uint16_t>(i));
     for (int evicted = 0; evicted < kEvictionsPerTick; ++evicted) {
       const PoolRoom room = Room(tenant, last);
-      const int64_t surplus = (room.used - quarantine.retired(last)).count() -
+      const int64_t surplus = (room.used - allocator(last).retired(tenant)).count() -
                               (room.limit.count() - room.limit.count() / kLastPoolFreeShare);
-      if (surplus <= 0 || !EvictOne(tenant, last)) break;
+      if (surplus <= 0 || EvictOne(tenant, last) == Bytes(0)) break;
       ReclaimRetired();
     }
   }
@@ -102,7 +104,8 @@ void Engine::State::KeepRoom() {
     for (size_t i = 0; i < tenants.size(); ++i) {
       // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
       const TenantId tenant(static_cast<uint16_t>(i));
-      if (EvacuateSegment(tenant, pool, Bytes(0)) || EvictOne(tenant, pool)) ReclaimRetired();
+      if (EvacuateSegment(tenant, pool, Bytes(0)) > Bytes(0) || EvictOne(tenant, pool) > Bytes(0))
+        ReclaimRetired();
     }
   }
 }
@@ -154,6 +157,7 @@ void Engine::State::StartMoves(absl::Time now) {
   ideas.clear();
   PlanEvacuations(in_flight_max - moves.size());
   policy->Plan(now, in_flight_max - moves.size() - ideas.size(), ideas);
+  std::fill(missed.begin(), missed.end(), Bytes(0));
   moves_wanted = !ideas.empty();
   for (size_t first = 0; first < ideas.size();) {
     size_t end = first + 1;
@@ -197,22 +201,33 @@ void Engine::State::StartRun(size_t first, size_t end) {
   const ModelId model = blocks.model(run.row);
   const TenantId tenant = blocks.tenant(run.row);
   // At the cap of slots that wait for readers, moves stop: each would add one more.
-  const Bytes retired_max(static_cast<int64_t>(
-      limits.retired_share_max * static_cast<double>(allocator(run.from).budget().count())));
-  if (quarantine.retired(run.from) >= retired_max) return;
+  const Bytes retired = quarantine.retired(run.from);
+  const Bytes size = std::max(allocator(run.from).budget(), allocator(run.from).held());
+  const Bytes retired_max(
+      static_cast<int64_t>(limits.retired_share_max * static_cast<double>(size.count())));
+  if (retired > Bytes(0) && retired >= retired_max) return;
 
-  // Blocks that are where the idea says and nowhere else, grouped by slot size for neighbouring
+  // Blocks that are where the idea says and nowhere else, and not on their way already: the first
+  // of two moves would take the source away under the second. Grouped by slot size for neighbouring
   // destinations.
   std::vector<MoveIdea> wanted;
   for (size_t i = first; i < end; ++i) {
     if (ideas[i].plane.value() >= blocks.plane_count(model)) continue;
     const Block& block = blocks.block(run.row, ideas[i].plane);
-    if (block.best.valid() && block.best.pool() == run.from && !block.second.valid())
+    if (block.best.valid() && block.best.pool() == run.from && !block.second.valid() &&
+        blocks.moves(run.row) + wanted.size() < kMovesPerRowMax &&
+        !moves.Moves(run.row, ideas[i].plane) &&
+        std::none_of(wanted.begin(), wanted.end(),
+                     [&](const MoveIdea& earlier) { return earlier.plane == ideas[i].plane; })) {
       wanted.push_back(ideas[i]);
+    }
   }
+  if (wanted.empty()) return;
   // Making room for a demotion may drop other chunks; this one must stay.
   blocks.Pin(run.row);
   const bool last = run.to.value() + 1u == allocators.size();
+  // Bounds what a demotion drops: little more than it needs, or one segment for another slot size.
+  Bytes allowance = pools[run.to.value()]->segment_bytes() * 2;
   for (size_t i = 0; i < wanted.size();) {
     const auto slot_bytes = [&](const MoveIdea& idea) {
       return allocator(run.to).SlotBytes(blocks.layout(model).plane_bytes[idea.plane.value()]);
@@ -223,9 +238,12 @@ void Engine::State::StartRun(size_t first, size_t end) {
     std::vector<CopyRef> slots;
     const Bytes block_bytes = slot_bytes(wanted[i]);
     const bool allocated =
-        last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, slots)
+        last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, allowance, slots)
              : allocator(run.to).Allocate(tenant, block_bytes, group_end - i, slots);
-    if (!allocated) break;
+    if (!allocated) {
+      if (!last) Miss(tenant, run.to, block_bytes * static_cast<int64_t>(group_end - i));
+      break;
+    }
     for (size_t k = 0; k < slots.size(); ++k) {
       const MoveIdea& idea = wanted[i + k];
       const Block& block = blocks.block(run.row, idea.plane);
@@ -237,10 +255,7 @@ void Engine::State::StartRun(size_t first, size_t end) {
       request.bytes = bytes;
       request.checksum = block.checksum;
       request.priority = run.to < run.from ? CopyPriority::kPrefetch : CopyPriority::kMigration;
-      // One move a block: the first of two would take the source away under the second.
-      const bool refused =
-          blocks.moves(run.row) >= kMovesPerRowMax || moves.Moves(run.row, idea.plane);
-      if (refused || !copies->Submit(request).ok()) {
+      if (!copies->Submit(request).ok()) {
         allocator(run.to).Free(slots[k]);
         continue;
       }

@@ -139,6 +139,15 @@ void Engine::CheckInvariants() const {
       }
     }
   }
+  std::vector<uint64_t> leased(s.tenants.size());
+  for (uint32_t i = 0; i < s.leases.slot_count(); ++i) {
+    const Lease* lease = s.leases.Find(s.leases.HandleAt(i));
+    if (lease == nullptr) continue;
+    const Session* session = s.sessions.Find(lease->session.value());
+    KVTIER_CHECK(session != nullptr);
+    leased[session->tenant.value()] += lease->rows.size();
+  }
+  KVTIER_CHECK(leased == s.leased_chunks);
   for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
     const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
     if (reservation == nullptr) continue;

@@ -12,22 +12,32 @@
 namespace kvtier {
 namespace {
 
+// Chunks at the end of a prefix that hold its last `tokens` tokens. Only the last chunk may be
+// partial; it has `last_tokens`.
+uint64_t ChunksThatHold(uint32_t tokens, uint32_t last_tokens, uint32_t chunk_tokens) {
+  if (tokens <= last_tokens) return 1;
+  return 1 + (uint64_t{tokens} - last_tokens + chunk_tokens - 1) / chunk_tokens;
+}
+
 // How many of `rows` (a prefix in order, kNoRow where unknown) a worker can go on from, by the
 // planes' kinds.
 size_t UsablePrefix(const BlockTable& blocks, ModelId model, const std::vector<RowIndex>& rows) {
-  const auto& resume_planes = blocks.layout(model).resume_planes;
+  const ModelLayout& layout = blocks.layout(model);
+  const auto& resume_planes = layout.resume_planes;
   std::vector<uint32_t> run(resume_planes.size(),
                             0);  // chunks in a row, up to here, that have the plane
   size_t usable = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     const RowIndex row = rows[i];
     if (row == kNoRow || !blocks.Visible(row)) break;
-    // Keys that name no parent stand alone; others must hang on the chunk before.
-    if (i > 0 && blocks.parent(row) != kNoRow && blocks.parent(row) != rows[i - 1]) break;
+    // A path down the tree has no row twice; one without a parent can only begin it.
+    if (i > 0 && blocks.parent(row) != rows[i - 1]) break;
     bool resumable = true;
     for (size_t p = 0; p < resume_planes.size(); ++p) {
       run[p] = blocks.block(row, resume_planes[p].plane).best.valid() ? run[p] + 1 : 0;
-      resumable &= run[p] >= std::min<uint64_t>(resume_planes[p].chunks, i + 1);
+      const uint64_t needed =
+          ChunksThatHold(resume_planes[p].tokens, blocks.token_count(row), layout.chunk_tokens);
+      resumable &= run[p] >= std::min<uint64_t>(needed, i + 1);
     }
     if (resumable) usable = i + 1;
   }
@@ -80,6 +90,13 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
     return absl::ResourceExhaustedError(absl::StrFormat("%d leases are held; the limit is %d",
                                                         s.leases.size(), s.limits.leases_max));
   }
+  uint64_t& leased = s.leased_chunks[caller.tenant.value()];
+  if (leased + rows.size() > s.LeasedChunksShare()) {
+    return absl::ResourceExhaustedError(absl::StrFormat(
+        "tenant \"%s\" has %d chunks leased and asks for %d more; the limit is %d",
+        s.tenants[caller.tenant.value()].name, leased, rows.size(), s.LeasedChunksShare()));
+  }
+  leased += rows.size();
   result.lease_ttl = *lease_ttl <= absl::ZeroDuration()
                          ? s.limits.lease_ttl
                          : std::min(*lease_ttl, s.limits.lease_ttl_max);
@@ -95,8 +112,13 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   return result;
 }
 
+uint64_t Engine::State::LeasedChunksShare() const {
+  return std::max<uint64_t>(1, limits.leased_chunks_max / tenants.size());
+}
+
 void Engine::State::EndLease(Session& session, LeaseId id) {
   const Lease lease = leases.Remove(session.leases, id.value());
+  leased_chunks[session.tenant.value()] -= lease.rows.size();
   // Which rows are pinned follows from parent links, read before any row can go; tails first.
   absl::InlinedVector<RowIndex, 4> pinned;
   for (size_t i = lease.rows.size(); i-- > 0;) {

@@ -78,7 +78,21 @@ struct Engine::State : public PlacementView {
   absl::StatusOr<Reservation*> FindReservation(Caller caller, ReservationId reservation);
   void EndSession(SessionId session);
   void EndLease(Session& session, LeaseId lease);
+  // Of limits.leased_chunks_max, each tenant's; at least one.
+  uint64_t LeasedChunksShare() const;
   void EndReservation(Session& session, ReservationId reservation);
+
+  // Blocks of a reservation's chunks that are allocated as one run: neighbouring planes that go to
+  // the same pools in slots of the same size.
+  struct SlotGroup {
+    std::vector<PoolId> pools;
+    Bytes block_bytes;
+    size_t count = 0;
+  };
+  // RESOURCE_EXHAUSTED, with the numbers, where so many chunks could not fit even if everything of
+  // the tenant's were dropped.
+  absl::Status CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
+                         uint32_t chunk_count) const;
 
   // --- slots
   // ------------------------------------------------------------------------------------------------
@@ -86,31 +100,34 @@ struct Engine::State : public PlacementView {
   const SlotAllocator& allocator(PoolId pool) const { return *allocators[pool.value()]; }
   SlotAddress AddressOf(CopyRef slot) const;
   std::byte* BytesOf(CopyRef slot) const { return allocator(slot.pool()).AddressOf(slot); }
+  // Notes that so much did not find a slot, up to the pool's budget.
+  void Miss(TenantId tenant, PoolId pool, Bytes bytes);
   // Keeps the slot from reuse until no open section can hold it, then frees it.
   void Retire(CopyRef slot);
   void ReclaimRetired();
   // `count` slots in the first of `pools` that has room, evicting from the last one first if none
-  // has.
+  // has. What is evicted comes off `eviction_allowance`; at zero no more is.
   bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes,
-                     size_t count, std::vector<CopyRef>& slots);
-  // Drops one victim, or empties the segment that has least in it. False when nothing can go.
-  bool EvictOne(TenantId tenant, PoolId pool);
-  bool EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes);
+                     size_t count, Bytes& eviction_allowance, std::vector<CopyRef>& slots);
+  // Drops one victim, or empties the segment that has least in it. Returns the bytes that were
+  // dropped, in all pools together; 0 when nothing can go.
+  Bytes EvictOne(TenantId tenant, PoolId pool);
+  Bytes EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes);
 
   // --- chunks
   // -----------------------------------------------------------------------------------------------
   void Log(RowIndex row, EventKind kind, PlaneIndex plane = {}, PoolId pool = {});
   // After blocks of a row were committed: makes it visible when nothing required is missing.
   CommitOutcome Publish(RowIndex row, bool any_new);
-  // Takes a droppable chunk out, with every copy of every block.
-  void DropChunk(RowIndex row, EventKind kind);
+  // Takes a droppable chunk out, with every copy of every block. Returns their bytes.
+  Bytes DropChunk(RowIndex row, EventKind kind);
   // Hides the chunk and its descendants, and frees what nobody holds. Returns how many were hidden.
   uint32_t HideSubtree(RowIndex root);
   // After a pin, child or move of a hidden row went away: frees it, and then its ancestors, if
   // nothing holds them.
   void FreeIfUnheld(RowIndex row);
   void UnpinRow(RowIndex row);
-  void RemoveCopies(RowIndex row);
+  Bytes RemoveCopies(RowIndex row);
   // One copy turned out bad: drops it, and notes when it was the last.
   void DropBadCopy(RowIndex row, PlaneIndex plane, CopyRef copy);
 
@@ -143,12 +160,14 @@ struct Engine::State : public PlacementView {
   OwnedList all_sessions;
   OwnedTable<Session> sessions;
   OwnedTable<Lease> leases;
+  std::vector<uint64_t> leased_chunks;  // by tenant, over its leases
   OwnedTable<Reservation> reservations;
   // By deadline; at most 2 entries for each row of the block table, and 64 more.
   std::deque<IncompleteChunk> incomplete;
   std::vector<EventLog> logs;
   EngineCounters counts;
   std::vector<uint64_t> moved_in_blocks;  // by pool
+  std::vector<Bytes> missed;              // by pool and tenant: PoolRoom::missed
 
   MoveTable moves;
   ByteBudget move_budget;

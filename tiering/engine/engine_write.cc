@@ -1,4 +1,4 @@
-// Reserving, committing and forgetting.
+// Committing and forgetting.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -7,184 +7,14 @@
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 #include "tiering/engine/engine_state.h"
+#include "tiering/engine/write_checks.h"
 
 namespace kvtier {
-namespace {
-
-// Numbers of a request's planes, checked: known, not twice. Empty means all.
-absl::StatusOr<std::vector<PlaneIndex>> CheckPlanes(const ModelSpec& spec,
-                                                    const std::vector<PlaneIndex>& planes) {
-  const size_t count = spec.planes.size();
-  std::vector<PlaneIndex> result;
-  if (planes.empty()) {
-    for (size_t i = 0; i < count; ++i) result.push_back(PlaneIndex(static_cast<uint16_t>(i)));
-    return result;
-  }
-  if (planes.size() > count) {
-    return absl::InvalidArgumentError(absl::StrFormat("%d planes are named; model \"%s\" has %d",
-                                                      planes.size(), spec.name, count));
-  }
-  std::vector<bool> seen(count);
-  for (const PlaneIndex plane : planes) {
-    if (plane.value() >= count) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("plane %d does not belong to model \"%s\", which has %d", plane.value(),
-                          spec.name, count));
-    }
-    if (seen[plane.value()]) {
-      return absl::InvalidArgumentError(absl::StrFormat(
-          "plane %d (\"%s\") is named twice", plane.value(), spec.planes[plane.value()].name));
-    }
-    seen[plane.value()] = true;
-  }
-  return planes;
-}
-
-absl::Status CheckParent(const BlockTable& blocks, RowIndex parent, const wire::ChunkKey& key) {
-  if (parent == kNoRow || blocks.hidden(parent)) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("parent chunk %s is not committed", key.ToHex()));
-  }
-  const uint32_t full = blocks.layout(blocks.model(parent)).chunk_tokens;
-  if (blocks.token_count(parent) != full) {
-    return absl::FailedPreconditionError(
-        absl::StrFormat("parent chunk %s has %d of %d tokens; a partial chunk is a leaf",
-                        key.ToHex(), blocks.token_count(parent), full));
-  }
-  return absl::OkStatus();
-}
-
-}  // namespace
-
-absl::StatusOr<Reservation*> Engine::State::FindReservation(Caller caller, ReservationId id) {
-  KVTIER_RETURN_IF_ERROR(FindSession(caller).status());
-  Reservation* reservation = reservations.Find(id.value());
-  if (reservation == nullptr || reservation->session != caller.session) {
-    return absl::NotFoundError(absl::StrFormat("reservation %d is not held by session %d",
-                                               id.value(), caller.session.value()));
-  }
-  return reservation;
-}
-
-absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& args,
-                                              absl::Time now) {
-  State& s = *state_;
-  KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
-  session->seen = std::max(session->seen, now);
-  KVTIER_ASSIGN_OR_RETURN(const RegisteredSpec* spec, s.FindSpec(caller.tenant, args.model));
-  if (args.chunk_count < 1 || args.chunk_count > s.limits.chunks_per_call_max) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "chunk_count is %d; 1 to %d are allowed", args.chunk_count, s.limits.chunks_per_call_max));
-  }
-  Reservation reservation;
-  KVTIER_ASSIGN_OR_RETURN(reservation.planes, CheckPlanes(spec->spec, args.planes));
-  if (!args.parent.is_zero()) {
-    reservation.parent = s.blocks.Find(args.model, args.parent);
-    KVTIER_RETURN_IF_ERROR(CheckParent(s.blocks, reservation.parent, args.parent));
-  }
-  const auto refused = [&](const std::string& why) {
-    ++s.counts.reservations_refused;
-    return absl::ResourceExhaustedError(why);
-  };
-  if (s.reservations.full()) {
-    return refused(absl::StrFormat("%d reservations are open; the limit is %d",
-                                   s.reservations.size(), s.limits.reservations_max));
-  }
-
-  // Neighbouring planes that go to the same pools in slots of the same size share a run.
-  struct Run {
-    std::vector<PoolId> pools;
-    Bytes block_bytes;
-    size_t first = 0, count = 0;  // positions in reservation.planes
-  };
-  std::vector<Run> runs;
-  Bytes chunk_bytes;
-  std::vector<PoolId> pools;
-  for (size_t i = 0; i < reservation.planes.size(); ++i) {
-    const PlaneIndex plane = reservation.planes[i];
-    pools.clear();
-    s.policy->PlaceNew(caller.tenant, args.model, plane, pools);
-    KVTIER_CHECK(!pools.empty());
-    const Bytes bytes = spec->spec.planes[plane.value()].bytes_per_chunk;
-    chunk_bytes += s.SlotBytes(args.model, plane);
-    if (!runs.empty() && runs.back().pools == pools &&
-        s.allocators[0]->SlotBytes(runs.back().block_bytes) == s.allocators[0]->SlotBytes(bytes)) {
-      runs.back().block_bytes = std::max(runs.back().block_bytes, bytes);
-      ++runs.back().count;
-    } else {
-      runs.push_back({pools, bytes, i, 1});
-    }
-  }
-  reservation.bytes = chunk_bytes * args.chunk_count;
-  if (session->reserved + reservation.bytes > s.limits.reserved_bytes_max) {
-    return refused(
-        absl::StrFormat("session %d has %d bytes reserved and asks for %d more; the limit is %d",
-                        caller.session.value(), session->reserved.count(),
-                        reservation.bytes.count(), s.limits.reserved_bytes_max.count()));
-  }
-
-  // The parent is pinned first: making room must not drop it.
-  if (reservation.parent != kNoRow) s.blocks.Pin(reservation.parent);
-  for (uint32_t chunk = 0; chunk < args.chunk_count; ++chunk) {
-    for (const Run& run : runs) {
-      if (s.AllocateSlots(caller.tenant, run.pools, run.block_bytes, run.count, reservation.slots))
-        continue;
-      for (const CopyRef slot : reservation.slots) s.allocator(slot.pool()).Free(slot);
-      if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
-      const PoolId pool = run.pools.back();
-      const PoolRoom room = s.Room(caller.tenant, pool);
-      return refused(absl::StrFormat(
-          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d "
-          "bytes, and nothing "
-          "of it can be evicted now",
-          s.pools[pool.value()]->description().name, run.count, run.block_bytes.count(),
-          s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count()));
-    }
-  }
-  reservation.session = caller.session;
-  reservation.model = args.model;
-  reservation.chunk_count = args.chunk_count;
-  reservation.rows.assign(args.chunk_count, kNoRow);
-  reservation.open_slots = reservation.slots.size();
-  session->reserved += reservation.bytes;
-  s.counts.reserved_chunks += args.chunk_count;
-  return ReservationId(s.reservations.Add(session->reservations, std::move(reservation)));
-}
-
-absl::StatusOr<ReservationInfo> Engine::Describe(Caller caller, ReservationId id) const {
-  KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, state_->FindReservation(caller, id));
-  return ReservationInfo{reservation->model, reservation->chunk_count, reservation->planes};
-}
-
-absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint32_t chunk,
-                                           PlaneIndex plane) const {
-  State& s = *state_;
-  KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, s.FindReservation(caller, id));
-  if (chunk >= reservation->chunk_count) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("chunk %d is not in reservation %d, which has %d chunks", chunk, id.value(),
-                        reservation->chunk_count));
-  }
-  const auto& planes = reservation->planes;
-  const auto found = std::find(planes.begin(), planes.end(), plane);
-  if (found == planes.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("plane %d is not in reservation %d", plane.value(), id.value()));
-  }
-  const CopyRef slot =
-      reservation->slots[chunk * planes.size() + static_cast<size_t>(found - planes.begin())];
-  if (!slot.valid()) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "chunk %d, plane %d of reservation %d is committed already; committed blocks never change",
-        chunk, plane.value(), id.value()));
-  }
-  return WriteTarget{s.AddressOf(slot), s.BytesOf(slot),
-                     s.blocks.layout(reservation->model).plane_bytes[plane.value()]};
-}
 
 absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
                                              const CommitArgs& args, absl::Time now) {
   State& s = *state_;
+  KVTIER_RETURN_IF_ERROR(Heartbeat(caller, now));
   KVTIER_ASSIGN_OR_RETURN(Reservation * reservation, s.FindReservation(caller, id));
   const auto bad = [&](std::string what) {
     return absl::InvalidArgumentError(
@@ -269,15 +99,16 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
     row = s.blocks.Create(model, args.key, parent, args.token_count);
     if (row == kNoRow) {
       for (size_t pool = s.allocators.size(); pool-- > 0 && row == kNoRow;) {
-        if (!s.EvictOne(caller.tenant, PoolId(static_cast<uint8_t>(pool)))) continue;
+        if (s.EvictOne(caller.tenant, PoolId(static_cast<uint8_t>(pool))) == Bytes(0)) continue;
         row = s.blocks.Create(model, args.key, parent, args.token_count);
       }
     }
     if (row == kNoRow) {
       return absl::ResourceExhaustedError(absl::StrFormat(
-          "the block table has %d chunks; the limit is %d, and nothing of tenant \"%s\" can be "
-          "evicted now",
-          s.blocks.row_count(), s.limits.chunks_max, s.tenants[caller.tenant.value()].name));
+          "the block table has %d chunks and %d blocks; the limits are %d and %d, and nothing of "
+          "tenant \"%s\" can be evicted now",
+          s.blocks.row_count(), s.blocks.block_count(), s.limits.chunks_max, s.limits.blocks_max,
+          s.tenants[caller.tenant.value()].name));
     }
     created = true;
   }
@@ -333,27 +164,6 @@ CommitOutcome Engine::State::Publish(RowIndex row, bool any_new) {
   }
   Log(row, EventKind::kCommitted);
   return CommitOutcome::kCommitted;
-}
-
-absl::Status Engine::Abort(Caller caller, ReservationId id) {
-  State& s = *state_;
-  KVTIER_RETURN_IF_ERROR(s.FindReservation(caller, id).status());
-  KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
-  s.EndReservation(*session, id);
-  return absl::OkStatus();
-}
-
-void Engine::State::EndReservation(Session& session, ReservationId id) {
-  const Reservation reservation = reservations.Remove(session.reservations, id.value());
-  session.reserved -= reservation.bytes;
-  for (const CopyRef slot : reservation.slots) {
-    if (slot.valid()) Retire(slot);
-  }
-  // Tails first, so that a forgotten chain is freed from its end.
-  for (size_t i = reservation.rows.size(); i-- > 0;) {
-    if (reservation.rows[i] != kNoRow) UnpinRow(reservation.rows[i]);
-  }
-  if (reservation.parent != kNoRow) UnpinRow(reservation.parent);
 }
 
 absl::StatusOr<uint32_t> Engine::Forget(Caller caller, ModelId model,

@@ -1,4 +1,4 @@
-// Entries with never-reused handles, each in the list of the session that owns it.
+// Entries with handles that are never reused, each in the list of the session that owns it.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,17 @@ struct OwnedList {
   uint32_t first = 0xffffffffu;
 };
 
-// A handle is generation and index: stale ones are recognised, and a handle is not given twice
-// before 2^32 generations of its index. T needs no owner link of its own. Not thread-safe.
+// A handle is generation and index: stale ones are recognised. No handle is zero, and none is given
+// twice: an index is retired with its last generation. T needs no owner link of its own. Not
+// thread-safe.
 template <typename T>
 class OwnedTable {
  public:
-  explicit OwnedTable(uint32_t entries_max) : entries_max_(entries_max) {}
+  // `generations`: uses of an index before it is retired; fewer make tests of that short.
+  explicit OwnedTable(uint32_t entries_max, uint32_t generations = 0xffffffffu)
+      : entries_max_(entries_max), generations_(generations) {
+    KVTIER_CHECK(generations > 0);
+  }
 
   bool full() const { return count_ >= entries_max_; }
   uint32_t size() const { return count_; }
@@ -31,6 +36,7 @@ class OwnedTable {
     uint32_t index = free_;
     if (index == kNone) {
       index = static_cast<uint32_t>(entries_.size());
+      KVTIER_CHECK(index < kNone);
       entries_.emplace_back();
     } else {
       free_ = entries_[index].next;
@@ -68,8 +74,10 @@ class OwnedTable {
     }
     if (entry.next != kNone) entries_[entry.next].previous = entry.previous;
     entry.live = false;
-    entry.next = free_;
-    free_ = index;
+    if (entry.generation < generations_) {
+      entry.next = free_;
+      free_ = index;
+    }
     --count_;
     return std::move(entry.value);
   }
@@ -92,13 +100,14 @@ class OwnedTable {
   static constexpr uint32_t kNone = 0xffffffffu;
   struct Entry {
     T value{};
-    uint32_t generation = 0;
-    uint32_t next = kNone;  // in the owner's list, or the next free entry
+    uint32_t generation = 0;  // from 1 on once used
+    uint32_t next = kNone;    // in the owner's list, or the next free entry
     uint32_t previous = kNone;
     bool live = false;
   };
 
   uint32_t entries_max_;
+  uint32_t generations_;
   uint32_t count_ = 0;
   uint32_t free_ = kNone;
   std::vector<Entry> entries_;

@@ -1,7 +1,5 @@
 #include "tiering/host/host_pool.h"
 
-#include <numa.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -16,9 +14,6 @@ namespace {
 
 constexpr Bytes kPageBytes = KiB(4);
 constexpr Bytes kHugePageBytes = MiB(2);
-// One step of pre-faulting: about a millisecond, so that a pool stops quickly and several threads
-// share a segment.
-constexpr Bytes kPopulateStep = MiB(4);
 constexpr uint32_t kPrefaultThreadsMax = 64;
 // The block table addresses segments with fewer bits than this allows; a descriptor each is the
 // real limit.
@@ -164,7 +159,7 @@ absl::StatusOr<std::unique_ptr<HostPool::Mapping>> HostPool::NewMapping() const 
     if (placement_.huge_pages) {
       // Touching a huge page that is not there kills the process, so none is handed out before it
       // is.
-      status = mapping->segment->Populate(Bytes(0), options_.segment_bytes);
+      status = Populate(*mapping, Bytes(0), options_.segment_bytes);
       mapping->next = mapping->populated = options_.segment_bytes;
     }
   }
@@ -174,6 +169,11 @@ absl::StatusOr<std::unique_ptr<HostPool::Mapping>> HostPool::NewMapping() const 
   return absl::ResourceExhaustedError(
       absl::StrFormat("pool %s cannot grow by %s: %s", description_.name,
                       FormatBytes(options_.segment_bytes), status.message()));
+}
+
+absl::Status HostPool::Populate(Mapping& mapping, Bytes offset, Bytes bytes) const {
+  if (options_.populate) return options_.populate(*mapping.segment, offset, bytes);
+  return mapping.segment->Populate(offset, bytes);
 }
 
 void HostPool::DeleteMapping(std::unique_ptr<Mapping> mapping) const {
@@ -190,13 +190,19 @@ absl::StatusOr<SegmentIndex> HostPool::AddSegment() {
                                                         FormatBytes(options_.segment_bytes)));
   }
   growth_ = absl::OkStatus();
+  std::unique_ptr<Mapping> mapping = TakeReady();
+  if (mapping == nullptr && !prefault_.ok()) {
+    changed_.notify_all();  // growth_ is OK again, so that they try
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("pool %s cannot grow by %s: %s", description_.name,
+                        FormatBytes(options_.segment_bytes), prefault_.message()));
+  }
   // At the limit without a ready one, a thread is making or unmaking a mapping: a few system calls.
-  while (ready_.empty() && mapped_ == segments_max_) changed_.wait(mutex_);
-  std::unique_ptr<Mapping> mapping;
-  if (!ready_.empty()) {
-    mapping = std::move(ready_.front());
-    ready_.pop_front();
-  } else {
+  while (mapping == nullptr && mapped_ == segments_max_) {
+    changed_.wait(mutex_);
+    mapping = TakeReady();
+  }
+  if (mapping == nullptr) {
     ++mapped_;
     mutex_.Unlock();
     absl::StatusOr<std::unique_ptr<Mapping>> made = NewMapping();
@@ -264,100 +270,6 @@ bool HostPool::AwaitPrefault(absl::Duration timeout) const {
     if (changed_.wait_until(mutex_, deadline) == std::cv_status::timeout) return Idle();
   }
   return true;
-}
-
-void HostPool::Run() {
-  // Clearing pages is fastest from the node they are on. Refused in some containers, and then done
-  // without.
-  if (placement_.binding != NodeBinding::kNone && numa_available() >= 0) {
-    (void)numa_run_on_node(description_.numa_node);
-  }
-  MutexLock lock(mutex_);
-  while (!stopping_) {
-    if (PopulateOne() || TrimOne() || PrepareOne()) {
-      changed_.notify_all();
-    } else {
-      changed_.wait(mutex_);
-    }
-  }
-}
-
-HostPool::Mapping* HostPool::NextToPopulate() const {
-  // What is in use first: somebody may be about to touch it.
-  for (const auto& mapping : active_) {
-    if (mapping != nullptr && mapping->next < options_.segment_bytes) return mapping.get();
-  }
-  for (const auto& mapping : ready_) {
-    if (mapping->next < options_.segment_bytes) return mapping.get();
-  }
-  return nullptr;
-}
-
-bool HostPool::PopulateOne() {
-  Mapping* mapping = NextToPopulate();
-  if (mapping == nullptr) return false;
-  const Bytes offset = mapping->next;
-  const Bytes step = std::min(kPopulateStep, options_.segment_bytes - offset);
-  mapping->next += step;
-  ++mapping->populating;  // keeps TrimOne away from it
-  ++busy_;
-  mutex_.Unlock();
-  const absl::Status status = mapping->segment->Populate(offset, step);
-  if (status.ok()) options_.reserve->Settle(description_.numa_node, step);
-  mutex_.Lock();
-  --busy_;
-  --mapping->populating;
-  if (status.ok()) {
-    mapping->populated += step;
-  } else {
-    // Left to whoever touches it; the claim stays. The rest would fail as well.
-    mapping->next = options_.segment_bytes;
-    growth_ = status;
-  }
-  return true;
-}
-
-bool HostPool::TrimOne() {
-  if (ready_.size() <= options_.ready_segments) return false;
-  const auto idle = [](const std::unique_ptr<Mapping>& mapping) {
-    return mapping->populating == 0;
-  };
-  const auto found = std::find_if(ready_.rbegin(), ready_.rend(), idle);
-  if (found == ready_.rend()) return false;
-  std::unique_ptr<Mapping> mapping = std::move(*found);
-  ready_.erase(std::next(found).base());
-  ++busy_;
-  mutex_.Unlock();
-  DeleteMapping(std::move(mapping));
-  mutex_.Lock();
-  --busy_;
-  --mapped_;
-  return true;
-}
-
-bool HostPool::PrepareOne() {
-  if (ready_.size() >= options_.ready_segments || mapped_ == segments_max_ || !growth_.ok())
-    return false;
-  ++mapped_;
-  ++busy_;
-  mutex_.Unlock();
-  absl::StatusOr<std::unique_ptr<Mapping>> made = NewMapping();
-  mutex_.Lock();
-  --busy_;
-  if (made.ok()) {
-    ready_.push_back(*std::move(made));
-  } else {
-    --mapped_;
-    growth_ = made.status();
-  }
-  return true;
-}
-
-bool HostPool::Idle() const {
-  const bool full =
-      ready_.size() >= options_.ready_segments || mapped_ == segments_max_ || !growth_.ok();
-  return busy_ == 0 && full && ready_.size() <= options_.ready_segments &&
-         NextToPopulate() == nullptr;
 }
 
 }  // namespace kvtier

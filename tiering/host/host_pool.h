@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
@@ -28,6 +29,8 @@ struct HostPoolOptions {
   uint32_t ready_segments = 2;    // kept mapped and pre-faulted ahead of use; part of the budget
   uint32_t prefault_threads = 1;  // 1 to 64
   bool huge_pages = true;         // use them when enough for the whole budget are reserved and free
+  // Pre-faults a range of a segment; null: HostSegment::Populate. For tests without enough memory.
+  std::function<absl::Status(HostSegment& segment, Bytes offset, Bytes bytes)> populate = nullptr;
 };
 
 // What a pool holds at one moment.
@@ -44,6 +47,11 @@ struct HostPoolStats {
 // Segments are pre-faulted by threads of the pool's own while others use it, and a few are kept
 // ready. The pool never maps more than segments_max() segments, and grows only while MemoryReserve
 // agrees. AddSegment and ReleaseSegment: one thread at a time. The rest is thread-safe.
+//
+// Touching a page that the machine has no memory for ends the process with SIGBUS. So a mapping
+// that could not be pre-faulted is never handed out (again), and from then on, until one could be,
+// AddSegment hands out only what is pre-faulted wholly; when nothing is, it answers
+// RESOURCE_EXHAUSTED at once and has the pool's threads try again.
 class HostPool : public MemoryPool {
  public:
   // "dram:<number>". INVALID_ARGUMENT names the option, its value and its limits. A node that
@@ -79,7 +87,8 @@ class HostPool : public MemoryPool {
     std::unique_ptr<HostSegment> segment;
     Bytes next;  // up to here somebody has populated or is populating
     Bytes populated;
-    int populating = 0;  // threads at work on it
+    int populating = 0;   // threads at work on it
+    bool failed = false;  // not all of it could be pre-faulted
   };
   struct Placement {
     bool huge_pages = false;
@@ -96,6 +105,7 @@ class HostPool : public MemoryPool {
   // A mapping of a segment's size, claimed from the reserve. Takes system calls, so without the
   // lock.
   absl::StatusOr<std::unique_ptr<Mapping>> NewMapping() const;
+  absl::Status Populate(Mapping& mapping, Bytes offset, Bytes bytes) const;
   void DeleteMapping(std::unique_ptr<Mapping> mapping) const;
   void Run();
   // Each does one piece of background work, if there is any, and says whether there was. They give
@@ -104,6 +114,10 @@ class HostPool : public MemoryPool {
   bool TrimOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool PrepareOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Mapping* NextToPopulate() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A ready mapping that may be handed out, the first in line; null when there is none.
+  std::unique_ptr<Mapping> TakeReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // What is kept ready now: at least one while it takes a success to hand out others.
+  size_t ReadyWanted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool Idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const PoolDescription description_;
@@ -123,6 +137,8 @@ class HostPool : public MemoryPool {
   // Set when the machine refused; cleared by the next AddSegment or ReleaseSegment, so nobody asks
   // in a loop.
   absl::Status growth_ ABSL_GUARDED_BY(mutex_);
+  // The last pre-fault that failed, until another mapping is pre-faulted wholly; OK: none.
+  absl::Status prefault_ ABSL_GUARDED_BY(mutex_);
   bool stopping_ ABSL_GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -13,6 +13,9 @@ namespace {
 // `step` is a power of two.
 constexpr int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) & -step; }
 
+// Stands in a segment's owners for a retired slot; no row has this number.
+constexpr RowIndex kRetired = kNoRow - 1;
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SlotAllocator>> SlotAllocator::Create(Options options) {
@@ -116,6 +119,10 @@ void SlotAllocator::Free(CopyRef slot) {
   RemoveRun(segment, before);
   RemoveRun(segment, after);
   AddRun(segment, before + 1 + after);
+  if (segment.owners[slot.slot()] == kRetired) {
+    --segment.size_class->retired_slots;
+    tenants_[segment.size_class->key.first.value()].retired -= Bytes(segment.slot_bytes);
+  }
   segment.owners[slot.slot()] = kNoRow;
   --segment.used;
   ++segment.size_class->free_slots;
@@ -284,14 +291,26 @@ const SlotAllocator::Segment& SlotAllocator::SegmentOf(CopyRef slot) const {
 
 void SlotAllocator::SetOwner(CopyRef slot, RowIndex row) {
   SegmentOf(slot);
-  table_[slot.segment().value()].owners[slot.slot()] = row;
+  RowIndex& owner = table_[slot.segment().value()].owners[slot.slot()];
+  KVTIER_CHECK(owner != kRetired && row != kRetired);
+  owner = row;
+}
+
+void SlotAllocator::Retire(CopyRef slot) {
+  SegmentOf(slot);
+  Segment& segment = table_[slot.segment().value()];
+  KVTIER_CHECK(segment.owners[slot.slot()] != kRetired);
+  segment.owners[slot.slot()] = kRetired;
+  ++segment.size_class->retired_slots;
+  tenants_[segment.size_class->key.first.value()].retired += Bytes(segment.slot_bytes);
 }
 
 RowIndex SlotAllocator::owner(CopyRef slot) const {
   KVTIER_CHECK(slot.valid() && slot.pool() == options_.id);
   if (slot.segment().value() >= table_.size()) return kNoRow;
   const Segment& segment = table_[slot.segment().value()];
-  return slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
+  const RowIndex row = slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
+  return row == kRetired ? kNoRow : row;
 }
 
 Bytes SlotAllocator::OffsetOf(CopyRef slot) const {
@@ -309,6 +328,19 @@ Bytes SlotAllocator::SlotBytesOf(CopyRef slot) const { return Bytes(SegmentOf(sl
 Bytes SlotAllocator::used(TenantId tenant) const {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   return tenants_[tenant.value()].used;
+}
+
+Bytes SlotAllocator::retired(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  return tenants_[tenant.value()].retired;
+}
+
+Bytes SlotAllocator::retired(TenantId tenant, Bytes block_bytes) const {
+  const ClassKey key(tenant, SlotBytes(block_bytes).count());
+  const auto found = classes_.find(key);
+  return found == classes_.end()
+             ? Bytes(0)
+             : Bytes(key.second) * static_cast<int64_t>(found->second->retired_slots);
 }
 
 Bytes SlotAllocator::held(TenantId tenant) const {

@@ -54,9 +54,12 @@ class SlotAllocator {
   bool Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots);
   void Free(CopyRef slot);
 
-  // Which chunk uses a slot; kNoRow until set and after Free.
+  // Which chunk uses a slot; kNoRow until set, and after Retire and Free.
   void SetOwner(CopyRef slot, RowIndex row);
   RowIndex owner(CopyRef slot) const;
+  // Nothing uses the slot any more and it will be freed soon: it has no owner and is counted as
+  // retired until Free.
+  void Retire(CopyRef slot);
 
   Bytes OffsetOf(CopyRef slot) const;        // within its segment
   std::byte* AddressOf(CopyRef slot) const;  // null when the pool has none
@@ -67,6 +70,9 @@ class SlotAllocator {
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
+  // Bytes of a tenant's slots that are retired and not freed; of one slot size, or of all.
+  Bytes retired(TenantId tenant, Bytes block_bytes) const;
+  Bytes retired(TenantId tenant) const;
   Bytes held() const;
   // Segments taken from the pool, empty ones included: what the budget limits.
   uint64_t segments() const { return segment_count_; }
@@ -100,6 +106,7 @@ class SlotAllocator {
     uint64_t segments_max = 0;  // the quota
     uint64_t segments = 0;
     Bytes used;
+    Bytes retired;
   };
   // Where `count` or the longest run of slots of a class is.
   struct Place {

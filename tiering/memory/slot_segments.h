@@ -32,6 +32,7 @@ struct SlotAllocator::Segment {
 struct SlotAllocator::SizeClass {
   ClassKey key;
   uint64_t free_slots = 0;
+  uint64_t retired_slots = 0;
   uint32_t segment_count = 0;
   std::vector<uint32_t> members;  // by ordinal: a segment, or kNoMember
   std::vector<uint32_t> vacant;   // ordinals to use again

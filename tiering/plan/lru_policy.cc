@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tiering/plan/victim_help.h"
+
 namespace kvtier {
 namespace {
 
@@ -20,6 +22,7 @@ void LruPolicy::Bind(const PlacementView* view, BlockTable* table) {
   view_ = view;
   table_ = table;
   pool_count_ = view->pool_count();
+  queued_.resize(view->tenant_count());
   lru_ = std::make_unique<ChunkLru>(table, view->tenant_count() * pool_count_);
 }
 
@@ -80,15 +83,7 @@ void LruPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& poo
 }
 
 RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
-  const auto uses_pool = [&](RowIndex row) {
-    const size_t planes = table_->plane_count(table_->model(row));
-    for (size_t i = 0; i < planes; ++i) {
-      const Block& block = table_->block(row, PlaneIndex(static_cast<uint16_t>(i)));
-      if (block.best.valid() && block.best.pool() == pool) return true;
-      if (block.second.valid() && block.second.pool() == pool) return true;
-    }
-    return false;
-  };
+  RowIndex unblocks = kNoRow;
   // The pool's own list first; a chunk that straddles pools is in a faster one's list, or in the
   // last one's when all its copies were lost.
   for (size_t step = 0; step < pool_count_; ++step) {
@@ -96,21 +91,25 @@ RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
     RowIndex row = lru_->Back(list);
     for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
       const RowIndex next = lru_->TowardsFront(row);
-      if (table_->Droppable(row)) {
-        if (uses_pool(row)) return row;
-      } else {
+      if (!table_->Droppable(row)) {
         lru_->MoveToFront(row);
+      } else {
+        const VictimHelp help = HelpOf(*table_, row, pool);
+        if (help == VictimHelp::kFrees) return row;
+        if (help == VictimHelp::kUnblocks && unblocks == kNoRow) unblocks = row;
       }
       row = next;
     }
   }
-  return kNoRow;
+  return unblocks;
 }
 
 void LruPolicy::QueuePromotion(RowIndex row) {
-  if (lru_->HasFlag(row, kQueued) || promotions_.size() >= kPromotionsMax) return;
+  size_t& queued = queued_[table_->tenant(row).value()];
+  if (lru_->HasFlag(row, kQueued) || queued >= kPromotionsMax / queued_.size()) return;
+  ++queued;
   lru_->SetFlag(row, kQueued, true);
-  promotions_.push_back({row, table_->generation(row)});
+  promotions_.push_back({row, table_->generation(row), table_->tenant(row)});
 }
 
 void LruPolicy::Plan(absl::Time, size_t ideas_max, std::vector<MoveIdea>& ideas) {
@@ -146,7 +145,9 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
                               std::vector<MoveIdea>& ideas) {
   const PoolRoom room = view_->Room(tenant, pool);
   const int64_t used_target = room.limit.count() - room.limit.count() / kFreeShare;
-  int64_t surplus = room.used.count() - used_target;
+  // Where slots of one size have run out although bytes are left, as much goes as was missed.
+  const int64_t missed = std::min(room.missed.count(), room.limit.count() / kFreeShare);
+  int64_t surplus = std::max(room.used.count() - used_target, missed);
   RowIndex row = lru_->Back(ListFor(tenant, pool.value()));
   for (int scanned = 0; row != kNoRow && surplus > 0 && scanned < kDemotionScanMax; ++scanned) {
     if (table_->moves(row) > 0) {
@@ -169,11 +170,13 @@ void LruPolicy::PlanPromotions(size_t end, std::vector<MoveIdea>& ideas) {
     const Promotion promotion = promotions_.front();
     promotions_.pop_front();
     const RowIndex row = promotion.row;
-    if (!table_->live(row) || table_->generation(row) != promotion.generation) continue;
-    if (table_->moves(row) > 0) {
+    const bool there = table_->live(row) && table_->generation(row) == promotion.generation;
+    if (there && table_->moves(row) > 0) {
       promotions_.push_back(promotion);
       continue;
     }
+    --queued_[promotion.tenant.value()];
+    if (!there) continue;
     lru_->SetFlag(row, kQueued, false);
     if (!lru_->Contains(row)) continue;
     int64_t& room = rooms[table_->tenant(row).value()];

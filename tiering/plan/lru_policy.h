@@ -12,11 +12,12 @@
 namespace kvtier {
 
 // One list per tenant and pool; a chunk is in the list of the fastest pool that has one of its
-// blocks. Prefixes are touched from the tail to the head, so that a tail is always older than what
-// it hangs on and is dropped first. Every pool but the last keeps kFreeShare of its room free by
-// demoting its oldest chunks; a touched chunk with blocks below the fastest pool is promoted while
-// there is room. Chunks in use (leased, or with a child) that come up as victims count as recent:
-// they go to the front, which keeps the search short.
+// blocks. Prefixes are touched from the tail to the head, so that a tail that was looked up is
+// older than what it hangs on; new chunks come to the front as they are committed. A chunk with a
+// child cannot be dropped, so tails go first in any case. Every pool but the last keeps kFreeShare
+// of its room free by demoting its oldest chunks; a touched chunk with blocks below the fastest
+// pool is promoted while there is room. Chunks in use (leased, or with a child) that come up as
+// victims count as recent: they go to the front, which keeps the search short.
 class LruPolicy : public PlacementPolicy {
  public:
   static std::unique_ptr<PlacementPolicy> Create() { return std::make_unique<LruPolicy>(); }
@@ -38,6 +39,7 @@ class LruPolicy : public PlacementPolicy {
   struct Promotion {
     RowIndex row;
     uint32_t generation;
+    TenantId tenant;
   };
 
   size_t ListFor(TenantId tenant, size_t pool) const { return tenant.value() * pool_count_ + pool; }
@@ -56,6 +58,7 @@ class LruPolicy : public PlacementPolicy {
   std::unique_ptr<ChunkLru> lru_;
   size_t pool_count_ = 0;
   std::deque<Promotion> promotions_;
+  std::vector<size_t> queued_;  // promotions by tenant: none fills the queue for the others
 };
 
 }  // namespace kvtier

@@ -14,10 +14,13 @@
 namespace kvtier {
 
 // Room of one tenant in one pool, in bytes: `used` counts slots handed out, `limit` is the smaller
-// of the tenant's quota and the pool's budget.
+// of the tenant's quota and the pool's budget, in whole segments. `missed` is what did not find a
+// slot there since the last Plan: segments are cut into slots of one size, so a pool can be full
+// for some blocks long before `used` reaches `limit`.
 struct PoolRoom {
   Bytes used;
   Bytes limit;
+  Bytes missed{};
 };
 
 // One copy to be made. With keep_source the source stays as a second copy, else it is dropped
@@ -72,9 +75,9 @@ class PlacementPolicy {
   virtual void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane,
                         std::vector<PoolId>& pools) = 0;
 
-  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockTable::Droppable) and
-  // with a block in that pool; kNoRow when there is none. A bounded search: kNoRow may also mean
-  // "ask again".
+  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockTable::Droppable), and
+  // bringing room there nearer (VictimHelp in victim_help.h); kNoRow when there is none. A bounded
+  // search: kNoRow may also mean "ask again".
   virtual RowIndex Victim(TenantId tenant, PoolId pool) = 0;
 
   // Appends at most `ideas_max` moves worth making now, most valuable first. The engine may refuse

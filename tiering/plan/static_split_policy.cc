@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "absl/strings/str_format.h"
+#include "tiering/plan/victim_help.h"
 
 namespace kvtier {
 namespace {
@@ -70,21 +71,20 @@ void StaticSplitPolicy::PlaceNew(TenantId, ModelId model, PlaneIndex plane,
 }
 
 RowIndex StaticSplitPolicy::Victim(TenantId tenant, PoolId pool) {
+  RowIndex unblocks = kNoRow;
   RowIndex row = lru_->Back(tenant.value());
   for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
     const RowIndex next = lru_->TowardsFront(row);
     if (!table_->Droppable(row)) {
       lru_->MoveToFront(row);
     } else {
-      const size_t planes = table_->plane_count(table_->model(row));
-      for (size_t i = 0; i < planes; ++i) {
-        const Block& block = table_->block(row, PlaneIndex(static_cast<uint16_t>(i)));
-        if (block.best.valid() && block.best.pool() == pool) return row;
-      }
+      const VictimHelp help = HelpOf(*table_, row, pool);
+      if (help == VictimHelp::kFrees) return row;
+      if (help == VictimHelp::kUnblocks && unblocks == kNoRow) unblocks = row;
     }
     row = next;
   }
-  return kNoRow;
+  return unblocks;
 }
 
 void StaticSplitPolicy::Plan(absl::Time, size_t, std::vector<MoveIdea>&) {}

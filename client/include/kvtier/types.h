@@ -15,7 +15,7 @@ namespace kvtier {
 
 enum class PlaneType : uint8_t {
   kAttention = 1,  // every chunk of a prefix is needed to go on from it
-  kWindow = 2,     // only the last ceil(window_tokens / chunk_tokens) chunks
+  kWindow = 2,     // only the chunks that hold the last window_tokens tokens
   kState = 3,      // only the last chunk
   kIndex = 4,      // never needed
 };

@@ -181,6 +181,18 @@ INSTANTIATE_TEST_SUITE_P(
                   "is out of range (allowed: 0 to 4294967294)"},
         BadConfig{"tenants:\n  - name: a\n    uids: [1]\n    quota_bytes:\n      \"hbm:7\": 1GiB",
                   "k.yaml:5: tenants[0].quota_bytes.hbm:7: there is no pool of this name"},
+        BadConfig{"tenants:\n  - name: a\n    uids: [1]\n    quota_bytes:\n      \"hbm:0\": 1MiB",
+                  "k.yaml:5: tenants[0].quota_bytes.hbm:0: 1MiB: less than one segment "
+                  "(memory.segment_bytes is 64MiB)"},
+        BadConfig{"tenants:\n  - {name: a, uids: [1], quota_bytes: {\"dram:0\": 100MiB}}",
+                  "tenants[0].quota_bytes.dram:0: 100MiB: not a whole number of segments "
+                  "(memory.segment_bytes is 64MiB)"},
+        BadConfig{"tenants:\n  - {name: a, uids: [1], quota_bytes: {\"dram:0\": 0}}",
+                  "`0` is out of range (allowed: 64KiB to 64TiB)"},
+        BadConfig{"limits: {blocks_max: 8191}",
+                  "limits.blocks_max: `8191` is out of range (allowed: 8192 to 4294967294)"},
+        BadConfig{"limits: {leased_chunks_max: 0}",
+                  "limits.leased_chunks_max: `0` is out of range (allowed: 1 to 268435456)"},
         BadConfig{"policy: {name: best}",
                   "policy.name: `best` is not known (allowed: lru or static)"},
         BadConfig{"policy:\n  name: static", "policy.static_share: has 0 entries for 2 pools"},
@@ -262,7 +274,7 @@ TEST(ConfigLoader, PrintedConfigurationLoadsAgain) {
   for (const std::string& yaml :
        {std::string(), std::string(kPool) +
                            "tenants: [{name: \"quo\\\"te\\\\ \\n ü\", uids: [7], salt: \"a: b #\", "
-                           "quota_bytes: {\"dram:0\": 65537}}]\n"
+                           "quota_bytes: {\"dram:0\": 192MiB}}]\n"
                            "policy: {name: static, static_share: [1]}\n"
                            "limits: {retired_share_max: 0.1, lease_ttl_ms: 1500}"}) {
     const v1::Config first = Loaded(yaml);

@@ -1,7 +1,6 @@
-// Proves what pools in host memory add to the contract of MemoryPool: sealed memfds, pre-faulting
-// in the background, segments kept ready and given back, the machine's reserve, NUMA placement as
-// far as this machine has it, huge pages that turn out not to be there, and that nothing is left
-// behind.
+// Proves what pools in host memory add to the contract of MemoryPool: sealed memfds, segments given
+// back, the machine's reserve, NUMA placement as far as this machine has it, huge pages that turn
+// out not to be there, and that nothing is left behind.
 #include "tiering/host/host_pool.h"
 
 #include <fcntl.h>
@@ -11,8 +10,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -21,72 +18,17 @@
 #include <string>
 #include <vector>
 
-#include "tests/support/status_matchers.h"
 #include "tests/support/topologies.h"
+#include "tests/unit/host/host_pool_fixture.h"
 #include "tiering/host/topology_discovery.h"
 
 namespace kvtier {
 namespace {
 
-using test_support::IsOk;
-using test_support::OneNodeTopology;
-using test_support::StatusIs;
-using ::testing::AllOf;
-using ::testing::HasSubstr;
-
-constexpr absl::Duration kPatience = absl::Seconds(60);
-
-// How many mappings of this process come from pools.
-int MappingsOfPools() {
-  std::stringstream maps;
-  maps << std::ifstream("/proc/self/maps").rdbuf();
-  int count = 0;
-  for (std::string line; std::getline(maps, line);)
-    count += line.find("memfd:kvtier:") != std::string::npos;
-  return count;
-}
-
 int64_t OpenDescriptors() {
   const std::filesystem::directory_iterator entries("/proc/self/fd");
   return std::distance(begin(entries), end(entries));
 }
-
-// Bytes of the segment that are in memory.
-Bytes Resident(const std::byte* address, Bytes bytes) {
-  std::vector<unsigned char> pages(static_cast<size_t>(bytes.count() / 4096));
-  EXPECT_EQ(
-      mincore(const_cast<std::byte*>(address), static_cast<size_t>(bytes.count()), pages.data()),
-      0);
-  return KiB(4) *
-         std::count_if(pages.begin(), pages.end(), [](unsigned char page) { return page & 1; });
-}
-
-class HostPoolTest : public ::testing::Test {
- protected:
-  HostPoolTest() {
-    reserve_ = std::make_shared<MemoryReserve>(MemoryReserve::Options{
-        .reserve = MiB(100),
-        .machine_memory = [this]() -> absl::StatusOr<MachineMemory> {
-          return MachineMemory{.available = MiB(available_mib_), .limit = "a test"};
-        },
-        .node_memory = [](int) -> absl::StatusOr<Bytes> { return GiB(64); },
-        .free_huge_pages = [this](int) { return huge_; }});
-  }
-  HostPoolOptions Options() const {
-    return {
-        .budget_bytes = MiB(8), .segment_bytes = MiB(2), .reserve = reserve_, .ready_segments = 1};
-  }
-  std::unique_ptr<HostPool> NewPool(const HostPoolOptions& options,
-                                    const Topology& topology = OneNodeTopology()) {
-    auto pool = HostPool::CreateDram(0, options, topology);
-    EXPECT_THAT(pool, IsOk());
-    return pool.ok() ? *std::move(pool) : nullptr;
-  }
-
-  std::atomic<int64_t> available_mib_{16 << 10};
-  Bytes huge_;
-  std::shared_ptr<MemoryReserve> reserve_;
-};
 
 TEST_F(HostPoolTest, Descriptions) {
   const auto dram = NewPool(Options());
@@ -186,41 +128,6 @@ TEST_F(HostPoolTest, MemfdsAreSealedAndCloseOnExec) {
   *pool->Address(segment) = std::byte{42};
   EXPECT_EQ(*static_cast<std::byte*>(reader), std::byte{42});
   munmap(reader, 4096);
-}
-
-TEST_F(HostPoolTest, PrefaultsInTheBackgroundWithoutChangingContents) {
-  for (const uint32_t threads : {1u, 3u}) {
-    HostPoolOptions options = Options();
-    options.budget_bytes = MiB(48);
-    options.segment_bytes = MiB(12);  // several steps of pre-faulting each
-    options.prefault_threads = threads;
-    const auto pool = NewPool(options);
-    ASSERT_OK_AND_ASSIGN(const SegmentIndex segment, pool->AddSegment());
-    std::byte* address = pool->Address(segment);
-    const auto bytes = static_cast<size_t>(options.segment_bytes.count());
-    for (size_t i = 0; i < bytes; i += 5000) address[i] = static_cast<std::byte>(i % 251);
-    EXPECT_TRUE(pool->AwaitPrefault(kPatience));
-    EXPECT_EQ(Resident(address, options.segment_bytes), options.segment_bytes);
-    for (size_t i = 0; i < bytes; i += 5000)
-      ASSERT_EQ(address[i], static_cast<std::byte>(i % 251)) << i;
-    const HostPoolStats stats = pool->stats();
-    EXPECT_EQ(stats.segments_active, 1u);
-    EXPECT_EQ(stats.segments_ready, 1u);
-    EXPECT_EQ(stats.mapped_bytes, MiB(24));
-    EXPECT_EQ(stats.prefaulted_bytes, MiB(24));
-    // All of it is in the kernel's account now.
-    EXPECT_EQ(reserve_->untouched(), Bytes(0));
-  }
-}
-
-TEST_F(HostPoolTest, ReadySegmentsAreHandedOutPrefaulted) {
-  HostPoolOptions options = Options();
-  options.ready_segments = 2;
-  const auto pool = NewPool(options);
-  ASSERT_TRUE(pool->AwaitPrefault(kPatience));
-  EXPECT_EQ(pool->stats().segments_ready, 2u);
-  ASSERT_OK_AND_ASSIGN(const SegmentIndex segment, pool->AddSegment());
-  EXPECT_EQ(Resident(pool->Address(segment), MiB(2)), MiB(2));
 }
 
 TEST_F(HostPoolTest, GivesBackWhatIsNotKeptReady) {

@@ -1,0 +1,197 @@
+// How room is made: only from the tenant's own chunks, not for what cannot fit, past chunks that
+// have lost their copies or keep them elsewhere, and while slots wait for readers. Each rule on its
+// own.
+#include "tests/property/engine_rules.h"
+
+namespace kvtier::test_support {
+namespace {
+
+class EngineRoom : public ::testing::Test {
+ protected:
+  static size_t Dropped(EngineFixture& fixture, uint16_t tenant = 0) {
+    size_t dropped = 0;
+    for (const Event& event : fixture.Events(tenant)) dropped += event.kind == EventKind::kDropped;
+    return dropped;
+  }
+};
+
+TEST_F(EngineRoom, AReservationThatCannotFitDropsNothing) {
+  EngineFixture fixture;
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  const auto keys = Keys(1, 10);
+  fixture.PutChain(caller, model, keys);
+  EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(model, 5000), fixture.now()),
+              StatusIs(Code::kResourceExhausted, HasSubstr("5000 chunks")));
+  EXPECT_EQ(fixture.Matched(caller, model, keys), 10u);
+  EXPECT_EQ(Dropped(fixture), 0u);
+}
+
+// Half of the room is in use, so a reservation of three quarters cannot be met: it may cost some
+// chunks, but not all that a tenant has.
+TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
+  EngineFixtureOptions options;
+  options.policy = PolicyChoice::kStaticSplit;
+  options.segments = {64};
+  EngineFixture fixture(options);
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  std::vector<wire::ChunkKey> keys;
+  for (uint64_t number = 1;; ++number) {
+    if (!fixture.Put(caller, model, kNoParent, NumberedKey(number)).ok()) break;
+    keys.push_back(NumberedKey(number));
+    if (Dropped(fixture) > 0) break;
+  }
+  const size_t room = keys.size() - 1;
+  ASSERT_GT(room, 64u);
+  // The newest half is leased.
+  for (size_t i = room / 2; i < keys.size(); ++i)
+    ASSERT_NE(fixture.Lookup(caller, model, {keys[i]}).lease, LeaseId());
+  const size_t before = Dropped(fixture);
+  EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(model, 8), fixture.now()), IsOk());
+  EXPECT_LE(Dropped(fixture) - before, 8u + 1);
+}
+
+// A tenant's slots that wait for a reader have no owner any more, even when the row of the chunk
+// that was in them belongs to another tenant by now.
+TEST_F(EngineRoom, RetiredSlotsNameNobodysChunks) {
+  EngineFixtureOptions options;
+  options.tenants = 2;
+  options.segments = {8};
+  options.policy = PolicyChoice::kStaticSplit;
+  options.quota_segments = {4};
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller anna = fixture.Attach(0);
+  const Caller bert = fixture.Attach(1);
+  const ModelId annas = fixture.Register(anna, DenseModel());
+  const ModelId berts = fixture.Register(bert, DenseModel());
+  const ModelId berts_other = fixture.Register(bert, LatentModel());
+  const auto keys = Keys(1, 40);
+  size_t stored = 0;
+  for (const wire::ChunkKey& key : keys) stored += fixture.Put(bert, berts, kNoParent, key).ok();
+  ASSERT_GT(stored, 4u);
+  const SectionId section = engine.EnterSection();
+  ASSERT_THAT(engine.Forget(bert, berts, keys), IsOk());
+  // Anna's chunks get the rows that Bert's had.
+  const auto own = Keys(100, 4);
+  fixture.PutChain(anna, annas, own);
+  // Another slot size for Bert: a segment of his has to be emptied.
+  for (uint32_t count = 1; count < 40; ++count)
+    (void)engine.Reserve(bert, Chunks(berts_other, count), fixture.now());
+  EXPECT_EQ(Dropped(fixture, 0), 0u) << "Anna's chunks were dropped for Bert";
+  EXPECT_EQ(fixture.Matched(anna, annas, own), 4u);
+  engine.ExitSection(section);
+  engine.CheckInvariants();
+}
+
+TEST_F(EngineRoom, AnothersRetiredSlotsDoNotStopEviction) {
+  EngineFixtureOptions options;
+  options.tenants = 2;
+  options.segments = {8};
+  options.policy = PolicyChoice::kStaticSplit;
+  options.quota_segments = {4};
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller anna = fixture.Attach(0);
+  const Caller bert = fixture.Attach(1);
+  const ModelId annas = fixture.Register(anna, DenseModel());
+  const ModelId berts = fixture.Register(bert, DenseModel());
+  for (uint64_t number = 1; Dropped(fixture, 0) == 0; ++number)
+    ASSERT_THAT(fixture.Put(anna, annas, kNoParent, NumberedKey(number)), IsOk());
+  const auto keys = Keys(5000, 3);
+  fixture.PutChain(bert, berts, keys);
+  const SectionId reader = engine.EnterSection();
+  ASSERT_THAT(engine.Forget(bert, berts, keys), IsOk());
+  engine.ExitSection(reader);
+  const SectionId section = engine.EnterSection();
+  fixture.PutChain(bert, berts, keys);
+  ASSERT_THAT(engine.Forget(bert, berts, keys), IsOk());
+  // Anna is at her quota. What she drops waits for the reader as well, so this call fails, but it
+  // drops what it needs, and the next one finds it.
+  const size_t before = Dropped(fixture, 0);
+  (void)fixture.Put(anna, annas, kNoParent, NumberedKey(9000));
+  EXPECT_GT(Dropped(fixture, 0), before);
+  engine.ExitSection(section);
+  EXPECT_THAT(fixture.Put(anna, annas, kNoParent, NumberedKey(9001)), IsOk());
+}
+
+// A chain whose leaf has lost its only copy: the leaf is in no pool, and nothing above it can be
+// dropped before it.
+TEST_F(EngineRoom, ALostLeafDoesNotKeepItsPrefix) {
+  EngineFixtureOptions options;
+  options.segments = {1, 2};
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller caller = fixture.Attach();
+  ModelSpec spec = DenseModel();
+  spec.planes.resize(1);
+  const ModelId model = fixture.Register(caller, spec);
+  std::vector<wire::ChunkKey> keys;
+  wire::ChunkKey parent;
+  while (Dropped(fixture) == 0) {
+    const wire::ChunkKey key = NumberedKey(keys.size() + 1);
+    if (!fixture.Put(caller, model, parent, key).ok()) break;
+    keys.push_back(key);
+    parent = key;
+  }
+  ASSERT_GT(keys.size(), 4u);
+  const LookupResult held = fixture.Lookup(caller, model, keys);
+  const uint32_t last = held.matched - 1;
+  {
+    const SectionId section = engine.EnterSection();
+    std::vector<ReadTarget> targets;
+    ASSERT_THAT(engine.Resolve(caller, held.lease, last, {}, targets), IsOk());
+    ASSERT_THAT(targets, SizeIs(1));
+    for (uint8_t copy = 0; copy < targets[0].copy_count; ++copy)
+      engine.ReportCorrupt(targets[0], copy);
+    engine.ExitSection(section);
+  }
+  ASSERT_THAT(engine.Release(caller, held.lease), IsOk());
+  for (uint64_t number = 1000; number < 1000 + 2 * keys.size(); ++number) {
+    EXPECT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(number)), IsOk()) << number;
+    fixture.Advance(absl::Milliseconds(5));
+  }
+}
+
+TEST_F(EngineRoom, ABudgetOfZeroIsReachedByMoves) {
+  EngineFixtureOptions options;
+  options.segments = {2, 16};
+  EngineFixture fixture(options);
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  const auto keys = Keys(1, 6);
+  fixture.PutChain(caller, model, keys);
+  const LookupResult held = fixture.Lookup(caller, model, keys);
+  ASSERT_EQ(held.matched, 6u);
+  ASSERT_THAT(fixture.engine().SetBudget(PoolId(0), Bytes(0)), IsOk());
+  fixture.Settle(2000);
+  EXPECT_EQ(fixture.engine().Pools()[0].segments, 0u);
+  EXPECT_EQ(fixture.Matched(caller, model, keys), 6u);
+}
+
+// Three slot sizes: a fast pool of a few segments runs out of slots of one size long before its
+// bytes are used. It must not keep the first chunks that came for ever.
+TEST_F(EngineRoom, AFastPoolWithoutSlotsOfOneSizeDemotes) {
+  EngineFixtureOptions options;
+  options.segments = {3, 12};
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller caller = fixture.Attach();
+  ModelSpec spec = DenseModel();
+  spec.planes.resize(3);
+  spec.planes[0].bytes_per_chunk = Bytes(500);
+  spec.planes[1].bytes_per_chunk = Bytes(60);
+  spec.planes[2].bytes_per_chunk = Bytes(1400);
+  const ModelId model = fixture.Register(caller, spec);
+  for (uint64_t number = 1; number <= 200; ++number) {
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(number)), IsOk());
+    fixture.Advance(absl::Milliseconds(5));
+  }
+  EXPECT_EQ(fixture.Matched(caller, model, {NumberedKey(1)}), 0u) << "the oldest is still there";
+  EXPECT_EQ(fixture.Matched(caller, model, {NumberedKey(200)}), 1u);
+  EXPECT_GT(engine.Pools()[1].moved_in_blocks, 50u);
+}
+
+}  // namespace
+}  // namespace kvtier::test_support

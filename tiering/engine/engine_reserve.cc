@@ -1,0 +1,195 @@
+// Reservations: their slots, where they are written, and their end.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "tiering/base/check.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/engine/engine_state.h"
+#include "tiering/engine/write_checks.h"
+
+namespace kvtier {
+
+absl::StatusOr<Reservation*> Engine::State::FindReservation(Caller caller, ReservationId id) {
+  KVTIER_RETURN_IF_ERROR(FindSession(caller).status());
+  Reservation* reservation = reservations.Find(id.value());
+  if (reservation == nullptr || reservation->session != caller.session) {
+    return absl::NotFoundError(absl::StrFormat("reservation %d is not held by session %d",
+                                               id.value(), caller.session.value()));
+  }
+  return reservation;
+}
+
+absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& args,
+                                              absl::Time now) {
+  State& s = *state_;
+  KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
+  session->seen = std::max(session->seen, now);
+  KVTIER_ASSIGN_OR_RETURN(const RegisteredSpec* spec, s.FindSpec(caller.tenant, args.model));
+  if (args.chunk_count < 1 || args.chunk_count > s.limits.chunks_per_call_max) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "chunk_count is %d; 1 to %d are allowed", args.chunk_count, s.limits.chunks_per_call_max));
+  }
+  Reservation reservation;
+  KVTIER_ASSIGN_OR_RETURN(reservation.planes, CheckPlanes(spec->spec, args.planes));
+  if (!args.parent.is_zero()) {
+    reservation.parent = s.blocks.Find(args.model, args.parent);
+    KVTIER_RETURN_IF_ERROR(CheckParent(s.blocks, reservation.parent, args.parent));
+  }
+  const auto refused = [&](const std::string& why) {
+    ++s.counts.reservations_refused;
+    return absl::ResourceExhaustedError(why);
+  };
+  if (s.reservations.full()) {
+    return refused(absl::StrFormat("%d reservations are open; the limit is %d",
+                                   s.reservations.size(), s.limits.reservations_max));
+  }
+
+  std::vector<State::SlotGroup> runs;
+  Bytes chunk_bytes;
+  std::vector<PoolId> pools;
+  for (size_t i = 0; i < reservation.planes.size(); ++i) {
+    const PlaneIndex plane = reservation.planes[i];
+    pools.clear();
+    s.policy->PlaceNew(caller.tenant, args.model, plane, pools);
+    KVTIER_CHECK(!pools.empty());
+    const Bytes bytes = spec->spec.planes[plane.value()].bytes_per_chunk;
+    chunk_bytes += s.SlotBytes(args.model, plane);
+    if (!runs.empty() && runs.back().pools == pools &&
+        s.allocators[0]->SlotBytes(runs.back().block_bytes) == s.allocators[0]->SlotBytes(bytes)) {
+      runs.back().block_bytes = std::max(runs.back().block_bytes, bytes);
+      ++runs.back().count;
+    } else {
+      runs.push_back({pools, bytes, 1});
+    }
+  }
+  if (args.chunk_count > (s.limits.reserved_bytes_max - session->reserved) / chunk_bytes) {
+    return refused(absl::StrFormat(
+        "session %d has %d bytes reserved and asks for %d chunks of %d bytes; the limit is %d",
+        caller.session.value(), session->reserved.count(), args.chunk_count, chunk_bytes.count(),
+        s.limits.reserved_bytes_max.count()));
+  }
+  reservation.bytes = chunk_bytes * args.chunk_count;
+  if (absl::Status fits = s.CheckFits(caller.tenant, runs, args.chunk_count); !fits.ok()) {
+    return refused(std::string(fits.message()));
+  }
+
+  // Not everything is dropped where chunks in use leave too little room: some chunks free more
+  // elsewhere than where it is wanted, and another slot size takes a whole segment.
+  Bytes allowance = reservation.bytes * 4;
+  for (const State::SlotGroup& run : runs)
+    allowance += s.pools[run.pools.back().value()]->segment_bytes();
+
+  // The parent is pinned first: making room must not drop it.
+  if (reservation.parent != kNoRow) s.blocks.Pin(reservation.parent);
+  for (uint32_t chunk = 0; chunk < args.chunk_count; ++chunk) {
+    for (const State::SlotGroup& run : runs) {
+      if (s.AllocateSlots(caller.tenant, run.pools, run.block_bytes, run.count, allowance,
+                          reservation.slots))
+        continue;
+      for (const CopyRef slot : reservation.slots) s.allocator(slot.pool()).Free(slot);
+      if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
+      const PoolId pool = run.pools.back();
+      const PoolRoom room = s.Room(caller.tenant, pool);
+      return refused(absl::StrFormat(
+          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d "
+          "bytes, and nothing "
+          "of it can be evicted now",
+          s.pools[pool.value()]->description().name, run.count, run.block_bytes.count(),
+          s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count()));
+    }
+  }
+  reservation.session = caller.session;
+  reservation.model = args.model;
+  reservation.chunk_count = args.chunk_count;
+  reservation.rows.assign(args.chunk_count, kNoRow);
+  reservation.open_slots = reservation.slots.size();
+  session->reserved += reservation.bytes;
+  s.counts.reserved_chunks += args.chunk_count;
+  return ReservationId(s.reservations.Add(session->reservations, std::move(reservation)));
+}
+
+absl::Status Engine::State::CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
+                                      uint32_t chunk_count) const {
+  const auto refuse = [&](const std::string& where, Bytes needed, Bytes limit) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("%s: %d chunks take %d bytes there; tenant \"%s\" may have %d", where,
+                        chunk_count, needed.count(), tenants[tenant.value()].name, limit.count()));
+  };
+  Bytes needed, reachable;
+  for (size_t p = 0; p < allocators.size(); ++p) {
+    const PoolId pool(static_cast<uint8_t>(p));
+    Bytes here_only;
+    bool wanted = false;
+    for (const SlotGroup& group : groups) {
+      const Bytes bytes = allocators[p]->SlotBytes(group.block_bytes) *
+                          static_cast<int64_t>(group.count) * chunk_count;
+      if (p == 0) needed += bytes;
+      if (std::find(group.pools.begin(), group.pools.end(), pool) == group.pools.end()) continue;
+      wanted = true;
+      if (group.pools.size() == 1) here_only += bytes;
+    }
+    const Bytes limit = Room(tenant, pool).limit;
+    if (here_only > limit) {
+      return refuse("pool " + pools[p]->description().name, here_only, limit);
+    }
+    if (wanted) reachable += limit;
+  }
+  if (needed > reachable) return refuse("all pools", needed, reachable);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ReservationInfo> Engine::Describe(Caller caller, ReservationId id) const {
+  KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, state_->FindReservation(caller, id));
+  return ReservationInfo{reservation->model, reservation->chunk_count, reservation->planes};
+}
+
+absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint32_t chunk,
+                                           PlaneIndex plane) const {
+  State& s = *state_;
+  KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, s.FindReservation(caller, id));
+  if (chunk >= reservation->chunk_count) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("chunk %d is not in reservation %d, which has %d chunks", chunk, id.value(),
+                        reservation->chunk_count));
+  }
+  const auto& planes = reservation->planes;
+  const auto found = std::find(planes.begin(), planes.end(), plane);
+  if (found == planes.end()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("plane %d is not in reservation %d", plane.value(), id.value()));
+  }
+  const CopyRef slot =
+      reservation->slots[chunk * planes.size() + static_cast<size_t>(found - planes.begin())];
+  if (!slot.valid()) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "chunk %d, plane %d of reservation %d is committed already; committed blocks never change",
+        chunk, plane.value(), id.value()));
+  }
+  return WriteTarget{s.AddressOf(slot), s.BytesOf(slot),
+                     s.blocks.layout(reservation->model).plane_bytes[plane.value()]};
+}
+
+absl::Status Engine::Abort(Caller caller, ReservationId id) {
+  State& s = *state_;
+  KVTIER_RETURN_IF_ERROR(s.FindReservation(caller, id).status());
+  KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
+  s.EndReservation(*session, id);
+  return absl::OkStatus();
+}
+
+void Engine::State::EndReservation(Session& session, ReservationId id) {
+  const Reservation reservation = reservations.Remove(session.reservations, id.value());
+  session.reserved -= reservation.bytes;
+  for (const CopyRef slot : reservation.slots) {
+    if (slot.valid()) Retire(slot);
+  }
+  // Tails first, so that a forgotten chain is freed from its end.
+  for (size_t i = reservation.rows.size(); i-- > 0;) {
+    if (reservation.rows[i] != kNoRow) UnpinRow(reservation.rows[i]);
+  }
+  if (reservation.parent != kNoRow) UnpinRow(reservation.parent);
+}
+
+}  // namespace kvtier
