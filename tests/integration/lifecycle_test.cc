@@ -19,7 +19,6 @@ namespace kvtier::test_support {
 namespace {
 
 using enum absl::StatusCode;
-using ::testing::AnyOf;
 using ::testing::HasSubstr;
 
 class LifecycleTest : public DaemonTest {

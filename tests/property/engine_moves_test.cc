@@ -351,7 +351,7 @@ TEST_F(EngineRules, TablesRefuseBeyondTheirLimitAndNameIt) {
       small.engine().Reserve(own, Chunks(model, 3), small.now()),
       StatusIs(Code::kResourceExhausted, AllOf(HasSubstr("3 chunks of 2048"), HasSubstr("4096"))));
   EXPECT_THAT(small.Put(own, model, NumberedKey(2), NumberedKey(3)),
-              StatusIs(Code::kResourceExhausted, HasSubstr("the limit is 2")));
+              StatusIs(Code::kResourceExhausted, HasSubstr("the limits are 2 and")));
   ASSERT_THAT(small.engine().Reserve(own, Chunks(model), small.now()), IsOk());
   EXPECT_THAT(small.engine().Reserve(own, Chunks(model), small.now()),
               StatusIs(Code::kResourceExhausted, HasSubstr("the limit is 1")));

@@ -114,7 +114,7 @@ TEST(EngineProperty, EveryAnswerIsWhatTheModelSays) {
     const size_t performed = RunOps(world, ops);
     for (const auto& [what, count] : world.seen()) seen[what] += count;
     if (world.failed()) {
-      const std::string failure = world.failure();
+      const std::string& failure = world.failure();
       FAIL() << "KVTIER_TEST_SEED=" << seed << ", operation " << performed << ": " << failure
              << "\n"
              << Shrunk(options, std::move(ops), performed);

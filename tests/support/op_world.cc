@@ -99,8 +99,8 @@ bool OpWorld::Damaged(uint64_t chunk, uint16_t plane) const {
 void OpWorld::TakeEvents() {
   model_.BeginEvents(engine());
   const auto damaged = [this](uint64_t chunk, uint16_t plane) { return Damaged(chunk, plane); };
-  for (uint16_t tenant = 0; tenant < events_taken_.size(); ++tenant) {
-    const EventLog& log = engine().events(TenantId(tenant));
+  for (size_t tenant = 0; tenant < events_taken_.size(); ++tenant) {
+    const EventLog& log = engine().events(TenantId(static_cast<uint16_t>(tenant)));
     if (log.first_sequence() > events_taken_[tenant] + 1) {
       Fail("tenant ", tenant, ": events fell out of the log between two operations");
     }

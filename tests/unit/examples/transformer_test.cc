@@ -40,10 +40,12 @@ std::vector<uint32_t> Tokens(const std::string& text) {
 std::vector<std::string> Prompts() {
   std::string binary;
   for (int i = 0; i < 300; ++i) binary.push_back(static_cast<char>(i * 37 % 256));
-  return {
+  const std::string text =
       "The keys and values of every token that a model has read outgrow the memory of one "
-      "accelerator. They are "
-      "dropped and computed again, or kept by a cache that ends with the engine that filled it.",
+      "accelerator. They are dropped and computed again, or kept by a cache that ends with the "
+      "engine that filled it.";
+  return {
+      text,
       "10 0.53 11 0.61 12 0.72 13 0.75 14 0.79 15 0.80 16 0.81 17 0.83",
       "for (size_t i = 0; i < size; ++i) {\n  sum += a[i] * b[i];\n}\nreturn sum;\n",
       "again and again and again and again and again and again and again and again and again",
@@ -134,7 +136,7 @@ TEST_P(SplitTest, BitsDoNotDependOnHowThePromptIsSplit) {
        {std::vector<size_t>{1000}, {2}, {3}, {7}, {16}, {17}, {1, 5, 32, 2}, {64, 1}}) {
     std::vector<float> logits(256);
     const auto kv = run(steps, &logits);
-    EXPECT_EQ(std::memcmp(logits.data(), expected.data(), 256 * sizeof(float)), 0) << steps[0];
+    EXPECT_EQ(logits, expected) << steps[0];
     ASSERT_EQ(kv->chunks(), one_by_one->chunks());
     for (size_t c = 0; c < kv->chunks(); ++c) {
       for (size_t p = 0; p < geometry.planes(); ++p) {

@@ -14,7 +14,6 @@
 namespace kvtier::bench {
 namespace {
 
-using test_support::IsOk;
 using test_support::StatusIs;
 using ::testing::HasSubstr;
 

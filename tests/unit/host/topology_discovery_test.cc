@@ -23,7 +23,6 @@ namespace kvtier {
 namespace {
 
 using test_support::FixturePath;
-using test_support::IsOk;
 using test_support::StatusIs;
 using ::testing::AllOf;
 using ::testing::HasSubstr;

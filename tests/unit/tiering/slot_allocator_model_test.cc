@@ -23,8 +23,6 @@ namespace {
 
 using test_support::FakePool;
 using test_support::IsOk;
-using test_support::StatusIs;
-using ::testing::HasSubstr;
 
 constexpr PoolId kPool(2);
 
