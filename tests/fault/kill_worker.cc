@@ -2,8 +2,9 @@
 // named point until it is told to go on. It says "ready" once it is attached, then takes lines
 // "SEED CHUNKS TAIL_TOKENS" and answers each with the lines
 //   reserved FIRST COUNT, half_stored, before_commit, after_commit, leased CHUNKS, done
-// waiting for a line after each but the last. A chain that is stored already goes from "reserved
-// FIRST 0" straight to "leased". At the end of its input it ends.
+// waiting for a line after each but the last; or "refused", or "error: STATUS". A chain that is
+// stored already goes from "reserved FIRST 0" straight to "leased". At the end of its input it
+// ends.
 
 #include <iostream>
 #include <sstream>
@@ -79,7 +80,8 @@ absl::Status Run(const std::string& socket) {
     uint32_t tail_tokens = 0;
     if (!(words >> seed >> chunks >> tail_tokens))
       return absl::InvalidArgumentError(absl::StrCat("not a task: ", line));
-    KVTIER_RETURN_IF_ERROR(StoreAndRead(*client, model, seed, chunks, tail_tokens));
+    const absl::Status done = StoreAndRead(*client, model, seed, chunks, tail_tokens);
+    if (!done.ok()) std::cout << "error: " << done.ToString() << std::endl;
   }
   return absl::OkStatus();
 }

@@ -6,11 +6,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
@@ -72,6 +75,59 @@ TEST_F(FaultTest, ClientFailsFastAndAttachesToTheNextDaemon) {
   }
 }
 
+// The daemon dies while calls of several clients are under way in it.
+TEST_F(FaultTest, CallsInFlightEndWhenTheDaemonDies) {
+  constexpr size_t kClients = 3;
+  constexpr int kRounds = 10;
+  StartDaemon();
+  std::vector<std::unique_ptr<Client>> clients;
+  for (size_t i = 0; i < kClients; ++i) clients.push_back(Connect(Bounded()));
+  std::array<std::atomic<uint64_t>, kClients> stored{};
+  std::atomic<bool> stop{false};
+  std::array<std::vector<std::string>, kClients> wrong;
+  const auto store = [&](size_t i, const Model& model) {
+    for (uint64_t seed = 0; !stop; ++seed) {
+      const std::vector<Key> keys = ChainKeys(model, seed * kClients + i, 3);
+      const absl::Time began = absl::Now();
+      absl::Status status = StoreChunks(*clients[i], model, {.keys = keys, .count = 3}).status();
+      if (status.ok()) status = ReadChunks(*clients[i], model, keys).status();
+      // Six calls at most.
+      if (absl::Now() - began > 6 * (kBound + kSlack)) wrong[i].push_back("too slow");
+      if (status.ok()) ++stored[i];
+      // Without a daemon, or with handles and keys of the one before.
+      const bool lost = absl::IsUnavailable(status) || absl::IsNotFound(status) ||
+                        absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status);
+      if (!status.ok() && !lost) wrong[i].push_back(status.ToString());
+    }
+  };
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < kClients; ++i) {
+    const absl::StatusOr<Model> model = clients[i]->RegisterModel(UnequalModel());
+    EXPECT_THAT(model, IsOk());
+    if (model.ok()) threads.emplace_back([&store, i, model] { store(i, *model); });
+  }
+  const auto await_more = [&] {
+    std::array<uint64_t, kClients> before{};
+    for (size_t i = 0; i < kClients; ++i) before[i] = stored[i];
+    return Await([&] {
+      for (size_t i = 0; i < kClients; ++i) {
+        if (stored[i] < before[i] + 3) return false;
+      }
+      return true;
+    });
+  };
+  for (int round = 0; round < kRounds && !HasFailure(); ++round) {
+    EXPECT_TRUE(await_more()) << "a client stores no more, round " << round;
+    daemon().Kill();
+    daemon_.reset();
+    StartDaemon();
+  }
+  EXPECT_TRUE(await_more());
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+  for (const auto& errors : wrong) EXPECT_THAT(errors, ::testing::IsEmpty());
+}
+
 TEST_F(FaultTest, StoppedDaemonIsUnavailableWithinTheBound) {
   StartDaemon();
   const auto client = Connect(Bounded());
@@ -122,6 +178,15 @@ TEST_F(FaultTest, StoppedWorkerLosesItsLeaseAndHoldsUpNobody) {
   EXPECT_THAT(line, ::testing::StartsWith("error: "));
   EXPECT_THAT(
       line, AnyOf(::testing::HasSubstr("NOT_FOUND"), ::testing::HasSubstr("FAILED_PRECONDITION")));
+  // And goes on.
+  ASSERT_THAT(worker->WriteLine("8 2 0"), IsOk());
+  while (line != "done") {
+    ASSERT_OK_AND_ASSIGN(line, worker->ReadLine(kSoon));
+    ASSERT_THAT(line, ::testing::Not(::testing::StartsWith("error")));
+    if (line != "done") {
+      ASSERT_THAT(worker->WriteLine("go"), IsOk());
+    }
+  }
 }
 
 // Changes one byte of the daemon's pool memory where `pattern` begins; returns in how many places.

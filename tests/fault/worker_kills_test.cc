@@ -124,13 +124,18 @@ class WorkerKillsTest : public DaemonTest {
     words >> task.standing;
     Chain& chain = chains_[task.chain];
     if (task.standing == "reserved") words >> task.first >> task.count;
-    if (task.standing == "before_commit" && task.count > 0)
-      chain.possible = std::max(chain.possible, task.first + task.count);
     if (task.standing == "after_commit")
       chain.known = std::max(chain.known, task.first + task.count);
     if (task.standing != "done" && task.standing != "refused") return true;
     task = Task();
     return false;
+  }
+  absl::Status GoOn(Worker& worker) {
+    const Task& task = worker.task;
+    Chain& chain = chains_[task.chain];
+    if (task.standing == "before_commit")
+      chain.possible = std::max(chain.possible, task.first + task.count);
+    return worker.process->WriteLine("go");
   }
   // Brings the worker to the point, through as many tasks as it takes.
   absl::Status BringTo(Worker& worker, const std::string& point, Rng& rng) {
@@ -150,7 +155,7 @@ class WorkerKillsTest : public DaemonTest {
         KVTIER_RETURN_IF_ERROR(worker.process->WriteLine(
             absl::StrCat(worker.task.chain, " ", chain.chunks, " ", chain.tail_tokens)));
       } else {
-        KVTIER_RETURN_IF_ERROR(worker.process->WriteLine("go"));
+        KVTIER_RETURN_IF_ERROR(GoOn(worker));
       }
       KVTIER_ASSIGN_OR_RETURN(const bool standing, Follow(worker));
       const bool holds_something = worker.task.standing != "reserved" || worker.task.count > 0;
@@ -191,7 +196,7 @@ void WorkerKillsTest::Kill(size_t kills, const std::string& config, bool evicts)
   const v1::PoolsReply pools = daemon().Pools();
   for (const v1::PoolsReply::Pool& pool : pools.pools())
     descriptors_max += pool.limit_bytes() / pool.segment_bytes() - pool.segments();
-  const size_t threads_max = daemon().Facts().threads + kills / 4;
+  const size_t threads_max = daemon().Facts().threads + 20;
 
   std::map<std::string, size_t> killed;
   absl::Duration slowest;
@@ -199,12 +204,13 @@ void WorkerKillsTest::Kill(size_t kills, const std::string& config, bool evicts)
     Worker& worker = workers_[rng.Below(workers_.size())];
     const std::string point = kPoints[kill % kPoints.size()];
     ASSERT_THAT(BringTo(worker, point, rng), IsOk());
-    // Some die in the middle of the step after the point.
-    if (rng.Below(4) == 0) {
-      ASSERT_THAT(worker.process->WriteLine("go"), IsOk());
+    // One in five dies in the middle of the step after the point, and does not count.
+    const bool in_between = kill / kPoints.size() % 5 == 4;
+    if (in_between) {
+      ASSERT_THAT(GoOn(worker), IsOk());
     }
     worker.process->Kill();
-    ++killed[point];
+    killed[point] += !in_between;
 
     const auto paused = survivor.Pause();
     size_t leases = 0;
@@ -239,10 +245,11 @@ void WorkerKillsTest::Kill(size_t kills, const std::string& config, bool evicts)
     ASSERT_NO_FATAL_FAILURE(Start(worker));
   }
   for (const char* const point : kPoints) {
-    EXPECT_GE(killed[point], kills / kPoints.size()) << point;
+    EXPECT_GE(killed[point], 30u) << point;
     RecordProperty(point, static_cast<int>(killed[point]));
     std::cout << "killed at " << point << ": " << killed[point] << "\n";
   }
+  EXPECT_LT(slowest, absl::Seconds(5));
   std::cout << "slowest return of what a dead worker held: " << slowest
             << "; chains read by the survivor: " << survivor.reads() << "\n";
 
@@ -260,6 +267,12 @@ void WorkerKillsTest::Kill(size_t kills, const std::string& config, bool evicts)
       << daemon().Facts().open_files << " open files; with all segments " << descriptors_max;
   EXPECT_TRUE(Await([&] { return daemon().Facts().threads <= threads_max; }))
       << daemon().Facts().threads << " threads";
+  const uint64_t dropped = daemon().Status().counters().at("dropped_chunks");
+  if (evicts) {
+    EXPECT_GT(dropped, 50u) << "the pools were too large";
+  } else {
+    EXPECT_EQ(dropped, 0u);
+  }
   for (Worker& worker : workers_) worker.process->Kill();
   std::vector<Key> roots;
   for (size_t i = 0; i < chains_.size(); ++i) roots.push_back(survivor.keys(i)[0]);
@@ -273,12 +286,11 @@ void WorkerKillsTest::Kill(size_t kills, const std::string& config, bool evicts)
 }
 
 TEST_F(WorkerKillsTest, WhatWasCommittedStaysAndNothingElseDoes) {
-  Kill(200, SmallConfig("", "8MiB", "16MiB"), /*evicts=*/false);
+  Kill(250, SmallConfig("", "8MiB", "16MiB"), /*evicts=*/false);
 }
 
-// 40 chains want more than twice as much.
 TEST_F(WorkerKillsTest, WhatIsFoundIsRightWhilePoolsAreFull) {
-  Kill(150,
+  Kill(200,
        "memory: {segment_bytes: 64KiB, reserve_bytes: 0, huge_pages: false}\n"
        "pools:\n  - {name: 'hbm:0', kind: hbm, budget_bytes: 512KiB}\n"
        "  - {name: 'dram:0', kind: dram, budget_bytes: 768KiB}\n",
