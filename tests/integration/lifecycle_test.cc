@@ -94,7 +94,8 @@ TEST_F(LifecycleTest, PagesCountWhatWasDone) {
     return answer ? absl::StrCat(answer->status, " ", answer->body) : "no answer";
   };
   EXPECT_THAT(page("/healthz"), HasSubstr("200 "));
-  EXPECT_THAT(page("/readyz"), HasSubstr("200 "));
+  // Ready once each pool has its first segment.
+  EXPECT_TRUE(Await([&] { return page("/readyz").rfind("200 ", 0) == 0; })) << page("/readyz");
   EXPECT_THAT(page("/nothing"), HasSubstr("404 "));
   ASSERT_THAT(Store(1, 3), IsOk());
   ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client_, model_, ChainKeys(model_, 1, 3)));

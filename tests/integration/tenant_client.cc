@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <sstream>
 #include <string>
@@ -162,13 +163,19 @@ int main(int argc, char** argv) {
     std::cerr << "usage: tenant_client SOCKET UID\n";
     return 2;
   }
+  // The socket's folder may lie in one that only root may enter: go there first.
+  const std::filesystem::path socket(argv[1]);
+  if (chdir(socket.parent_path().c_str()) != 0) {
+    std::cerr << "tenant_client: cannot go to " << socket.parent_path() << "\n";
+    return 2;
+  }
   const auto uid = static_cast<uid_t>(std::strtoul(argv[2], nullptr, 10));
   if (setgid(uid) != 0 || setuid(uid) != 0) {
     std::cerr << "tenant_client: cannot become user " << uid << "\n";
     return 2;
   }
   TenantClient tenant;
-  const absl::Status attached = tenant.Attach(argv[1]);
+  const absl::Status attached = tenant.Attach(socket.filename());
   std::cout << (attached.ok() ? "ready " + tenant.client().tenant() : attached.ToString())
             << std::endl;
   if (!attached.ok()) return 1;
