@@ -70,9 +70,11 @@ bool HostPool::PopulateOne() {
 }
 
 std::unique_ptr<HostPool::Mapping> HostPool::TakeReady() {
-  const auto found =
-      std::find_if(ready_.begin(), ready_.end(), [this](const std::unique_ptr<Mapping>& mapping) {
-        return !mapping->failed && (prefault_.ok() || mapping->populated == options_.segment_bytes);
+  const bool part_will_do = prefault_.ok();
+  const Bytes whole = options_.segment_bytes;
+  const auto found = std::find_if(
+      ready_.begin(), ready_.end(), [part_will_do, whole](const std::unique_ptr<Mapping>& mapping) {
+        return !mapping->failed && (part_will_do || mapping->populated == whole);
       });
   if (found == ready_.end()) return nullptr;
   std::unique_ptr<Mapping> mapping = std::move(*found);
