@@ -27,8 +27,8 @@ TEST_F(EngineRoom, AReservationThatCannotFitDropsNothing) {
   EXPECT_EQ(Dropped(fixture), 0u);
 }
 
-// Half of the room is in use, so a reservation of three quarters cannot be met: it may cost some
-// chunks, but not all that a tenant has.
+// One chunk of four in each segment is in use, so that no segment can be emptied for another slot
+// size: trying may cost some chunks, but not all that a tenant has.
 TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
   EngineFixtureOptions options;
   options.policy = PolicyChoice::kStaticSplit;
@@ -36,20 +36,22 @@ TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
   EngineFixture fixture(options);
   const Caller caller = fixture.Attach();
   const ModelId model = fixture.Register(caller, DenseModel());
-  std::vector<wire::ChunkKey> keys;
-  for (uint64_t number = 1;; ++number) {
-    if (!fixture.Put(caller, model, kNoParent, NumberedKey(number)).ok()) break;
-    keys.push_back(NumberedKey(number));
-    if (Dropped(fixture) > 0) break;
+  ModelSpec large = DenseModel();
+  large.name = "one plane, as large as a segment";
+  large.planes.resize(1);
+  large.planes[0].bytes_per_chunk = options.segment_bytes;
+  const ModelId large_model = fixture.Register(caller, large);
+  // Four chunks of four blocks of 512 bytes fill a segment of 8 KiB.
+  for (uint64_t number = 0; number < 4 * 64; ++number) {
+    const wire::ChunkKey key = NumberedKey(1 + number);
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, key), IsOk());
+    if (number % 4 == 0) (void)fixture.Lookup(caller, model, {key});
   }
-  const size_t room = keys.size() - 1;
-  ASSERT_GT(room, 64u);
-  // The newest half is leased.
-  for (size_t i = room / 2; i < keys.size(); ++i)
-    ASSERT_NE(fixture.Lookup(caller, model, {keys[i]}).lease, LeaseId());
-  const size_t before = Dropped(fixture);
-  EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(model, 8), fixture.now()), IsOk());
-  EXPECT_LE(Dropped(fixture) - before, 8u + 1);
+  ASSERT_EQ(Dropped(fixture), 0u);
+  EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(large_model), fixture.now()),
+              StatusIs(Code::kResourceExhausted));
+  EXPECT_GT(Dropped(fixture), 0u);
+  EXPECT_LT(Dropped(fixture), 40u) << "of 192 that could go";
 }
 
 // A tenant's slots that wait for a reader have no owner any more, even when the row of the chunk
@@ -57,31 +59,34 @@ TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
 TEST_F(EngineRoom, RetiredSlotsNameNobodysChunks) {
   EngineFixtureOptions options;
   options.tenants = 2;
-  options.segments = {8};
+  options.segments = {2};
+  options.quota_segments = {1};
   options.policy = PolicyChoice::kStaticSplit;
-  options.quota_segments = {4};
   EngineFixture fixture(options);
   Engine& engine = fixture.engine();
   const Caller anna = fixture.Attach(0);
   const Caller bert = fixture.Attach(1);
   const ModelId annas = fixture.Register(anna, DenseModel());
   const ModelId berts = fixture.Register(bert, DenseModel());
-  const ModelId berts_other = fixture.Register(bert, LatentModel());
-  const auto keys = Keys(1, 40);
-  size_t stored = 0;
-  for (const wire::ChunkKey& key : keys) stored += fixture.Put(bert, berts, kNoParent, key).ok();
-  ASSERT_GT(stored, 4u);
+  ModelSpec large = DenseModel();
+  large.name = "one plane, as large as a segment";
+  large.planes.resize(1);
+  large.planes[0].bytes_per_chunk = options.segment_bytes;
+  const ModelId berts_large = fixture.Register(bert, large);
+  const auto keys = Keys(1, 2);
+  fixture.PutChain(bert, berts, keys);
   const SectionId section = engine.EnterSection();
   ASSERT_THAT(engine.Forget(bert, berts, keys), IsOk());
   // Anna's chunks get the rows that Bert's had.
-  const auto own = Keys(100, 4);
+  const auto own = Keys(100, 2);
   fixture.PutChain(anna, annas, own);
-  // Another slot size for Bert: a segment of his has to be emptied.
-  for (uint32_t count = 1; count < 40; ++count)
-    (void)engine.Reserve(bert, Chunks(berts_other, count), fixture.now());
+  // Bert's segment would have to be emptied for this.
+  EXPECT_THAT(engine.Reserve(bert, Chunks(berts_large), fixture.now()),
+              StatusIs(Code::kResourceExhausted));
   EXPECT_EQ(Dropped(fixture, 0), 0u) << "Anna's chunks were dropped for Bert";
-  EXPECT_EQ(fixture.Matched(anna, annas, own), 4u);
+  EXPECT_EQ(fixture.Matched(anna, annas, own), 2u);
   engine.ExitSection(section);
+  EXPECT_THAT(engine.Reserve(bert, Chunks(berts_large), fixture.now()), IsOk());
   engine.CheckInvariants();
 }
 
