@@ -198,5 +198,48 @@ TEST_F(EngineRoom, AFastPoolWithoutSlotsOfOneSizeDemotes) {
   EXPECT_GT(engine.Pools()[1].moved_in_blocks, 50u);
 }
 
+// Tables are shared evenly: whatever one tenant does, the other can attach, register, lease,
+// reserve and commit.
+TEST_F(EngineRoom, NoTenantFillsATableForTheOthers) {
+  EngineFixtureOptions options;
+  options.tenants = 2;
+  options.segments = {8, 8};
+  options.quota_segments = {4, 4};
+  options.limits.sessions_max = 6;
+  options.limits.models_max = 4;
+  options.limits.leases_max = 6;
+  options.limits.reservations_max = 6;
+  options.limits.chunks_max = 8;
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller anna = fixture.Attach(0);
+  const ModelId annas = fixture.Register(anna, DenseModel());
+  while (engine.Attach(TenantId(0), fixture.now()).ok()) continue;
+  EXPECT_EQ(engine.Totals(TenantId(0)).sessions, 3u);
+  ModelSpec spec = DenseModel();
+  do {
+    spec.name += "x";
+  } while (engine.RegisterModel(anna, spec).ok());
+  EXPECT_EQ(engine.Totals(TenantId(0)).models, 2u);
+  std::vector<wire::ChunkKey> chain;
+  for (uint64_t number = 1; number <= 20; ++number) {
+    if (fixture.Put(anna, annas, kNoParent, NumberedKey(number)).ok())
+      chain = {NumberedKey(number)};
+  }
+  EXPECT_EQ(engine.Totals(TenantId(0)).chunks, 4u);
+  while (engine.Lookup(anna, annas, chain, absl::ZeroDuration(), fixture.now()).ok()) continue;
+  EXPECT_EQ(engine.Totals(TenantId(0)).leases, 3u);
+  while (engine.Reserve(anna, Chunks(annas), fixture.now()).ok()) continue;
+  EXPECT_EQ(engine.Totals(TenantId(0)).reservations, 3u);
+
+  const Caller bert = fixture.Attach(1);
+  const ModelId berts = fixture.Register(bert, DenseModel());
+  const auto keys = Keys(100, 4);
+  fixture.PutChain(bert, berts, keys);
+  EXPECT_EQ(fixture.Lookup(bert, berts, keys).matched, 4u);
+  EXPECT_THAT(engine.Reserve(bert, Chunks(berts), fixture.now()), IsOk());
+  engine.CheckInvariants();
+}
+
 }  // namespace
 }  // namespace kvtier::test_support

@@ -41,12 +41,12 @@ EngineFixtureOptions OpWorld::FixtureOptions(const OpWorldOptions& options) {
     }
   }
   fixture.limits.sessions_max = 5;
-  fixture.limits.leases_max = 6;
+  fixture.limits.leases_max = 9;
   fixture.limits.leased_chunks_max = 24;
-  fixture.limits.reservations_max = 5;
-  fixture.limits.chunks_max = 10 + rng.Below(31);
+  fixture.limits.reservations_max = 7;
+  fixture.limits.chunks_max = 16 + rng.Below(48);
   fixture.limits.chunks_per_call_max = 8;
-  fixture.limits.models_max = 8;
+  fixture.limits.models_max = 24;
   fixture.limits.reserved_bytes_max = KiB(24);
   fixture.limits.moves_in_flight_max = static_cast<uint32_t>(1 + rng.Below(8));
   fixture.limits.retired_share_max = rng.OneIn(2) ? 0.05 : 0.5;

@@ -43,8 +43,11 @@ std::string Expected::ToString() const {
 
 // --- sessions and models ---
 
-Expected ReferenceModel::AttachExpected() const {
-  if (sessions_.size() >= limits_.sessions_max) return {.errors = {Code::kResourceExhausted}};
+Expected ReferenceModel::AttachExpected(TenantId tenant) const {
+  size_t own = 0;
+  for (const auto& [id, session] : sessions_) own += session.tenant == tenant;
+  if (own >= Share(limits_.sessions_max) || sessions_.size() >= limits_.sessions_max)
+    return {.errors = {Code::kResourceExhausted}};
   return {};
 }
 
@@ -144,8 +147,8 @@ Expected ReferenceModel::ReservationExpected(Caller caller, ReservationId id) co
   return expected;
 }
 
-Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id,
-                                        const CommitArgs& args) const {
+Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id, const CommitArgs& args,
+                                        uint64_t moves_in_flight) const {
   Expected expected = ReservationExpected(caller, id);
   if (!expected.errors.empty()) return expected;
   const RefReservation& reservation = reservations_.at(id);
@@ -184,7 +187,8 @@ Expected ReferenceModel::CommitExpected(Caller caller, ReservationId id,
     }
   } else if (chunk.row != 0) {
     errors.insert(Code::kFailedPrecondition);
-  } else if (chunks_.size() >= limits_.chunks_max) {
+  } else if (moves_in_flight > 0 || Chunks(caller.tenant) >= Share(limits_.chunks_max) ||
+             chunks_.size() >= limits_.chunks_max) {
     expected.may_exhaust = true;
   }
   return expected;
@@ -303,13 +307,22 @@ uint32_t ReferenceModel::Matched(TenantId tenant, ModelId model,
   return 0;
 }
 
+size_t ReferenceModel::Chunks(TenantId tenant) const {
+  size_t count = 0;
+  for (const auto& [id, chunk] : chunks_) count += chunk.tenant == tenant;
+  return count;
+}
+
 bool ReferenceModel::LeaseExhausts(TenantId tenant, uint32_t chunks) const {
   uint64_t leased = chunks;
+  size_t own = 0;
   for (const auto& [id, lease] : leases_) {
-    if (lease.caller.tenant == tenant) leased += lease.chunks.size();
+    if (lease.caller.tenant != tenant) continue;
+    leased += lease.chunks.size();
+    ++own;
   }
-  return leases_.size() >= limits_.leases_max ||
-         leased > std::max<uint64_t>(1, limits_.leased_chunks_max / tenants_);
+  return own >= Share(limits_.leases_max) || leases_.size() >= limits_.leases_max ||
+         leased > Share(limits_.leased_chunks_max);
 }
 
 Expected ReferenceModel::LookupExpected(Caller caller, ModelId model, size_t keys) const {

@@ -75,7 +75,7 @@ class ReferenceModel {
       : limits_(limits), tenants_(tenants) {}
 
   // --- sessions and models ---
-  Expected AttachExpected() const;
+  Expected AttachExpected(TenantId tenant) const;
   void Attached(Caller caller, absl::Time now);
   bool SessionAlive(Caller caller) const;
   Expected SessionExpected(Caller caller) const;  // NOT_FOUND or OK
@@ -92,7 +92,10 @@ class ReferenceModel {
   void Reserved(Caller caller, ReservationId id,
                 const ReserveArgs& args);  // after; the parent is pinned
   Expected ReservationExpected(Caller caller, ReservationId id) const;
-  Expected CommitExpected(Caller caller, ReservationId id, const CommitArgs& args) const;
+  // `moves_in_flight`: a forgotten chunk and those before it keep their rows until its move ends,
+  // which this model does not know.
+  Expected CommitExpected(Caller caller, ReservationId id, const CommitArgs& args,
+                          uint64_t moves_in_flight) const;
   // The outcome of a commit that is expected to succeed; applies it.
   CommitOutcome Committed(Caller caller, ReservationId id, const CommitArgs& args, absl::Time now);
   void Aborted(ReservationId id);
@@ -161,6 +164,10 @@ class ReferenceModel {
   std::string CompareChunks(const Engine& engine, TenantId tenant) const;
 
   EngineLimits limits_;
+  // What one tenant may have of a limit that all share.
+  uint64_t Share(uint64_t limit) const { return limit < tenants_ ? 1 : limit / tenants_; }
+  size_t Chunks(TenantId tenant) const;
+
   uint16_t tenants_;
   std::map<SessionId, RefSession> sessions_;
   std::map<std::pair<TenantId, ModelId>, ModelSpec> models_;

@@ -59,7 +59,9 @@ struct AttachOp : BlockOp {
     Caller& caller = world.session(slot);
     if (world.model().SessionAlive(caller)) return;
     const auto session = world.engine().Attach(world.TenantOf(slot), world.now());
-    if (!world.Check("Attach", session.status(), world.model().AttachExpected())) return;
+    if (!world.Check("Attach", session.status(),
+                     world.model().AttachExpected(world.TenantOf(slot))))
+      return;
     caller = {world.TenantOf(slot), *session};
     world.model().Attached(caller, world.now());
     for (size_t spec = 0; spec < world.spec_count(); ++spec) Register(world, caller, spec);
@@ -226,7 +228,8 @@ struct CommitOp : BlockOp {
     if (odd % 16 == 4) args.parent = key_index == 0 ? held.parent : held.keys[key_index - 1];
     if (odd == 19) args.token_count = 1;
 
-    Expected expected = world.model().CommitExpected(held.caller, held.id, args);
+    Expected expected = world.model().CommitExpected(
+        held.caller, held.id, args, world.engine().Totals(std::nullopt).moves_in_flight);
     // A copy under way keeps the row of a forgotten chunk, which the model has let go.
     const EngineTotals totals = world.engine().Totals(std::nullopt);
     expected.may_exhaust |=

@@ -58,7 +58,7 @@ Engine::State::State(EngineOptions options)
       quarantine(options.pools.size()),
       sessions(options.limits.sessions_max),
       leases(options.limits.leases_max),
-      leased_chunks(tenants.size()),
+      use(tenants.size()),
       reservations(options.limits.reservations_max),
       moved_in_blocks(options.pools.size()),
       missed(options.pools.size() * tenants.size()),
@@ -113,14 +113,26 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
 absl::StatusOr<SessionId> Engine::Attach(TenantId tenant, absl::Time now) {
   State& s = *state_;
   KVTIER_CHECK(tenant.value() < s.tenants.size());
-  if (s.sessions.full()) {
-    return absl::ResourceExhaustedError(absl::StrFormat("%d sessions are attached; the limit is %d",
-                                                        s.sessions.size(), s.limits.sessions_max));
-  }
+  TenantUse& use = s.use[tenant.value()];
+  KVTIER_RETURN_IF_ERROR(
+      s.CheckShare(tenant, "sessions", use.sessions, s.sessions.size(), s.limits.sessions_max));
+  ++use.sessions;
   Session session;
   session.tenant = tenant;
   session.seen = now;
   return SessionId(s.sessions.Add(s.all_sessions, std::move(session)));
+}
+
+absl::Status Engine::State::CheckShare(TenantId tenant, const char* what, uint64_t count,
+                                       uint64_t all, uint64_t limit) const {
+  if (count < Share(limit) && all < limit) return absl::OkStatus();
+  if (tenants.size() == 1) {
+    return absl::ResourceExhaustedError(
+        absl::StrFormat("there are %d %s; the limit is %d", all, what, limit));
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrFormat("tenant \"%s\" has %d %s, all tenants %d; the limits are %d and %d",
+                      tenants[tenant.value()].name, count, what, all, Share(limit), limit));
 }
 
 absl::Status Engine::Heartbeat(Caller caller, absl::Time now) {
@@ -155,6 +167,7 @@ void Engine::State::EndSession(SessionId id) {
     if (chunk.creator != id || Settled(chunk)) continue;
     counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
   }
+  --use[session->tenant.value()].sessions;
   sessions.Remove(all_sessions, id.value());
 }
 
@@ -178,11 +191,10 @@ absl::StatusOr<RegisteredModel> Engine::RegisterModel(Caller caller, const Model
       return RegisteredModel{ModelId(static_cast<uint16_t>(i)), fingerprint};
     }
   }
-  if (s.specs.size() >= s.limits.models_max) {
-    return absl::ResourceExhaustedError(
-        absl::StrFormat("model \"%s\": %d models are registered; the limit is %d", spec.name,
-                        s.specs.size(), s.limits.models_max));
-  }
+  TenantUse& use = s.use[caller.tenant.value()];
+  KVTIER_RETURN_IF_ERROR(
+      s.CheckShare(caller.tenant, "models", use.models, s.specs.size(), s.limits.models_max));
+  ++use.models;
   ModelLayout layout;
   layout.tenant = caller.tenant;
   layout.chunk_tokens = spec.chunk_tokens;

@@ -137,6 +137,26 @@ Bytes Engine::State::RemoveCopies(RowIndex row) {
   return freed;
 }
 
+RowIndex Engine::State::CreateRow(TenantId tenant, ModelId model, const wire::ChunkKey& key,
+                                  RowIndex parent, uint32_t token_count) {
+  TenantUse& own = use[tenant.value()];
+  const size_t planes = blocks.plane_count(model);
+  if (own.chunks >= Share(limits.chunks_max) || own.blocks + planes > Share(limits.blocks_max))
+    return kNoRow;
+  const RowIndex row = blocks.Create(model, key, parent, token_count);
+  if (row == kNoRow) return kNoRow;
+  ++own.chunks;
+  own.blocks += planes;
+  return row;
+}
+
+void Engine::State::RemoveRow(RowIndex row) {
+  TenantUse& own = use[blocks.tenant(row).value()];
+  --own.chunks;
+  own.blocks -= blocks.plane_count(blocks.model(row));
+  blocks.Remove(row);
+}
+
 Bytes Engine::State::DropChunk(RowIndex row, EventKind kind) {
   KVTIER_CHECK(!blocks.hidden(row));
   policy->OnRemove(row);
@@ -148,7 +168,7 @@ Bytes Engine::State::DropChunk(RowIndex row, EventKind kind) {
   }
   const Bytes freed = RemoveCopies(row);
   const RowIndex parent = blocks.parent(row);
-  blocks.Remove(row);
+  RemoveRow(row);
   if (parent != kNoRow) FreeIfUnheld(parent);
   return freed;
 }
@@ -181,7 +201,7 @@ void Engine::State::FreeIfUnheld(RowIndex row) {
   while (row != kNoRow && blocks.hidden(row) && blocks.Droppable(row)) {
     const RowIndex parent = blocks.parent(row);
     RemoveCopies(row);
-    blocks.Remove(row);
+    RemoveRow(row);
     row = parent;
   }
 }

@@ -127,9 +127,11 @@ void Engine::CheckInvariants() const {
   const State& s = *state_;
   s.blocks.CheckInvariants();
   Bytes accounted;
+  std::vector<uint64_t> room(s.tenants.size());  // blocks, there or not
   for (RowIndex row = 0; row < s.blocks.row_end(); ++row) {
     if (!s.blocks.live(row)) continue;
     const size_t planes = s.blocks.plane_count(s.blocks.model(row));
+    room[s.blocks.tenant(row).value()] += planes;
     for (size_t i = 0; i < planes; ++i) {
       const Block& block = s.blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
       for (const CopyRef copy : {block.best, block.second}) {
@@ -147,7 +149,7 @@ void Engine::CheckInvariants() const {
     KVTIER_CHECK(session != nullptr);
     leased[session->tenant.value()] += lease->rows.size();
   }
-  KVTIER_CHECK(leased == s.leased_chunks);
+  for (size_t i = 0; i < leased.size(); ++i) KVTIER_CHECK(leased[i] == s.use[i].leased_chunks);
   for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
     const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
     if (reservation == nullptr) continue;
@@ -160,6 +162,14 @@ void Engine::CheckInvariants() const {
     s.allocators[i]->CheckInvariants();
     used += s.allocators[i]->used();
     accounted += s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
+  }
+  for (size_t i = 0; i < s.tenants.size(); ++i) {
+    const TenantId tenant(static_cast<uint16_t>(i));
+    const EngineTotals totals = Totals(tenant);
+    const TenantUse& use = s.use[i];
+    KVTIER_CHECK(use.sessions == totals.sessions && use.models == totals.models);
+    KVTIER_CHECK(use.leases == totals.leases && use.reservations == totals.reservations);
+    KVTIER_CHECK(use.chunks == totals.chunks && use.blocks == room[i]);
   }
   KVTIER_CHECK(s.incomplete.size() <= 2 * size_t{s.limits.chunks_max} + 64);
   // Destinations of moves in flight are the only slots that none of these own.

@@ -86,17 +86,17 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   s.policy->OnTouch(rows);
   if (!lease_ttl || rows.empty()) return result;
 
-  if (s.leases.full()) {
-    return absl::ResourceExhaustedError(absl::StrFormat("%d leases are held; the limit is %d",
-                                                        s.leases.size(), s.limits.leases_max));
-  }
-  uint64_t& leased = s.leased_chunks[caller.tenant.value()];
-  if (leased + rows.size() > s.LeasedChunksShare()) {
+  TenantUse& use = s.use[caller.tenant.value()];
+  KVTIER_RETURN_IF_ERROR(
+      s.CheckShare(caller.tenant, "leases", use.leases, s.leases.size(), s.limits.leases_max));
+  const uint64_t leased_max = s.Share(s.limits.leased_chunks_max);
+  if (use.leased_chunks + rows.size() > leased_max) {
     return absl::ResourceExhaustedError(absl::StrFormat(
         "tenant \"%s\" has %d chunks leased and asks for %d more; the limit is %d",
-        s.tenants[caller.tenant.value()].name, leased, rows.size(), s.LeasedChunksShare()));
+        s.tenants[caller.tenant.value()].name, use.leased_chunks, rows.size(), leased_max));
   }
-  leased += rows.size();
+  ++use.leases;
+  use.leased_chunks += rows.size();
   result.lease_ttl = *lease_ttl <= absl::ZeroDuration()
                          ? s.limits.lease_ttl
                          : std::min(*lease_ttl, s.limits.lease_ttl_max);
@@ -112,13 +112,10 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   return result;
 }
 
-uint64_t Engine::State::LeasedChunksShare() const {
-  return std::max<uint64_t>(1, limits.leased_chunks_max / tenants.size());
-}
-
 void Engine::State::EndLease(Session& session, LeaseId id) {
   const Lease lease = leases.Remove(session.leases, id.value());
-  leased_chunks[session.tenant.value()] -= lease.rows.size();
+  --use[session.tenant.value()].leases;
+  use[session.tenant.value()].leased_chunks -= lease.rows.size();
   // Which rows are pinned follows from parent links, read before any row can go; tails first.
   absl::InlinedVector<RowIndex, 4> pinned;
   for (size_t i = lease.rows.size(); i-- > 0;) {

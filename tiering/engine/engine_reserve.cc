@@ -41,9 +41,11 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
     ++s.counts.reservations_refused;
     return absl::ResourceExhaustedError(why);
   };
-  if (s.reservations.full()) {
-    return refused(absl::StrFormat("%d reservations are open; the limit is %d",
-                                   s.reservations.size(), s.limits.reservations_max));
+  TenantUse& use = s.use[caller.tenant.value()];
+  if (absl::Status share = s.CheckShare(caller.tenant, "reservations", use.reservations,
+                                        s.reservations.size(), s.limits.reservations_max);
+      !share.ok()) {
+    return refused(std::string(share.message()));
   }
 
   std::vector<State::SlotGroup> runs;
@@ -106,6 +108,7 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
   reservation.rows.assign(args.chunk_count, kNoRow);
   reservation.open_slots = reservation.slots.size();
   session->reserved += reservation.bytes;
+  ++use.reservations;
   s.counts.reserved_chunks += args.chunk_count;
   return ReservationId(s.reservations.Add(session->reservations, std::move(reservation)));
 }
@@ -182,6 +185,7 @@ absl::Status Engine::Abort(Caller caller, ReservationId id) {
 void Engine::State::EndReservation(Session& session, ReservationId id) {
   const Reservation reservation = reservations.Remove(session.reservations, id.value());
   session.reserved -= reservation.bytes;
+  --use[session.tenant.value()].reservations;
   for (const CopyRef slot : reservation.slots) {
     if (slot.valid()) Retire(slot);
   }

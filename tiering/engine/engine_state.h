@@ -53,6 +53,12 @@ struct IncompleteChunk {
   absl::Time deadline;
 };
 
+// What a tenant has of the tables that all tenants share.
+struct TenantUse {
+  uint64_t sessions = 0, models = 0, leases = 0, leased_chunks = 0, reservations = 0;
+  uint64_t chunks = 0, blocks = 0;
+};
+
 struct RegisteredSpec {
   TenantId tenant;
   ModelSpec spec;
@@ -78,8 +84,15 @@ struct Engine::State : public PlacementView {
   absl::StatusOr<Reservation*> FindReservation(Caller caller, ReservationId reservation);
   void EndSession(SessionId session);
   void EndLease(Session& session, LeaseId lease);
-  // Of limits.leased_chunks_max, each tenant's; at least one.
-  uint64_t LeasedChunksShare() const;
+  // What one tenant may have of a limit on a table: an even share, at least one.
+  uint64_t Share(uint64_t limit) const { return std::max<uint64_t>(1, limit / tenants.size()); }
+  // RESOURCE_EXHAUSTED when the tenant has its share of `what`, or others have too much of it.
+  absl::Status CheckShare(TenantId tenant, const char* what, uint64_t count, uint64_t all,
+                          uint64_t limit) const;
+  // A new row with blocks for all planes; kNoRow at the tenant's share of chunks or blocks.
+  RowIndex CreateRow(TenantId tenant, ModelId model, const wire::ChunkKey& key, RowIndex parent,
+                     uint32_t token_count);
+  void RemoveRow(RowIndex row);
   void EndReservation(Session& session, ReservationId reservation);
 
   // Blocks of a reservation's chunks that are allocated as one run: neighbouring planes that go to
@@ -160,7 +173,7 @@ struct Engine::State : public PlacementView {
   OwnedList all_sessions;
   OwnedTable<Session> sessions;
   OwnedTable<Lease> leases;
-  std::vector<uint64_t> leased_chunks;  // by tenant, over its leases
+  std::vector<TenantUse> use;  // by tenant
   OwnedTable<Reservation> reservations;
   // By deadline; at most 2 entries for each row of the block table, and 64 more.
   std::deque<IncompleteChunk> incomplete;

@@ -96,19 +96,20 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
           "chunk %d of reservation %d was forgotten after some of its planes were committed",
           args.chunk, id.value()));
     }
-    row = s.blocks.Create(model, args.key, parent, args.token_count);
+    row = s.CreateRow(caller.tenant, model, args.key, parent, args.token_count);
     if (row == kNoRow) {
       for (size_t pool = s.allocators.size(); pool-- > 0 && row == kNoRow;) {
         if (s.EvictOne(caller.tenant, PoolId(static_cast<uint8_t>(pool))) == Bytes(0)) continue;
-        row = s.blocks.Create(model, args.key, parent, args.token_count);
+        row = s.CreateRow(caller.tenant, model, args.key, parent, args.token_count);
       }
     }
     if (row == kNoRow) {
       return absl::ResourceExhaustedError(absl::StrFormat(
-          "the block table has %d chunks and %d blocks; the limits are %d and %d, and nothing of "
-          "tenant \"%s\" can be evicted now",
-          s.blocks.row_count(), s.blocks.block_count(), s.limits.chunks_max, s.limits.blocks_max,
-          s.tenants[caller.tenant.value()].name));
+          "tenant \"%s\" has %d chunks and %d blocks in the block table; the limits are %d and %d, "
+          "and nothing of it can be evicted now",
+          s.tenants[caller.tenant.value()].name, s.use[caller.tenant.value()].chunks,
+          s.use[caller.tenant.value()].blocks, s.Share(s.limits.chunks_max),
+          s.Share(s.limits.blocks_max)));
     }
     created = true;
   }
