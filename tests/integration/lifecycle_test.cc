@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <utility>
 #include <vector>
@@ -73,6 +74,9 @@ TEST_F(LifecycleTest, ASecondDaemonLeavesTheFirstAlone) {
   ASSERT_OK_AND_ASSIGN(const int status, RunProgram({ProgramPath("kvtierd"), "--socket", socket()},
                                                     kSoon, &output, directory() + "/second.log"));
   EXPECT_EQ(status, 1);
+  std::ifstream log(directory() + "/second.log");
+  const std::string said((std::istreambuf_iterator<char>(log)), std::istreambuf_iterator<char>());
+  EXPECT_THAT(said, HasSubstr(socket())) << "it does not say that the socket is taken";
   ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client_, model_, ChainKeys(model_, 1, 2)));
   EXPECT_EQ(read, 2u);
   // One that was killed leaves its socket, and the next takes it over.
@@ -133,6 +137,29 @@ TEST_F(LifecycleTest, ADrainLetsLeasesEndAndRefusesNewWork) {
               StatusIs(kUnavailable, HasSubstr("drain")));
   EXPECT_THAT(ReadLease(*client_, model_, match.lease, keys, 3), IsOk()) << "what is held is read";
   EXPECT_THAT(client_->Release(match.lease), IsOk());
+  ASSERT_OK_AND_ASSIGN(const int status, daemon().process().Wait(kSoon));
+  EXPECT_EQ(status, 0);
+  EXPECT_FALSE(std::filesystem::exists(socket()));
+}
+
+TEST_F(LifecycleTest, ADrainFromOutsideEndsTheProcess) {
+  Start();
+  const std::vector<Key> keys = ChainKeys(model_, 1, 3);
+  ASSERT_THAT(Store(1, 3), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Match match, client_->Lookup({.model = model_, .keys = keys}));
+  ChildProcess::Options options;
+  options.arguments = {ProgramPath("kvtier"), "drain", "--exit", "--json", "--socket", socket()};
+  options.log_file = directory() + "/drain.log";
+  ASSERT_OK_AND_ASSIGN(const auto drain, ChildProcess::Start(options));
+  EXPECT_TRUE(Await([&] { return daemon().Status().draining(); }));
+  EXPECT_THAT(ReadLease(*client_, model_, match.lease, keys, 3), IsOk());
+  EXPECT_THAT(drain->Wait(absl::ZeroDuration()), StatusIs(kDeadlineExceeded))
+      << "it waits for the lease";
+  EXPECT_THAT(client_->Release(match.lease), IsOk());
+  ASSERT_OK_AND_ASSIGN(const std::string output, drain->ReadAll(kSoon));
+  EXPECT_THAT(output, HasSubstr("\"drained\": true"));
+  ASSERT_OK_AND_ASSIGN(const int drained, drain->Wait(kSoon));
+  EXPECT_EQ(drained, 0);
   ASSERT_OK_AND_ASSIGN(const int status, daemon().process().Wait(kSoon));
   EXPECT_EQ(status, 0);
   EXPECT_FALSE(std::filesystem::exists(socket()));
