@@ -113,6 +113,12 @@ TREES = {
          {"sim/a_test.cc": KEEPS, "sim/CMakeLists.txt": "foreach(t a_test)\nf(SOURCES ${t}.cc)"}),
         ({"tests/a_test.py": KEEPS}, {"tests/a.py": KEEPS}),
     ],
+    rules.tests_report: [
+        ({"bench/CMakeLists.txt": "  add_test(NAME a COMMAND a)\n"},
+         {rules.TARGET_HELPERS: "  add_test(NAME a COMMAND a)\n"}),
+        ({"tests/CMakeLists.txt": "add_test (NAME a COMMAND a)\n"},
+         {"tests/CMakeLists.txt": "# no add_test( here\nkvtier_test(a SOURCES a.cc)\n"}),
+    ],
     rules.nothing_left_open: [
         ({"docs/a.md": f"{LEFT_OPEN}: more"}, {"docs/a.md": "nothing to do"}),
         ({"scripts/run": f"# {LEFT_OPEN}"}, {"scripts/run": f"# {LEFT_OPEN}S"}),
