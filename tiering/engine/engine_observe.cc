@@ -28,21 +28,11 @@ EngineTotals Engine::Totals(std::optional<TenantId> tenant) const {
     totals.models = s.specs.size();
     return totals;
   }
-  const auto is_theirs = [&](uint64_t session) {
-    const Session* found = s.sessions.Find(session);
-    return found != nullptr && found->tenant == *tenant;
-  };
-  for (uint32_t i = 0; i < s.sessions.slot_count(); ++i)
-    totals.sessions += is_theirs(s.sessions.HandleAt(i));
-  for (uint32_t i = 0; i < s.leases.slot_count(); ++i) {
-    const Lease* lease = s.leases.Find(s.leases.HandleAt(i));
-    totals.leases += lease != nullptr && is_theirs(lease->session.value());
-  }
-  for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
-    const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
-    totals.reservations += reservation != nullptr && is_theirs(reservation->session.value());
-  }
-  for (size_t i = 0; i < s.specs.size(); ++i) totals.models += s.specs[i].tenant == *tenant;
+  const TenantUse& use = s.use[tenant->value()];
+  totals.sessions = use.sessions;
+  totals.leases = use.leases;
+  totals.reservations = use.reservations;
+  totals.models = use.models;
   totals.chunks = s.blocks.row_count(*tenant);
   totals.blocks = s.blocks.block_count(*tenant);
   return totals;
@@ -141,22 +131,31 @@ void Engine::CheckInvariants() const {
       }
     }
   }
-  std::vector<uint64_t> leased(s.tenants.size());
+  std::vector<TenantUse> counted(s.tenants.size());
+  const auto count_of = [&](SessionId session) -> TenantUse& {
+    const Session* found = s.sessions.Find(session.value());
+    KVTIER_CHECK(found != nullptr);
+    return counted[found->tenant.value()];
+  };
+  for (uint32_t i = 0; i < s.sessions.slot_count(); ++i) {
+    const uint64_t session = s.sessions.HandleAt(i);
+    if (session != 0) ++count_of(SessionId(session)).sessions;
+  }
   for (uint32_t i = 0; i < s.leases.slot_count(); ++i) {
     const Lease* lease = s.leases.Find(s.leases.HandleAt(i));
     if (lease == nullptr) continue;
-    const Session* session = s.sessions.Find(lease->session.value());
-    KVTIER_CHECK(session != nullptr);
-    leased[session->tenant.value()] += lease->rows.size();
+    ++count_of(lease->session).leases;
+    count_of(lease->session).leased_chunks += lease->rows.size();
   }
-  for (size_t i = 0; i < leased.size(); ++i) KVTIER_CHECK(leased[i] == s.use[i].leased_chunks);
   for (uint32_t i = 0; i < s.reservations.slot_count(); ++i) {
     const Reservation* reservation = s.reservations.Find(s.reservations.HandleAt(i));
     if (reservation == nullptr) continue;
+    ++count_of(reservation->session).reservations;
     for (const CopyRef slot : reservation->slots) {
       if (slot.valid()) accounted += s.allocator(slot.pool()).SlotBytesOf(slot);
     }
   }
+  for (const RegisteredSpec& spec : s.specs) ++counted[spec.tenant.value()].models;
   Bytes used;
   for (size_t i = 0; i < s.allocators.size(); ++i) {
     s.allocators[i]->CheckInvariants();
@@ -164,12 +163,12 @@ void Engine::CheckInvariants() const {
     accounted += s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
   }
   for (size_t i = 0; i < s.tenants.size(); ++i) {
-    const TenantId tenant(static_cast<uint16_t>(i));
-    const EngineTotals totals = Totals(tenant);
     const TenantUse& use = s.use[i];
-    KVTIER_CHECK(use.sessions == totals.sessions && use.models == totals.models);
-    KVTIER_CHECK(use.leases == totals.leases && use.reservations == totals.reservations);
-    KVTIER_CHECK(use.chunks == totals.chunks && use.blocks == room[i]);
+    KVTIER_CHECK(use.sessions == counted[i].sessions && use.models == counted[i].models);
+    KVTIER_CHECK(use.leases == counted[i].leases && use.reservations == counted[i].reservations);
+    KVTIER_CHECK(use.leased_chunks == counted[i].leased_chunks);
+    KVTIER_CHECK(use.chunks == s.blocks.row_count(TenantId(static_cast<uint16_t>(i))));
+    KVTIER_CHECK(use.blocks == room[i]);
   }
   KVTIER_CHECK(s.incomplete.size() <= 2 * size_t{s.limits.chunks_max} + 64);
   // Destinations of moves in flight are the only slots that none of these own.
