@@ -184,11 +184,12 @@ absl::Status KvCacheService::VerifyAndCommit(Caller caller, ReservationId reserv
     const uint64_t stored = wire::BlockChecksum(
         absl::MakeConstSpan(target.address, static_cast<size_t>(target.bytes.count())));
     if (stored != args.checksums[i]) {
+      // Not what it is: a slot's former bytes are none of the caller's business.
       return absl::DataLossError(absl::StrFormat(
-          "commit of chunk %d of reservation %d, plane %d: the stored bytes have checksum %016x, "
-          "the commit says "
-          "%016x; nothing of the chunk was committed",
-          args.chunk, reservation.value(), planes[i].value(), stored, args.checksums[i]));
+          "commit of chunk %d of reservation %d, plane %d: the %d stored bytes do not have the "
+          "checksum %016x that the commit says; nothing of the chunk was committed",
+          args.chunk, reservation.value(), planes[i].value(), target.bytes.count(),
+          args.checksums[i]));
     }
     verified += target.bytes;
   }

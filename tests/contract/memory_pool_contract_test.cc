@@ -1,9 +1,11 @@
 // The contract of MemoryPool, run on every implementation: a pool grows to segments_max() and no
-// further, refuses without changing anything, hands out indices and addresses that do not collide,
-// and leaves the bytes of a segment alone for as long as it exists, whatever happens to others.
+// further, refuses without changing anything, hands out indices and addresses that do not collide
+// and bytes that are zero, and leaves the bytes of a segment alone for as long as it exists,
+// whatever happens to others.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <functional>
@@ -172,6 +174,23 @@ TEST_P(MemoryPoolContract, BytesStayWhileOtherSegmentsComeAndGo) {
       ASSERT_TRUE(Holds(entry.first, entry.second))
           << "step " << step << " segment " << entry.first.value();
     }
+  }
+}
+
+// Whoever had a segment before may have been another tenant.
+TEST_P(MemoryPoolContract, NothingOfAReleasedSegmentComesBack) {
+  if (!GetParam().has_bytes) GTEST_SKIP() << "segments of this pool have no bytes";
+  for (int round = 0; round < 20; ++round) {
+    std::vector<SegmentIndex> segments;
+    for (uint32_t i = 0; i < kSegmentsMax; ++i) {
+      segments.push_back(Add());
+      const std::byte* address = pool_->Address(segments.back());
+      ASSERT_TRUE(std::all_of(address, address + kSegmentBytes.count(),
+                              [](std::byte byte) { return byte == std::byte{0}; }))
+          << "round " << round << " segment " << i;
+      Fill(segments.back(), 1 + i);
+    }
+    for (const SegmentIndex segment : segments) pool_->ReleaseSegment(segment);
   }
 }
 

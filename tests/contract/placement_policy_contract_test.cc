@@ -408,6 +408,27 @@ TEST(LruPolicyTest, TheOldestTailGoesFirst) {
   EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), first);
 }
 
+// Chains go whole, tail to head, the one that was used longest ago first: whether they were
+// committed one after the other or at the same time.
+TEST(LruPolicyTest, OldChainsGoBeforeTheTailsOfNewOnes) {
+  constexpr int kLinks = 5;
+  for (const bool interleaved : {false, true}) {
+    PolicyTable view(1, LruPolicy::Create());
+    std::vector<RowIndex> chains[2];
+    for (int i = 0; i < 2 * kLinks; ++i) {
+      std::vector<RowIndex>& chain = chains[interleaved ? i % 2 : i / kLinks];
+      chain.push_back(view.Commit(TenantId(0), chain.empty() ? kNoRow : chain.back()));
+    }
+    for (const std::vector<RowIndex>& chain : chains) {
+      for (size_t i = chain.size(); i-- > 0;) {
+        EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), chain[i])
+            << (interleaved ? "interleaved" : "in turn") << ", link " << i;
+        view.Drop(chain[i]);
+      }
+    }
+  }
+}
+
 TEST(LruPolicyTest, WhatIsOldSinksAndWhatIsTouchedRises) {
   PolicyTable view(2, LruPolicy::Create());
   std::vector<RowIndex> rows;

@@ -54,6 +54,58 @@ TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
   EXPECT_LT(Dropped(fixture), 40u) << "of 192 that could go";
 }
 
+// A chunk's blocks are of several sizes in several pools: dropping one for the slow pool can make
+// the very room that is needed in the fast one.
+TEST_F(EngineRoom, RoomIsTakenInWhateverPoolItWasMade) {
+  EngineFixtureOptions options;
+  options.segments = {1, 1};
+  EngineFixture fixture(options);
+  const Caller caller = fixture.Attach();
+  ModelSpec spec = DenseModel();
+  spec.name = "small and large";
+  spec.planes.resize(2);
+  spec.planes[1].bytes_per_chunk = Bytes(options.segment_bytes.count() / 2);
+  const ModelId both = fixture.Register(caller, spec);
+  spec.name = "small";
+  spec.planes.resize(1);
+  const ModelId small = fixture.Register(caller, spec);
+  // The fast segment holds 16 small blocks, the slow one two large ones.
+  for (uint64_t number = 1; number <= 2; ++number)
+    ASSERT_THAT(fixture.Put(caller, both, kNoParent, NumberedKey(number)), IsOk());
+  for (uint64_t number = 3; number <= 16; ++number)
+    ASSERT_THAT(fixture.Put(caller, small, kNoParent, NumberedKey(number)), IsOk());
+  ASSERT_EQ(Dropped(fixture), 0u);
+  ASSERT_THAT(fixture.Put(caller, small, kNoParent, NumberedKey(17)), IsOk());
+  EXPECT_EQ(Dropped(fixture), 1u);
+  EXPECT_EQ(fixture.Matched(caller, both, {NumberedKey(1)}), 0u);
+  EXPECT_EQ(fixture.Matched(caller, both, {NumberedKey(2)}), 1u);
+}
+
+// Moving a small block down is not worth the large ones that fill a slow segment.
+TEST_F(EngineRoom, ADemotionDropsNothingThatDoesNotMakeItsRoom) {
+  EngineFixtureOptions options;
+  options.segments = {1, 1};
+  EngineFixture fixture(options);
+  const Caller caller = fixture.Attach();
+  ModelSpec spec = DenseModel();
+  spec.name = "small";
+  spec.planes.resize(1);
+  const ModelId small = fixture.Register(caller, spec);
+  spec.name = "large";
+  spec.planes[0].bytes_per_chunk = Bytes(options.segment_bytes.count() / 2);
+  const ModelId large = fixture.Register(caller, spec);
+  ASSERT_THAT(fixture.Put(caller, small, kNoParent, NumberedKey(1)), IsOk());
+  for (uint64_t number = 101; number <= 102; ++number)
+    ASSERT_THAT(fixture.Put(caller, large, kNoParent, NumberedKey(number)), IsOk());
+  for (uint64_t number = 2; number <= 16; ++number)
+    ASSERT_THAT(fixture.Put(caller, small, kNoParent, NumberedKey(number)), IsOk());
+  // The fast segment is full, so the policy wants small blocks in the slow one, which is not full.
+  ASSERT_THAT(fixture.engine().Forget(caller, large, Keys(102, 1)), IsOk());
+  for (int tick = 0; tick < 100; ++tick) fixture.Advance(absl::Milliseconds(5));
+  EXPECT_EQ(Dropped(fixture), 0u);
+  EXPECT_EQ(fixture.Matched(caller, large, {NumberedKey(101)}), 1u);
+}
+
 // A tenant's slots that wait for a reader have no owner any more, even when the row of the chunk
 // that was in them belongs to another tenant by now.
 TEST_F(EngineRoom, RetiredSlotsNameNobodysChunks) {

@@ -41,6 +41,38 @@ TEST_F(EngineTenants, EqualKeysOfTwoTenantsNeverMeet) {
   (void)fixture.Read(other, others.lease, 0, keys[0]);
 }
 
+// A reserved slot is the caller's to read until it is committed, so nothing of another may be
+// there.
+TEST(EngineTenantsMemory, ASegmentThatChangesHandsIsZeroed) {
+  EngineFixtureOptions options;
+  options.tenants = 2;
+  options.segments = {1};
+  options.policy = PolicyChoice::kStaticSplit;
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller anna = fixture.Attach(0);
+  const Caller bert = fixture.Attach(1);
+  const ModelId annas = fixture.Register(anna, DenseModel());
+  const ModelId berts = fixture.Register(bert, DenseModel());
+  const auto keys = Keys(1, 4);
+  fixture.PutChain(anna, annas, keys);  // fills the segment
+  ASSERT_THAT(engine.Reserve(bert, Chunks(berts), fixture.now()),
+              StatusIs(Code::kResourceExhausted));
+  ASSERT_THAT(engine.Forget(anna, annas, keys), IsOk());
+  fixture.Advance(absl::Milliseconds(5));
+  ASSERT_OK_AND_ASSIGN(const ReservationId reserved,
+                       engine.Reserve(bert, Chunks(berts, 4), fixture.now()));
+  for (uint32_t chunk = 0; chunk < 4; ++chunk) {
+    for (int plane = 0; plane < 4; ++plane) {
+      ASSERT_OK_AND_ASSIGN(const WriteTarget target,
+                           engine.Target(bert, reserved, chunk, Plane(plane)));
+      EXPECT_TRUE(std::all_of(target.address, target.address + target.bytes.count(),
+                              [](std::byte byte) { return byte == std::byte{0}; }))
+          << "chunk " << chunk << " plane " << plane;
+    }
+  }
+}
+
 TEST_F(EngineTenants, ATenantCannotUseForgetOrListWhatIsAnothers) {
   const auto keys = Keys(1, 2);
   fixture.PutChain(caller, model, keys);

@@ -27,6 +27,8 @@ class FakePool : public MemoryPool {
     ++add_calls;
     if (segments.size() == segments_max_)
       return absl::ResourceExhaustedError("fake pool: segments_max is reached");
+    if (segments.size() >= segments_that_fit)
+      return absl::ResourceExhaustedError("fake pool: the machine is full");
     if (adds_before_failure == 0) return absl::ResourceExhaustedError("fake pool: told to fail");
     --adds_before_failure;
     uint32_t index = 0;
@@ -45,6 +47,7 @@ class FakePool : public MemoryPool {
 
   std::set<uint32_t> segments;           // that exist
   uint64_t adds_before_failure = ~0ull;  // AddSegment calls that still succeed
+  uint64_t segments_that_fit = ~0ull;    // what the machine has memory for
   uint64_t add_calls = 0;
 
  private:

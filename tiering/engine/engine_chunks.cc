@@ -52,9 +52,12 @@ void Engine::State::ReclaimRetired() {
 bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates,
                                   Bytes block_bytes, size_t count, Bytes& eviction_allowance,
                                   std::vector<CopyRef>& slots) {
+  const auto allocate = [&](PoolId pool) {
+    return allocator(pool).Allocate(tenant, block_bytes, count, slots);
+  };
   ReclaimRetired();
   for (const PoolId pool : candidates) {
-    if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+    if (allocate(pool)) return true;
     Miss(tenant, pool, allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count));
   }
   // Room is made in the slowest pool that will do.
@@ -76,23 +79,59 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
       if (freed == Bytes(0)) break;
       eviction_allowance -= freed;
       ReclaimRetired();
-      if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+      // A chunk has blocks of several sizes, in several pools: the room may be in any of them.
+      if (std::any_of(candidates.begin(), candidates.end(), allocate)) return true;
     }
   }
   return false;
 }
 
-Bytes Engine::State::EvictOne(TenantId tenant, PoolId pool) {
+RowIndex Engine::State::FindVictim(TenantId tenant, PoolId pool) {
   // A search is bounded and goes on where the last one stopped, so one that found nothing is
   // repeated a few times.
   RowIndex victim = kNoRow;
   for (int search = 0; search < kVictimSearchesMax && victim == kNoRow; ++search) {
     victim = policy->Victim(tenant, pool);
   }
+  KVTIER_CHECK(victim == kNoRow || (blocks.tenant(victim) == tenant && blocks.Droppable(victim)));
+  return victim;
+}
+
+Bytes Engine::State::EvictOne(TenantId tenant, PoolId pool) {
+  const RowIndex victim = FindVictim(tenant, pool);
   if (victim == kNoRow) return Bytes(0);
-  KVTIER_CHECK(blocks.tenant(victim) == tenant && blocks.Droppable(victim));
   // One byte for a chunk whose copies were all lost: dropping it is progress, too.
   return std::max(Bytes(1), DropChunk(victim, EventKind::kDropped));
+}
+
+bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_bytes, size_t count,
+                                    std::vector<CopyRef>& slots) {
+  const SlotAllocator& to = allocator(pool);
+  const bool last = pool.value() + 1u == allocators.size();
+  const Bytes slot_bytes = to.SlotBytes(block_bytes);
+  const Bytes needed = slot_bytes * static_cast<int64_t>(count);
+  const auto frees_such_a_slot = [&](RowIndex row) {
+    const size_t planes = blocks.plane_count(blocks.model(row));
+    for (size_t i = 0; i < planes; ++i) {
+      const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
+      for (const CopyRef copy : {block.best, block.second}) {
+        if (copy.valid() && copy.pool() == pool && to.SlotBytesOf(copy) == slot_bytes) return true;
+      }
+    }
+    return false;
+  };
+  for (size_t dropped = 0;; ++dropped) {
+    if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
+    if (!last) {
+      Miss(tenant, pool, needed);
+      return false;
+    }
+    if (dropped == count || to.retired(tenant, block_bytes) >= needed) return false;
+    const RowIndex victim = FindVictim(tenant, pool);
+    if (victim == kNoRow || !frees_such_a_slot(victim)) return false;
+    DropChunk(victim, EventKind::kDropped);
+    ReclaimRetired();
+  }
 }
 
 Bytes Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes) {

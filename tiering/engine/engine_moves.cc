@@ -225,9 +225,6 @@ void Engine::State::StartRun(size_t first, size_t end) {
   if (wanted.empty()) return;
   // Making room for a demotion may drop other chunks; this one must stay.
   blocks.Pin(run.row);
-  const bool last = run.to.value() + 1u == allocators.size();
-  // Bounds what a demotion drops: little more than it needs, or one segment for another slot size.
-  Bytes allowance = pools[run.to.value()]->segment_bytes() * 2;
   for (size_t i = 0; i < wanted.size();) {
     const auto slot_bytes = [&](const MoveIdea& idea) {
       return allocator(run.to).SlotBytes(blocks.layout(model).plane_bytes[idea.plane.value()]);
@@ -237,13 +234,7 @@ void Engine::State::StartRun(size_t first, size_t end) {
       ++group_end;
     std::vector<CopyRef> slots;
     const Bytes block_bytes = slot_bytes(wanted[i]);
-    const bool allocated =
-        last ? AllocateSlots(tenant, {run.to}, block_bytes, group_end - i, allowance, slots)
-             : allocator(run.to).Allocate(tenant, block_bytes, group_end - i, slots);
-    if (!allocated) {
-      if (!last) Miss(tenant, run.to, block_bytes * static_cast<int64_t>(group_end - i));
-      break;
-    }
+    if (!AllocateForMove(tenant, run.to, block_bytes, group_end - i, slots)) break;
     for (size_t k = 0; k < slots.size(); ++k) {
       const MoveIdea& idea = wanted[i + k];
       const Block& block = blocks.block(run.row, idea.plane);

@@ -122,6 +122,13 @@ struct Engine::State : public PlacementView {
   // has. What is evicted comes off `eviction_allowance`; at zero no more is.
   bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes,
                      size_t count, Bytes& eviction_allowance, std::vector<CopyRef>& slots);
+  // The same for the destinations of a move, in one pool. Only the last pool drops chunks for it:
+  // those that are next to go in any case, at most `count`, and each has to free a slot of this
+  // size. A move is not worth more; what cannot move stays where it is.
+  bool AllocateForMove(TenantId tenant, PoolId pool, Bytes block_bytes, size_t count,
+                       std::vector<CopyRef>& slots);
+  // What the policy would drop next; kNoRow when nothing can go.
+  RowIndex FindVictim(TenantId tenant, PoolId pool);
   // Drops one victim, or empties the segment that has least in it. Returns the bytes that were
   // dropped, in all pools together; 0 when nothing can go.
   Bytes EvictOne(TenantId tenant, PoolId pool);

@@ -133,7 +133,9 @@ HostPool::~HostPool() {
   for (auto& mapping : active_) {
     if (mapping != nullptr) DeleteMapping(std::move(mapping));
   }
-  for (auto& mapping : ready_) DeleteMapping(std::move(mapping));
+  for (auto* mappings : {&ready_, &released_}) {
+    for (auto& mapping : *mappings) DeleteMapping(std::move(mapping));
+  }
   if (placement_.huge_pages) {
     options_.reserve->ReleaseHugePages(description_.numa_node,
                                        options_.segment_bytes * segments_max_);
@@ -197,7 +199,8 @@ absl::StatusOr<SegmentIndex> HostPool::AddSegment() {
         absl::StrFormat("pool %s cannot grow by %s: %s", description_.name,
                         FormatBytes(options_.segment_bytes), prefault_.message()));
   }
-  // At the limit without a ready one, a thread is making or unmaking a mapping: a few system calls.
+  // At the limit without a ready one, a thread is making or unmaking a mapping: a few system calls,
+  // which take milliseconds where they free the pages of a large segment.
   while (mapping == nullptr && mapped_ == segments_max_) {
     changed_.wait(mutex_);
     mapping = TakeReady();
@@ -228,9 +231,8 @@ void HostPool::ReleaseSegment(SegmentIndex segment) {
   KVTIER_CHECK(index < segments_max_ && active_[index] != nullptr);
   addresses_[index].store(nullptr, std::memory_order_release);
   free_indices_.push_back(index);
-  // It is pre-faulted already, or being so: first in line to be handed out again. What is too much
-  // is unmapped in the background.
-  ready_.push_front(std::move(active_[index]));
+  // Its bytes may be a tenant's. Fresh pages come zeroed, and cost no more than zeroing these.
+  released_.push_back(std::move(active_[index]));
   growth_ = absl::OkStatus();
   changed_.notify_all();
 }
@@ -252,11 +254,15 @@ HostPoolStats HostPool::stats() const {
   HostPoolStats stats;
   stats.segments_active = segments_max_ - static_cast<uint32_t>(free_indices_.size());
   stats.segments_ready = static_cast<uint32_t>(ready_.size());
-  stats.mapped_bytes = options_.segment_bytes * (stats.segments_active + stats.segments_ready);
+  stats.mapped_bytes =
+      options_.segment_bytes *
+      static_cast<int64_t>(stats.segments_active + stats.segments_ready + released_.size());
   for (const auto& mapping : active_) {
     if (mapping != nullptr) stats.prefaulted_bytes += mapping->populated;
   }
-  for (const auto& mapping : ready_) stats.prefaulted_bytes += mapping->populated;
+  for (const auto* mappings : {&ready_, &released_}) {
+    for (const auto& mapping : *mappings) stats.prefaulted_bytes += mapping->populated;
+  }
   stats.binding = placement_.binding;
   stats.binding_note = placement_.note;
   stats.growth = growth_;

@@ -37,7 +37,7 @@ struct HostPoolOptions {
 struct HostPoolStats {
   uint32_t segments_active = 0;  // handed out
   uint32_t segments_ready = 0;   // waiting to be handed out
-  Bytes mapped_bytes;            // of both
+  Bytes mapped_bytes;            // of both, and of those on their way back to the machine
   Bytes prefaulted_bytes;        // of those
   NodeBinding binding = NodeBinding::kNone;
   std::string binding_note;  // why the binding is weaker than asked for; empty: it is not
@@ -45,8 +45,10 @@ struct HostPoolStats {
 };
 
 // Segments are pre-faulted by threads of the pool's own while others use it, and a few are kept
-// ready. The pool never maps more than segments_max() segments, and grows only while MemoryReserve
-// agrees. AddSegment and ReleaseSegment: one thread at a time. The rest is thread-safe.
+// ready. What was in a released segment is gone: its memory goes back to the machine, and nothing
+// of it is handed out again. The pool never maps more than segments_max() segments, and grows only
+// while MemoryReserve agrees. AddSegment and ReleaseSegment: one thread at a time. The rest is
+// thread-safe.
 //
 // Touching a page that the machine has no memory for ends the process with SIGBUS. So a mapping
 // that could not be pre-faulted is never handed out (again), and from then on, until one could be,
@@ -111,8 +113,10 @@ class HostPool : public MemoryPool {
   // Each does one piece of background work, if there is any, and says whether there was. They give
   // the lock up meanwhile.
   bool PopulateOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  bool TrimOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  bool UnmapOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   bool PrepareOne() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // A mapping that nobody populates and that is to go; null when there is none.
+  std::unique_ptr<Mapping> TakeUnwanted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   Mapping* NextToPopulate() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // A ready mapping that may be handed out, the first in line; null when there is none.
   std::unique_ptr<Mapping> TakeReady() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -131,6 +135,7 @@ class HostPool : public MemoryPool {
   std::vector<std::unique_ptr<Mapping>> active_ ABSL_GUARDED_BY(mutex_);  // by index
   std::vector<uint32_t> free_indices_ ABSL_GUARDED_BY(mutex_);            // lowest last
   std::deque<std::unique_ptr<Mapping>> ready_ ABSL_GUARDED_BY(mutex_);
+  std::deque<std::unique_ptr<Mapping>> released_ ABSL_GUARDED_BY(mutex_);  // to be unmapped
   // Mappings that exist, are being made or being unmade; at most segments_max_.
   uint32_t mapped_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t busy_ ABSL_GUARDED_BY(mutex_) = 0;  // threads in the middle of a piece of work

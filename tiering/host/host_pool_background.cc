@@ -23,7 +23,8 @@ void HostPool::Run() {
   }
   MutexLock lock(mutex_);
   while (!stopping_) {
-    if (PopulateOne() || TrimOne() || PrepareOne()) {
+    // Unmapping first: AddSegment may wait for it.
+    if (UnmapOne() || PopulateOne() || PrepareOne()) {
       changed_.notify_all();
     } else {
       changed_.wait(mutex_);
@@ -48,7 +49,7 @@ bool HostPool::PopulateOne() {
   const Bytes offset = mapping->next;
   const Bytes step = std::min(kPopulateStep, options_.segment_bytes - offset);
   mapping->next += step;
-  ++mapping->populating;  // keeps TrimOne away from it
+  ++mapping->populating;  // keeps UnmapOne away from it
   ++busy_;
   mutex_.Unlock();
   const absl::Status status = Populate(*mapping, offset, step);
@@ -60,7 +61,7 @@ bool HostPool::PopulateOne() {
     mapping->populated += step;
     if (mapping->populated == options_.segment_bytes) prefault_ = absl::OkStatus();
   } else {
-    // The rest would fail as well. A ready mapping goes at once, one in use when it is released;
+    // The rest would fail as well. A ready mapping goes at once, one in use once it is released;
     // what is missing of that one, whoever touches it may get yet.
     mapping->next = options_.segment_bytes;
     mapping->failed = true;
@@ -86,15 +87,26 @@ size_t HostPool::ReadyWanted() const {
   return prefault_.ok() ? options_.ready_segments : std::max(1u, options_.ready_segments);
 }
 
-bool HostPool::TrimOne() {
-  const bool too_many = ready_.size() > ReadyWanted();
-  const auto may_go = [too_many](const std::unique_ptr<Mapping>& mapping) {
-    return mapping->populating == 0 && (too_many || mapping->failed);
+std::unique_ptr<HostPool::Mapping> HostPool::TakeUnwanted() {
+  const auto take = [](std::deque<std::unique_ptr<Mapping>>& mappings, const auto& may_go) {
+    const auto found = std::find_if(mappings.rbegin(), mappings.rend(), may_go);
+    if (found == mappings.rend()) return std::unique_ptr<Mapping>();
+    std::unique_ptr<Mapping> mapping = std::move(*found);
+    mappings.erase(std::next(found).base());
+    return mapping;
   };
-  const auto found = std::find_if(ready_.rbegin(), ready_.rend(), may_go);
-  if (found == ready_.rend()) return false;
-  std::unique_ptr<Mapping> mapping = std::move(*found);
-  ready_.erase(std::next(found).base());
+  std::unique_ptr<Mapping> mapping =
+      take(released_, [](const auto& released) { return released->populating == 0; });
+  if (mapping != nullptr) return mapping;
+  const bool too_many = ready_.size() > ReadyWanted();
+  return take(ready_, [too_many](const auto& ready) {
+    return ready->populating == 0 && (too_many || ready->failed);
+  });
+}
+
+bool HostPool::UnmapOne() {
+  std::unique_ptr<Mapping> mapping = TakeUnwanted();
+  if (mapping == nullptr) return false;
   ++busy_;
   mutex_.Unlock();
   DeleteMapping(std::move(mapping));
@@ -125,7 +137,7 @@ bool HostPool::Idle() const {
   const bool full = ready_.size() >= ReadyWanted() || mapped_ == segments_max_ || !growth_.ok();
   const bool any_failed = std::any_of(ready_.begin(), ready_.end(),
                                       [](const auto& mapping) { return mapping->failed; });
-  return busy_ == 0 && full && !any_failed && ready_.size() <= ReadyWanted() &&
+  return busy_ == 0 && full && !any_failed && released_.empty() && ready_.size() <= ReadyWanted() &&
          NextToPopulate() == nullptr;
 }
 

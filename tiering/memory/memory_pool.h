@@ -49,9 +49,9 @@ class MemoryPool {
   // Most segments that this pool may ever have at once; constant. The byte limit is the product.
   virtual uint32_t segments_max() const = 0;
 
-  // Adds a segment of zeroed or arbitrary bytes and returns its index, below segments_max(). An
-  // index given back by ReleaseSegment may be returned again. Must not block for long: what is slow
-  // (pre-faulting) goes on in the background.
+  // Adds a segment of zeroed bytes and returns its index, below segments_max(). An index given back
+  // by ReleaseSegment may be returned again, what was in its segment may not: it can be another
+  // tenant's. Must not block for long: what is slow (pre-faulting) goes on in the background.
   // RESOURCE_EXHAUSTED: segments_max() is reached, or the machine's memory reserve would be
   // touched, or the pool is not ready to grow yet; nothing changed, and a later call may succeed.
   virtual absl::StatusOr<SegmentIndex> AddSegment() = 0;

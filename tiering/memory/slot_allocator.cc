@@ -92,12 +92,16 @@ bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
     const Place place = FindPlace(*size_class, left);
     const uint32_t taken = static_cast<uint32_t>(std::min<uint64_t>(left, place.run.count));
     Segment& segment = table_[place.segment.value()];
-    segment.free.Take({place.run.first, taken});
+    // The end of the run that keeps runs of this length where runs of this length were: what is
+    // freed piece by piece then grows together again.
+    const uint32_t at_end = place.run.first + place.run.count - taken;
+    const uint32_t first =
+        place.run.first % taken != 0 && at_end % taken == 0 ? at_end : place.run.first;
+    segment.free.Take({first, taken});
     RemoveRun(segment, place.run.count);
     AddRun(segment, place.run.count - taken);
     segment.used += taken;
-    for (uint32_t i = 0; i < taken; ++i)
-      slots.emplace_back(options_.id, place.segment, place.run.first + i);
+    for (uint32_t i = 0; i < taken; ++i) slots.emplace_back(options_.id, place.segment, first + i);
     left -= taken;
     ++runs_handed_out_;
   }
@@ -135,101 +139,6 @@ SlotAllocator::SizeClass* SlotAllocator::FindClass(const ClassKey& key) const {
   if (recent_ != nullptr && recent_->key == key) return recent_;
   const auto found = classes_.find(key);
   return found == classes_.end() ? nullptr : found->second.get();
-}
-
-// The class with segments enough for `missing_slots` more, or null and nothing changed.
-SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slots) {
-  const Tenant& tenant = tenants_[key.first.value()];
-  const uint64_t slots_each = static_cast<uint64_t>(segment_bytes_.count() / key.second);
-  const uint64_t needed = missing_slots / slots_each + (missing_slots % slots_each != 0 ? 1 : 0);
-  if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments)
-    return nullptr;
-  const uint64_t to_add = needed - std::min<uint64_t>(needed, empty_.size());
-  const uint64_t budget_segments = static_cast<uint64_t>(options_.budget / segment_bytes_);
-  if (to_add > 0 && (segment_count_ > budget_segments || to_add > budget_segments - segment_count_))
-    return nullptr;
-  for (uint64_t i = 0; i < to_add; ++i) {
-    const absl::StatusOr<SegmentIndex> added = options_.pool->AddSegment();
-    if (!added.ok()) {
-      for (; i > 0; --i) {
-        table_[empty_.back().value()] = Segment();
-        options_.pool->ReleaseSegment(empty_.back());
-        empty_.pop_back();
-        --segment_count_;
-      }
-      return nullptr;
-    }
-    const uint32_t index = added->value();
-    KVTIER_CHECK(index < options_.pool->segments_max());
-    if (index >= table_.size()) table_.resize(index + 1);
-    KVTIER_CHECK(!table_[index].taken);
-    table_[index].taken = true;
-    empty_.push_back(*added);
-    ++segment_count_;
-  }
-  std::unique_ptr<SizeClass>& size_class = classes_[key];
-  if (size_class == nullptr) {
-    size_class = std::make_unique<SizeClass>();
-    size_class->key = key;
-  }
-  for (uint64_t i = 0; i < needed; ++i) {
-    const SegmentIndex index = empty_.back();
-    empty_.pop_back();
-    Attach(index, *size_class);
-  }
-  return size_class.get();
-}
-
-void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
-  Segment& segment = table_[index.value()];
-  if (segment.slot_bytes != size_class.key.second) {
-    segment.slot_bytes = size_class.key.second;
-    segment.slot_count = static_cast<uint32_t>(segment_bytes_.count() / segment.slot_bytes);
-    segment.free = FreeSlots(segment.slot_count);
-    segment.runs = std::vector<uint16_t>(RunClassOf(segment.slot_count) + 1);
-    segment.owners = std::vector<RowIndex>(segment.slot_count, kNoRow);
-  }
-  segment.size_class = &size_class;
-  if (size_class.vacant.empty()) {
-    segment.ordinal = static_cast<uint32_t>(size_class.members.size());
-    size_class.members.push_back(index.value());
-  } else {
-    segment.ordinal = size_class.vacant.back();
-    size_class.vacant.pop_back();
-    size_class.members[segment.ordinal] = index.value();
-  }
-  AddRun(segment, segment.slot_count);
-  ++size_class.segment_count;
-  size_class.free_slots += segment.slot_count;
-  ++tenants_[size_class.key.first.value()].segments;
-}
-
-void SlotAllocator::Detach(SegmentIndex index) {
-  Segment& segment = table_[index.value()];
-  SizeClass& size_class = *segment.size_class;
-  RemoveRun(segment, segment.slot_count);
-  size_class.members[segment.ordinal] = kNoMember;
-  size_class.vacant.push_back(segment.ordinal);
-  size_class.free_slots -= segment.slot_count;
-  --tenants_[size_class.key.first.value()].segments;
-  segment.size_class = nullptr;
-  if (--size_class.segment_count == 0) {
-    if (recent_ == &size_class) recent_ = nullptr;
-    classes_.erase(ClassKey(size_class.key));
-  }
-  empty_.push_back(index);
-  ReleaseEmpty();
-}
-
-void SlotAllocator::ReleaseEmpty() {
-  while (!empty_.empty() &&
-         segment_bytes_ * static_cast<int64_t>(segment_count_) > options_.budget) {
-    const SegmentIndex index = empty_.back();
-    empty_.pop_back();
-    table_[index.value()] = Segment();
-    --segment_count_;
-    options_.pool->ReleaseSegment(index);
-  }
 }
 
 // `size_class` has a free slot.
@@ -349,7 +258,7 @@ Bytes SlotAllocator::held(TenantId tenant) const {
 }
 
 Bytes SlotAllocator::held() const {
-  return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_.size());
+  return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_count_);
 }
 
 Bytes SlotAllocator::quota(TenantId tenant) const {
@@ -366,7 +275,7 @@ absl::Status SlotAllocator::SetBudget(Bytes budget) {
                         options_.pool->description().name, budget.count(), limit.count()));
   }
   options_.budget = budget;
-  ReleaseEmpty();
+  ReleaseBeyondBudget();
   return absl::OkStatus();
 }
 

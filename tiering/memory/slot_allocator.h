@@ -66,7 +66,7 @@ class SlotAllocator {
   Bytes SlotBytesOf(CopyRef slot) const;
 
   // Bytes in slots handed out (not freed), and in segments held, of one tenant or of all. Empty
-  // segments are held by nobody.
+  // segments are held by nobody; whoever emptied one gets it as it is, others with zeroed bytes.
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
@@ -107,6 +107,9 @@ class SlotAllocator {
     uint64_t segments = 0;
     Bytes used;
     Bytes retired;
+    // Taken from the pool and held by nobody. Only this tenant's bytes may be in them, so others
+    // get them by way of the pool.
+    std::vector<SegmentIndex> empty;
   };
   // Where `count` or the longest run of slots of a class is.
   struct Place {
@@ -121,7 +124,11 @@ class SlotAllocator {
   SizeClass* Grow(ClassKey key, uint64_t missing_slots);
   void Attach(SegmentIndex index, SizeClass& size_class);
   void Detach(SegmentIndex index);
-  void ReleaseEmpty();
+  bool AddEmpty(TenantId tenant);
+  bool ReleaseEmptyOfOthers(TenantId tenant);
+  void ReleaseEmpty(Tenant& tenant);
+  void ReleaseBeyondBudget();
+  uint64_t BudgetSegments() const;
   Place FindPlace(SizeClass& size_class, uint64_t count);
   void AddRun(Segment& segment, uint32_t count);
   void RemoveRun(Segment& segment, uint32_t count);
@@ -133,9 +140,9 @@ class SlotAllocator {
   std::vector<Segment> table_;   // by SegmentIndex, up to the largest one seen
   std::vector<Tenant> tenants_;  // by TenantId
   absl::flat_hash_map<ClassKey, std::unique_ptr<SizeClass>> classes_;  // those with segments
-  SizeClass* recent_ = nullptr;      // of the last Allocate: the next one often wants the same
-  std::vector<SegmentIndex> empty_;  // taken from the pool and held by nobody
-  uint64_t segment_count_ = 0;
+  SizeClass* recent_ = nullptr;  // of the last Allocate: the next one often wants the same
+  uint64_t segment_count_ = 0;   // taken from the pool
+  uint64_t empty_count_ = 0;     // of those, held by nobody
   Bytes used_;
   uint64_t slots_handed_out_ = 0;  // ever
   uint64_t runs_handed_out_ = 0;

@@ -16,8 +16,9 @@ double SlotAllocator::mean_run_length() const {
 
 Bytes SlotAllocator::metadata_bytes() const {
   size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) +
-                 tenants_.capacity() * sizeof(Tenant) + empty_.capacity() * sizeof(SegmentIndex) +
+                 tenants_.capacity() * sizeof(Tenant) +
                  classes_.capacity() * (sizeof(*classes_.begin()) + 1);
+  for (const Tenant& tenant : tenants_) bytes += tenant.empty.capacity() * sizeof(SegmentIndex);
   for (const Segment& segment : table_) {
     bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
              segment.owners.capacity() * sizeof(RowIndex);
@@ -71,14 +72,20 @@ void SlotAllocator::CheckInvariants() const {
     free_slots[key] += segment.slot_count - segment.used;
     KVTIER_CHECK(key.second == segment.slot_bytes);
   }
-  uint64_t held = 0;
+  uint64_t held = 0, empty = 0;
   for (size_t i = 0; i < tenants.size(); ++i) {
     KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
                  tenants[i].used == tenants_[i].used);
     KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
     held += tenants[i].segments;
+    empty += tenants_[i].empty.size();
+    for (const SegmentIndex index : tenants_[i].empty) {
+      const Segment& segment = table_[index.value()];
+      KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
+    }
   }
-  KVTIER_CHECK(used == used_ && taken == segment_count_ && held + empty_.size() == segment_count_);
+  KVTIER_CHECK(used == used_ && taken == segment_count_);
+  KVTIER_CHECK(empty == empty_count_ && held + empty == segment_count_);
   KVTIER_CHECK(free_slots.size() == classes_.size());
   for (const auto& [key, size_class] : classes_) {
     KVTIER_CHECK(free_slots[key] == size_class->free_slots);
@@ -86,10 +93,6 @@ void SlotAllocator::CheckInvariants() const {
       KVTIER_CHECK(size_class->with_run[i].empty() ==
                    ((size_class->nonempty[i / 64] >> i % 64 & 1) == 0));
     }
-  }
-  for (const SegmentIndex index : empty_) {
-    const Segment& segment = table_[index.value()];
-    KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
   }
 }
 

@@ -24,6 +24,9 @@ class ChunkLru {
   // The list of a row that is in one.
   size_t ListOf(RowIndex row) const { return (words(row)[2] & ~kFlagsMask) - 1; }
   void PushFront(RowIndex row, size_t list);
+  // Next to `other`, in its list: one step more recent, or one step less.
+  void InsertInFrontOf(RowIndex row, RowIndex other);
+  void InsertBehind(RowIndex row, RowIndex other);
   void Remove(RowIndex row);
   void MoveToFront(RowIndex row) {
     const size_t list = ListOf(row);
@@ -31,6 +34,12 @@ class ChunkLru {
     Remove(row);
     PushFront(row, list);
   }
+  // A row that is in a list was just committed. A chain that is committed link by link lies in the
+  // list as one that is touched does: heads more recent than what hangs on them.
+  void FileCommit(RowIndex row);
+  // For a row that cannot be dropped yet: it becomes as recent as a chunk that hangs on it and can,
+  // or the front of its list when there is none in it.
+  void MoveNextToLeaf(RowIndex row);
   // kNoRow when the list is empty.
   RowIndex Back(size_t list) const { return lists_[list].back; }
   // The next more recent row; kNoRow at the front.
@@ -46,7 +55,11 @@ class ChunkLru {
   struct List {
     RowIndex front = kNoRow;
     RowIndex back = kNoRow;
+    RowIndex committed = kNoRow;  // the last one that was filed; only ever compared with
   };
+  // Between two neighbours, kNoRow where there is none.
+  void Insert(RowIndex row, size_t list, RowIndex newer, RowIndex older);
+  RowIndex TowardsBack(RowIndex row) const { return words(row)[1] - 1; }
   // Links hold row + 1, so that the zero of a new row means "none" and kNoRow comes out of 0 - 1.
   const std::array<uint32_t, 3>& words(RowIndex row) const { return table_->policy_words(row); }
 

@@ -52,8 +52,7 @@ void LruPolicy::Refile(RowIndex row) {
 
 void LruPolicy::OnCommit(RowIndex row) {
   Refile(row);
-  const RowIndex parent = table_->parent(row);
-  if (parent != kNoRow && lru_->Contains(parent)) lru_->MoveToFront(parent);
+  lru_->FileCommit(row);
 }
 
 void LruPolicy::OnTouch(absl::Span<const RowIndex> rows) {
@@ -92,7 +91,7 @@ RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
     for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
       const RowIndex next = lru_->TowardsFront(row);
       if (!table_->Droppable(row)) {
-        lru_->MoveToFront(row);
+        lru_->MoveNextToLeaf(row);
       } else {
         const VictimHelp help = HelpOf(*table_, row, pool);
         if (help == VictimHelp::kFrees) return row;

@@ -13,11 +13,12 @@ namespace kvtier {
 
 // One list per tenant and pool; a chunk is in the list of the fastest pool that has one of its
 // blocks. Prefixes are touched from the tail to the head, so that a tail that was looked up is
-// older than what it hangs on; new chunks come to the front as they are committed. A chunk with a
-// child cannot be dropped, so tails go first in any case. Every pool but the last keeps kFreeShare
-// of its room free by demoting its oldest chunks; a touched chunk with blocks below the fastest
-// pool is promoted while there is room. Chunks in use (leased, or with a child) that come up as
-// victims count as recent: they go to the front, which keeps the search short.
+// older than what it hangs on; new chunks come to the front as they are committed, behind their
+// parents. A chunk with a child cannot be dropped, so tails go first in any case. Every pool but
+// the last keeps kFreeShare of its room free by demoting its oldest chunks; a touched chunk with
+// blocks below the fastest pool is promoted while there is room. A chunk that comes up as a victim
+// and is in use becomes as recent as the leaf that hangs on it, or most recent when it is leased:
+// that keeps the search short.
 class LruPolicy : public PlacementPolicy {
  public:
   static std::unique_ptr<PlacementPolicy> Create() { return std::make_unique<LruPolicy>(); }

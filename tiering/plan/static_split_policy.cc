@@ -38,8 +38,7 @@ void StaticSplitPolicy::Bind(const PlacementView* view, BlockTable* table) {
 
 void StaticSplitPolicy::OnCommit(RowIndex row) {
   if (!lru_->Contains(row)) lru_->PushFront(row, table_->tenant(row).value());
-  const RowIndex parent = table_->parent(row);
-  if (parent != kNoRow && lru_->Contains(parent)) lru_->MoveToFront(parent);
+  lru_->FileCommit(row);
 }
 
 void StaticSplitPolicy::OnTouch(absl::Span<const RowIndex> rows) {
@@ -76,7 +75,7 @@ RowIndex StaticSplitPolicy::Victim(TenantId tenant, PoolId pool) {
   for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
     const RowIndex next = lru_->TowardsFront(row);
     if (!table_->Droppable(row)) {
-      lru_->MoveToFront(row);
+      lru_->MoveNextToLeaf(row);
     } else {
       const VictimHelp help = HelpOf(*table_, row, pool);
       if (help == VictimHelp::kFrees) return row;

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "proto/wire/checksum.h"
 #include "proto/wire/version.h"
 #include "tests/unit/daemon/service_fixture.h"
 
@@ -234,6 +235,40 @@ TEST_F(KvCacheServiceTest, TenantsDoNotSeeEachOther) {
   EXPECT_TRUE(status.error_code() == grpc::StatusCode::NOT_FOUND ||
               forgotten.forgotten_chunks() == 0);
   EXPECT_EQ(Lookup(a, key, false).matched(), 1u);
+}
+
+// Committing a slot that nothing was stored to must not tell what another tenant had there, neither
+// by the error for a wrong checksum nor by a fetch after the right one.
+TEST_F(KvCacheServiceTest, WhatAnotherTenantLeftInASlotIsGone) {
+  TestClient a = MakeClient(0);
+  TestClient b = MakeClient(1);
+  // More than there is room for: every segment has been the first tenant's.
+  v1::ForgetRequest forget;
+  forget.set_session_id(a.session());
+  forget.set_model_id(a.model);
+  for (uint32_t seed = 1; seed <= 30; ++seed) {
+    const std::string key = Put(a, seed, "");
+    if (seed > 22) forget.mutable_keys()->append(key);
+  }
+  v1::ForgetReply forgotten;
+  ASSERT_TRUE(Call(a, &v1::KvCache::Stub::Forget, forget, &forgotten).ok());
+  ASSERT_EQ(forgotten.forgotten_chunks(), 8u);
+
+  for (uint32_t seed = 1; seed <= 6; ++seed) {
+    v1::CommitRequest request = CommitOf(b, Reserve(b, ""), seed, "");
+    request.mutable_chunks(0)->set_checksums(1, 0x1234);
+    v1::CommitReply reply;
+    ASSERT_TRUE(Call(b, &v1::KvCache::Stub::Commit, request, &reply).ok());
+    EXPECT_EQ(reply.chunks(0).code(), grpc::StatusCode::DATA_LOSS);
+    for (int plane = 0; plane < 3; ++plane) {
+      const std::string zeros(kPlaneBytes[plane], '\0');
+      const uint64_t checksum = wire::BlockChecksum(
+          absl::MakeConstSpan(reinterpret_cast<const std::byte*>(zeros.data()), zeros.size()));
+      request.mutable_chunks(0)->set_checksums(plane, checksum);
+    }
+    ASSERT_TRUE(Call(b, &v1::KvCache::Stub::Commit, request, &reply).ok());
+    EXPECT_EQ(reply.chunks(0).outcome(), v1::CommitReply::COMMITTED) << reply.chunks(0).error();
+  }
 }
 
 TEST_F(KvCacheServiceTest, WatchesResumeWhereTheyEnded) {

@@ -93,7 +93,23 @@ class NaiveModel {
   }
 
   std::map<uint32_t, Segment> segments;  // those in use
-  uint64_t empty = 0;
+  uint64_t Empty() const {
+    uint64_t sum = 0;
+    for (const auto& [tenant, count] : empty) sum += count;
+    return sum;
+  }
+  uint64_t Taken() const { return segments.size() + Empty(); }
+  // Gives the pool an empty segment of the first tenant that has one and is not `other_than`.
+  bool ReleaseOne(std::optional<TenantId> other_than) {
+    for (auto& [tenant, count] : empty) {
+      if (count == 0 || tenant == other_than) continue;
+      --count;
+      return true;
+    }
+    return false;
+  }
+
+  std::map<TenantId, uint64_t> empty;  // by who emptied them
 
  private:
   Bytes segment_bytes_;
@@ -126,6 +142,7 @@ class RandomOperations {
   int refused_by_quota = 0;
   int refused_by_budget = 0;
   int refused_by_pool = 0;
+  int passed_on = 0;  // segments of one tenant that another got
   int scattered = 0;  // allocations of several runs
 
  private:
@@ -146,11 +163,13 @@ class RandomOperations {
         rng_.OneIn(3) ? rng_.Below(2 * each + 2) : 1 + rng_.Below(std::min<uint64_t>(each, 70));
     const std::multiset<uint64_t> runs = model_.FreeRuns(tenant, slot_bytes);
     const uint64_t needed = model_.NeededSegments(tenant, slot_bytes, count);
-    const uint64_t to_add = needed - std::min(needed, model_.empty);
-    const uint64_t taken = model_.segments.size() + model_.empty;
+    const uint64_t own = std::min(needed, model_.empty[tenant]);
+    const uint64_t to_add = needed - own;
+    const uint64_t others = model_.Empty() - model_.empty[tenant];
     const bool fits = needed == 0 || model_.Held(tenant) + needed <= model_.QuotaSegments(tenant);
-    const bool in_budget = to_add == 0 || taken + to_add <= BudgetSegments();
+    const bool in_budget = to_add == 0 || model_.Taken() + to_add <= BudgetSegments() + others;
     const bool expected = fits && in_budget && to_add <= pool_.adds_before_failure;
+    if (fits && in_budget) AddSegments(tenant, to_add);
     const uint64_t adds_before = pool_.adds_before_failure;
     std::vector<CopyRef> slots;
     ASSERT_EQ(allocator_->Allocate(tenant, block_bytes, count, slots), expected)
@@ -164,7 +183,7 @@ class RandomOperations {
       ASSERT_EQ(pool_.adds_before_failure, adds_before - to_add);
     }
     ASSERT_EQ(slots.size(), count);
-    model_.empty -= needed - to_add;
+    model_.empty[tenant] -= own;
     scattered += SideBySide(slots) ? 0 : 1;
     // One run if there was one, and of those up to 64 slots the shortest.
     const auto shortest = runs.lower_bound(count);
@@ -198,6 +217,24 @@ class RandomOperations {
     groups_.push_back(std::move(slots));
   }
 
+  // What the pool is asked for: others' empty segments make room in the budget, and where the pool
+  // refuses.
+  void AddSegments(TenantId tenant, uint64_t count) {
+    const uint64_t before = model_.Taken();
+    uint64_t others_released = 0;
+    uint64_t added = 0;
+    for (; added < count; ++added) {
+      if (before - others_released + added >= BudgetSegments()) {
+        ASSERT_TRUE(model_.ReleaseOne(tenant));
+        ++others_released;
+      }
+      if (added < pool_.adds_before_failure) continue;
+      others_released += model_.ReleaseOne(tenant) ? 1 : 0;
+      break;
+    }
+    passed_on += added == count ? static_cast<int>(others_released) : 0;
+  }
+
   void FreeSome() {
     if (groups_.empty()) return;
     std::vector<CopyRef>& group = groups_[rng_.Below(groups_.size())];
@@ -221,8 +258,9 @@ class RandomOperations {
     const auto found = model_.segments.find(slot.segment().value());
     ASSERT_EQ(found->second.used.erase(slot.slot()), 1u);
     if (!found->second.used.empty()) return;
+    const TenantId tenant = found->second.tenant;
     model_.segments.erase(found);
-    ++model_.empty;
+    ++model_.empty[tenant];
     ReleaseEmpty();
   }
 
@@ -233,8 +271,8 @@ class RandomOperations {
   }
 
   void ReleaseEmpty() {
-    while (model_.empty > 0 && model_.segments.size() + model_.empty > BudgetSegments())
-      --model_.empty;
+    while (model_.Taken() > BudgetSegments() && model_.ReleaseOne(std::nullopt)) {
+    }
   }
 
   void Compare() {
@@ -249,8 +287,8 @@ class RandomOperations {
     const int64_t in_use = static_cast<int64_t>(model_.segments.size());
     ASSERT_EQ(allocator_->used(), used);
     ASSERT_EQ(allocator_->held(), kSegmentBytes * in_use);
-    ASSERT_EQ(allocator_->segments(), model_.segments.size() + model_.empty);
-    ASSERT_EQ(pool_.segments.size(), model_.segments.size() + model_.empty);
+    ASSERT_EQ(allocator_->segments(), model_.Taken());
+    ASSERT_EQ(pool_.segments.size(), model_.Taken());
     ASSERT_EQ(allocator_->excess(),
               std::max(Bytes(0), kSegmentBytes * in_use - allocator_->budget()));
   }
@@ -272,6 +310,7 @@ TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveModel) {
   EXPECT_GT(operations.refused_by_quota, 50);
   EXPECT_GT(operations.refused_by_budget, 50);
   EXPECT_GT(operations.refused_by_pool, 10);
+  EXPECT_GT(operations.passed_on, 50);
   EXPECT_GT(operations.scattered, 50);
 }
 
