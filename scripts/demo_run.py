@@ -24,7 +24,7 @@ DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/ARCHITECTURE.md", "docs/OPERA
 QUESTIONS = ["Question: what does this part decide, and what does it cost? Answer:",
              "Question: which numbers does it name, and what limits them? Answer:",
              "Question: what would a new operator get wrong here? Answer:"]
-HBM_BYTES = 3 << 20
+HBM_BYTES = 2 << 20
 DRAM_BYTES = 17 << 20
 MAX_TOKENS = 48
 
