@@ -21,6 +21,8 @@ absl::Status Gone() { return absl::CancelledError("the client is gone"); }
 grpc::Status KvCacheService::Fetch(grpc::ServerContext* context, const v1::FetchRequest* request,
                                    grpc::ServerWriter<v1::FetchReply>* writer) {
   return ServeCall(tenant_, RpcMethod::kFetch, [&]() -> absl::Status {
+    KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<ByteStreams::Stream> stream,
+                            byte_streams_.Open(context));
     const Caller caller = From(request->session_id());
     const LeaseId lease(request->lease_id());
     KVTIER_ASSIGN_OR_RETURN(const std::vector<PlaneIndex> planes,
@@ -36,7 +38,7 @@ grpc::Status KvCacheService::Fetch(grpc::ServerContext* context, const v1::Fetch
     }
     const uint32_t end = request->chunk_count() == 0 ? chunks : first + request->chunk_count();
     for (uint32_t chunk = first; chunk < end; ++chunk) {
-      KVTIER_RETURN_IF_ERROR(FetchChunk(context, caller, lease, chunk, planes, writer));
+      KVTIER_RETURN_IF_ERROR(FetchChunk(context, caller, lease, chunk, planes, *stream, writer));
     }
     return absl::OkStatus();
   });
@@ -44,6 +46,7 @@ grpc::Status KvCacheService::Fetch(grpc::ServerContext* context, const v1::Fetch
 
 absl::Status KvCacheService::FetchChunk(grpc::ServerContext* context, Caller caller, LeaseId lease,
                                         uint32_t chunk, const std::vector<PlaneIndex>& planes,
+                                        ByteStreams::Stream& stream,
                                         grpc::ServerWriter<v1::FetchReply>* writer) {
   BlockReader reader(&host(), caller, lease, kPieceBytesMax);
   std::vector<PlaneIndex> present;
@@ -66,6 +69,7 @@ absl::Status KvCacheService::FetchChunk(grpc::ServerContext* context, Caller cal
       }
       const uint64_t bytes = reply.data().size();
       const bool sent = writer->Write(reply);
+      stream.Progress();
       reply.mutable_data()->swap(*piece.bytes);
       if (sent) tenant_.daemon->metrics->fetched_bytes.fetch_add(bytes, std::memory_order_relaxed);
       return sent;

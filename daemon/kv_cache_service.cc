@@ -1,6 +1,7 @@
 // Sessions, models, lookups and hints; kv_cache_write.cc and kv_cache_read.cc have the rest.
 #include "daemon/kv_cache_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -13,9 +14,19 @@ constexpr size_t kClientNameBytesMax = 128;
 // Two may get lost before a session ends.
 constexpr uint64_t kHeartbeatsPerTimeout = 3;
 
+// A quarter of what watches leave is for calls that end by themselves.
+uint32_t ByteStreamsMax(const v1::LimitsConfig& limits) {
+  const uint32_t threads = limits.rpc_threads_max() - limits.watch_streams_max();
+  return std::max(1u, threads - threads / 4);
+}
+
 }  // namespace
 
-KvCacheService::KvCacheService(TenantContext tenant) : tenant_(std::move(tenant)) {
+KvCacheService::KvCacheService(TenantContext tenant)
+    : tenant_(std::move(tenant)),
+      byte_streams_({.tenant = tenant_.name,
+                     .streams_max = ByteStreamsMax(limits()),
+                     .stall_max = absl::Milliseconds(limits().session_timeout_ms())}) {
   for (const v1::PoolConfig& pool : tenant_.daemon->config->pools())
     pool_names_.push_back(pool.name());
 }
@@ -56,6 +67,7 @@ grpc::Status KvCacheService::Attach(grpc::ServerContext*, const v1::AttachReques
 grpc::Status KvCacheService::Heartbeat(grpc::ServerContext*, const v1::HeartbeatRequest* request,
                                        v1::HeartbeatReply* reply) {
   return ServeCall(tenant_, RpcMethod::kHeartbeat, [&]() -> absl::Status {
+    byte_streams_.CancelStalled();
     reply->set_draining(tenant_.daemon->drain->draining());
     return host().With([&](Engine& engine, absl::Time now) {
       return engine.Heartbeat(From(request->session_id()), now);

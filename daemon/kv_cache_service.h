@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "daemon/byte_streams.h"
 #include "daemon/proto_convert.h"
 #include "daemon/service_context.h"
 #include "kvtier/v1/kv_cache.grpc.pb.h"
@@ -33,7 +34,7 @@ class KvCacheService final : public v1::KvCache::Service {
 
   grpc::Status Reserve(grpc::ServerContext*, const v1::ReserveRequest* request,
                        v1::ReserveReply* reply) override;
-  grpc::Status Store(grpc::ServerContext*, grpc::ServerReader<v1::StoreRequest>* reader,
+  grpc::Status Store(grpc::ServerContext* context, grpc::ServerReader<v1::StoreRequest>* reader,
                      v1::StoreReply* reply) override;
   grpc::Status Commit(grpc::ServerContext*, const v1::CommitRequest* request,
                       v1::CommitReply* reply) override;
@@ -82,7 +83,7 @@ class KvCacheService final : public v1::KvCache::Service {
                                CommitOutcome* outcome);
   absl::Status FetchChunk(grpc::ServerContext* context, Caller caller, LeaseId lease,
                           uint32_t chunk, const std::vector<PlaneIndex>& planes,
-                          grpc::ServerWriter<v1::FetchReply>* writer);
+                          ByteStreams::Stream& stream, grpc::ServerWriter<v1::FetchReply>* writer);
   absl::Status SendEvents(grpc::ServerContext* context, const v1::WatchRequest& request,
                           grpc::ServerWriter<v1::WatchReply>* writer) const;
 
@@ -90,6 +91,7 @@ class KvCacheService final : public v1::KvCache::Service {
   std::vector<std::string> pool_names_;
   std::array<std::shared_mutex, kChunkLocks> chunk_locks_;
   std::atomic<uint32_t> watch_streams_{0};
+  ByteStreams byte_streams_;
 };
 
 }  // namespace kvtier

@@ -51,13 +51,16 @@ grpc::Status KvCacheService::Reserve(grpc::ServerContext*, const v1::ReserveRequ
   });
 }
 
-grpc::Status KvCacheService::Store(grpc::ServerContext*,
+grpc::Status KvCacheService::Store(grpc::ServerContext* context,
                                    grpc::ServerReader<v1::StoreRequest>* reader,
                                    v1::StoreReply* reply) {
   return ServeCall(tenant_, RpcMethod::kStore, [&]() -> absl::Status {
+    KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<ByteStreams::Stream> stream,
+                            byte_streams_.Open(context));
     v1::StoreRequest request;
     uint64_t stored = 0;
     while (reader->Read(&request)) {
+      stream->Progress();
       KVTIER_RETURN_IF_ERROR(StorePiece(request));
       stored += request.data().size();
       tenant_.daemon->metrics->stored_bytes.fetch_add(request.data().size(),

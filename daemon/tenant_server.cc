@@ -36,11 +36,19 @@ absl::StatusOr<std::unique_ptr<TenantServer>> TenantServer::Create(const TenantC
   const int threads_max = static_cast<int>(context.daemon->config->limits().rpc_threads_max());
   grpc::ResourceQuota quota(absl::StrCat("tenant ", context.name));
   quota.SetMaxThreads(threads_max);
+  // Messages are put together before a call gets a thread. Beyond what the threads could be at work
+  // on, gRPC cancels streams of this tenant.
+  quota.Resize(static_cast<size_t>(threads_max) * kMessageBytesMax);
 
   grpc::ServerBuilder builder;
   builder.SetResourceQuota(quota);
   builder.SetMaxReceiveMessageSize(static_cast<int>(kMessageBytesMax) + kMessageSlackBytes);
   builder.SetMaxSendMessageSize(static_cast<int>(kMessageBytesMax) + kMessageSlackBytes);
+  // A compressed message of a megabyte can be a thousand when it is inflated, and that happens
+  // before its size is checked.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_PER_MESSAGE_DECOMPRESSION, 0);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_DEFLATE, false);
+  builder.SetCompressionAlgorithmSupportStatus(GRPC_COMPRESS_GZIP, false);
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, kPollersMin);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, std::min(kPollersMax, threads_max));

@@ -12,7 +12,7 @@
 namespace kvtier {
 namespace {
 
-constexpr char kConfig[] = R"(
+const std::string kConfig = R"(
 memory: {segment_bytes: 4MiB, reserve_bytes: 0, huge_pages: false}
 pools:
   - {name: "hbm:0", kind: hbm, budget_bytes: 16MiB}
@@ -20,9 +20,8 @@ pools:
 tenants:
   - {name: admin, uids: [1], admin: true}
   - {name: plain, uids: [2], quota_bytes: {"dram:0": 32MiB}}
-limits: {watch_streams_max: 3, chunks_per_call_max: 8, planes_max: 8}
 log: {level: error}
-)";
+limits: {watch_streams_max: 3, chunks_per_call_max: 8, planes_max: 8)";
 
 uint64_t Checksum(const std::string& bytes) {
   return wire::BlockChecksum(
@@ -32,7 +31,7 @@ uint64_t Checksum(const std::string& bytes) {
 }  // namespace
 
 void ServiceTest::SetUp() {
-  const auto config = LoadConfig(kConfig, "test");
+  const auto config = LoadConfig(kConfig + more_limits_ + "}\n", "test");
   ASSERT_TRUE(config.ok()) << config.status();
   config_ = *config;
   log::Start(config_.log());

@@ -7,6 +7,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/daemon.h"
@@ -33,6 +34,8 @@ class ServiceTest : public ::testing::Test {
   // required.
   static constexpr uint64_t kPlaneBytes[3] = {5000, (5ull << 20) / 2 + 7, 64};
 
+  // `more_limits`: fields of `limits` in YAML, after a comma.
+  explicit ServiceTest(std::string more_limits = "") : more_limits_(std::move(more_limits)) {}
   void SetUp() override;
   void TearDown() override;
 
@@ -63,6 +66,7 @@ class ServiceTest : public ::testing::Test {
   // Flips a bit of every copy of a leased block.
   void Corrupt(const TestClient& client, uint64_t lease, uint32_t chunk, uint32_t plane);
 
+  const std::string more_limits_;
   v1::Config config_;
   MonotonicClock clock_;
   Topology topology_;
