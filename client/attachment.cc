@@ -33,9 +33,19 @@ absl::StatusOr<std::shared_ptr<DaemonLink>> Attachment::MakeLink() {
     candidate_ = *link;
   }
   absl::Status status = (*link)->Attach(options_.name, options_.unavailable_after * 0.8);
-  if (status.ok()) status = options_.on_attach(*link);
   if (!status.ok()) return status;
-  return link;
+  // The daemon may have taken one connection and refused the other.
+  status = (*link)->HeartbeatOverBulk(heartbeat_timeout());
+  if (absl::IsUnavailable(status)) {
+    status = absl::UnavailableError(absl::StrCat(
+        "kvtierd at ", options_.socket,
+        " took one of the two connections of this client and lost the other: ", status.message()));
+  }
+  if (status.ok()) status = options_.on_attach(*link);
+  if (status.ok()) return link;
+  // The next attempt opens a session of its own.
+  (*link)->Detach(heartbeat_timeout());
+  return status;
 }
 
 absl::Status Attachment::Publish(absl::StatusOr<std::shared_ptr<DaemonLink>> link) {
@@ -94,7 +104,12 @@ absl::Status Attachment::WaitAttached(absl::Duration timeout) const {
 
 void Attachment::Suspect(DaemonLink& link) {
   if (!link.lost().ok()) return;
-  const absl::Status status = link.Heartbeat(heartbeat_timeout());
+  absl::Status status = link.Heartbeat(heartbeat_timeout());
+  if (!absl::IsUnavailable(status)) {
+    status = link.HeartbeatOverBulk(heartbeat_timeout());
+    // The session lives on over the other connection, with leases that nobody uses any more.
+    if (absl::IsUnavailable(status)) link.Detach(heartbeat_timeout());
+  }
   if (absl::IsUnavailable(status)) Lose(link, status);
 }
 

@@ -124,12 +124,12 @@ absl::Duration DaemonLink::silence() const {
                            last_sign_of_life_ns_.load(std::memory_order_relaxed));
 }
 
-absl::Status DaemonLink::Heartbeat(absl::Duration timeout) {
+absl::Status DaemonLink::HeartbeatOver(kvtier::v1::KvCache::Stub& stub, absl::Duration timeout) {
   kvtier::v1::HeartbeatRequest request;
   request.set_session_id(session_.id);
   kvtier::v1::HeartbeatReply reply;
   Call call(shared_from_this(), timeout);
-  return call.Finish(control_->Heartbeat(call.context(), request, &reply));
+  return call.Finish(stub.Heartbeat(call.context(), request, &reply));
 }
 
 void DaemonLink::Detach(absl::Duration timeout) {

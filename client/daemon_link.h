@@ -68,7 +68,9 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
 
   // Asks whether the daemon still answers; OK also while it drains. NOT_FOUND: it has ended the
   // session.
-  absl::Status Heartbeat(absl::Duration timeout);
+  absl::Status Heartbeat(absl::Duration timeout) { return HeartbeatOver(*control_, timeout); }
+  // The same over the connection for bulk streams, which can be lost on its own.
+  absl::Status HeartbeatOverBulk(absl::Duration timeout) { return HeartbeatOver(*bulk_, timeout); }
   // Ends the session. The answer, if any comes in time, makes no difference.
   void Detach(absl::Duration timeout);
 
@@ -80,6 +82,7 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
 
  private:
   DaemonLink() = default;
+  absl::Status HeartbeatOver(kvtier::v1::KvCache::Stub& stub, absl::Duration timeout);
 
   std::string socket_;
   std::unique_ptr<kvtier::v1::KvCache::Stub> control_;
