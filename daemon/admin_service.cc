@@ -243,7 +243,10 @@ grpc::Status AdminService::Drain(grpc::ServerContext* context, const v1::DrainRe
     reply->set_drained(done);
     reply->set_leases_left(left.leases);
     reply->set_reservations_left(left.reservations);
-    if (request->exit()) tenant_.daemon->drain->RequestStop();
+    // Whoever gave up waiting gave up the end as well.
+    if (request->exit() && !context->IsCancelled()) {
+      tenant_.daemon->drain->RequestStop(DrainState::Stop::kNow);
+    }
     return absl::OkStatus();
   });
 }

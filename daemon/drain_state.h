@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "tiering/base/mutex.h"
@@ -19,25 +21,28 @@ class DrainState {
                      : absl::OkStatus();
   }
 
-  // Asks the process to end once it is drained; the owner waits for it.
-  void RequestStop() {
+  // Whether leases and reservations have their time to end before the process does.
+  enum class Stop : uint8_t { kWhenDrained, kNow };
+  // Asks the process to end; the owner waits for it. The first request counts.
+  void RequestStop(Stop stop) {
     BeginDrain();
     {
       const MutexLock lock(mutex_);
-      stop_requested_ = true;
+      if (!stop_) stop_ = stop;
     }
-    stop_.notify_all();
+    requested_.notify_all();
   }
-  void AwaitStopRequest() {
+  Stop AwaitStopRequest() {
     const MutexLock lock(mutex_);
-    while (!stop_requested_) stop_.wait(mutex_);
+    while (!stop_) requested_.wait(mutex_);
+    return *stop_;
   }
 
  private:
   std::atomic<bool> draining_{false};
   Mutex mutex_;
-  CondVar stop_;
-  bool stop_requested_ ABSL_GUARDED_BY(mutex_) = false;
+  CondVar requested_;
+  std::optional<Stop> stop_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace kvtier

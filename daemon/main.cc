@@ -105,7 +105,7 @@ int Run(const Flags& flags, v1::Config config) {
     int received = 0;
     sigwait(&signals, &received);
     log::Info("signal received: draining", {{"signal", received}});
-    drain->RequestStop();
+    drain->RequestStop(DrainState::Stop::kWhenDrained);
     sigwait(&signals, &received);
     log::Warn("second signal received: exiting at once", {{"signal", received}});
     _exit(kExitFailed);
@@ -116,8 +116,10 @@ int Run(const Flags& flags, v1::Config config) {
                         {"pools", daemon->config().pools_size()}});
   TellReady(flags, *daemon);
 
-  daemon->drain_state()->AwaitStopRequest();
-  const bool drained = daemon->Drain(absl::Seconds(flags.drain_seconds));
+  // Who asked for a stop by call has waited as long as it wanted to.
+  const bool now = daemon->drain_state()->AwaitStopRequest() == DrainState::Stop::kNow;
+  const bool drained =
+      daemon->Drain(now ? absl::ZeroDuration() : absl::Seconds(flags.drain_seconds));
   log::Info(drained ? "drained" : "not drained in time: leases or reservations are left");
   daemon.reset();
   log::Info("stopped");

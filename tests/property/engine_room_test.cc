@@ -81,6 +81,40 @@ TEST_F(EngineRoom, RoomIsTakenInWhateverPoolItWasMade) {
   EXPECT_EQ(fixture.Matched(caller, both, {NumberedKey(2)}), 1u);
 }
 
+TEST_F(EngineRoom, ALoweredBudgetMovesDownWhatTheNextPoolHasRoomFor) {
+  EngineFixtureOptions options;
+  options.segments = {8, 16};
+  EngineFixture fixture(options);
+  Engine& engine = fixture.engine();
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  // A segment holds four of these chunks.
+  std::vector<wire::ChunkKey> keys;
+  for (uint64_t number = 1; number <= 24; ++number) {
+    keys.push_back(NumberedKey(number));
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, keys.back()), IsOk());
+  }
+  ASSERT_THAT(engine.SetBudget(PoolId(0), options.segment_bytes * 2), IsOk());
+  for (int tick = 0; tick < 200; ++tick) fixture.Advance(absl::Milliseconds(5));
+  EXPECT_LE(engine.Pools()[0].segments, 2u);
+  EXPECT_EQ(Dropped(fixture), 0u);
+  // Nothing can take what the last pool gives up.
+  ASSERT_THAT(engine.SetBudget(PoolId(1), options.segment_bytes), IsOk());
+  for (int tick = 0; tick < 200; ++tick) fixture.Advance(absl::Milliseconds(5));
+  EXPECT_LE(engine.Pools()[1].segments, 1u);
+  EXPECT_GE(Dropped(fixture), 24u - 3 * 4);
+}
+
+TEST_F(EngineRoom, ARefusalSaysWhyThePoolCannotGrow) {
+  EngineFixture fixture;
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  for (size_t pool = 0; pool < 2; ++pool)
+    fixture.pool(pool).FailAdds(100, absl::ResourceExhaustedError("the machine is full"));
+  EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(model), fixture.now()),
+              StatusIs(Code::kResourceExhausted, HasSubstr("the machine is full")));
+}
+
 // Moving a small block down is not worth the large ones that fill a slow segment.
 TEST_F(EngineRoom, ADemotionDropsNothingThatDoesNotMakeItsRoom) {
   EngineFixtureOptions options;

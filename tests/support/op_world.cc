@@ -350,7 +350,7 @@ void OpWorld::LowerBudget(size_t index) {
   const PoolId pool(static_cast<uint8_t>(index));
   const Bytes segment = engine().Pools()[index].segment_bytes;
   if (!engine().SetBudget(pool, segment).ok()) return Fail("a budget of one segment is refused");
-  for (int tick = 0; tick < 100 && engine().Pools()[index].segments > 1; ++tick) {
+  for (int tick = 0; tick < 400 && engine().Pools()[index].segments > 1; ++tick) {
     fixture_.Advance(absl::Milliseconds(20));
     model_.Tick(now());
     TakeEvents();

@@ -62,6 +62,7 @@ Engine::State::State(EngineOptions options)
       reservations(options.limits.reservations_max),
       moved_in_blocks(options.pools.size()),
       missed(options.pools.size() * tenants.size()),
+      shrinking(options.pools.size()),
       move_budget(options.limits.move_bytes_per_second_max) {
   for (PoolOptions& pool : options.pools) pools.push_back(std::move(pool.pool));
   for (size_t i = 0; i < tenants.size(); ++i) logs.emplace_back(limits.events_kept);
@@ -128,11 +129,11 @@ absl::Status Engine::State::CheckShare(TenantId tenant, const char* what, uint64
   if (count < Share(limit) && all < limit) return absl::OkStatus();
   if (tenants.size() == 1) {
     return absl::ResourceExhaustedError(
-        absl::StrFormat("there are %d %s; the limit is %d", all, what, limit));
+        absl::StrFormat("there are %d %s; the limit is %d (%s_max)", all, what, limit, what));
   }
   return absl::ResourceExhaustedError(
-      absl::StrFormat("tenant \"%s\" has %d %s, all tenants %d; the limits are %d and %d",
-                      tenants[tenant.value()].name, count, what, all, Share(limit), limit));
+      absl::StrFormat("tenant \"%s\" has %d %s, all tenants %d; the limits are %d and %d (%s_max)",
+                      tenants[tenant.value()].name, count, what, all, Share(limit), limit, what));
 }
 
 absl::Status Engine::Heartbeat(Caller caller, absl::Time now) {

@@ -256,7 +256,7 @@ class Engine {
   // the end.
   std::vector<ChunkInfo> ListChunks(TenantId tenant, uint64_t& cursor, size_t limit) const;
   // INVALID_ARGUMENT beyond the pool's limit. Returns the former budget. A lower one takes effect
-  // by eviction.
+  // as blocks move to the next pool; chunks are dropped where that makes no progress.
   absl::StatusOr<Bytes> SetBudget(PoolId pool, Bytes budget);
   const PlacementPolicy& policy() const;
   // Panics with the broken invariant if a table contradicts another; O(everything), for tests.

@@ -18,6 +18,8 @@ constexpr uint32_t kSweepShare = 16;
 // eviction that readers hold up.
 constexpr int64_t kLastPoolFreeShare = 16;
 constexpr int kEvictionsPerTick = 256;
+// Ticks that a pool over its budget may go without one slot less in use before chunks are dropped.
+constexpr uint32_t kStalledTicksMax = 8;
 constexpr uint16_t kMovesPerRowMax = 255;  // what a row's counter holds
 
 template <typename Visit>
@@ -97,16 +99,31 @@ void Engine::State::KeepRoom() {
       ReclaimRetired();
     }
   }
-  // A lowered budget: empty the segments with least in them until the pool fits.
-  for (size_t p = 0; p < allocators.size(); ++p) {
-    const PoolId pool(static_cast<uint8_t>(p));
-    if (allocators[p]->excess() <= Bytes(0)) continue;
-    for (size_t i = 0; i < tenants.size(); ++i) {
-      // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
-      const TenantId tenant(static_cast<uint16_t>(i));
-      if (EvacuateSegment(tenant, pool, Bytes(0)) > Bytes(0) || EvictOne(tenant, pool) > Bytes(0))
-        ReclaimRetired();
-    }
+  for (size_t p = 0; p < allocators.size(); ++p) ShrinkToBudget(PoolId(static_cast<uint8_t>(p)));
+}
+
+// A lowered budget: empty the segments with least in them until the pool fits. Moves to the next
+// pool come first (PlanEvacuations); chunks are dropped only where those make no progress.
+void Engine::State::ShrinkToBudget(PoolId pool) {
+  SlotAllocator& slots = allocator(pool);
+  Shrinking& state = shrinking[pool.value()];
+  if (slots.excess() <= Bytes(0)) {
+    state = {};
+    return;
+  }
+  const bool last = pool.value() + 1u == allocators.size();
+  // Once chunks are dropped, they are until a segment is given back.
+  const bool moving = state.stalled_ticks <= kStalledTicksMax && slots.used() < state.least_used;
+  if (state.stalled_ticks == 0 || slots.excess() < state.excess || moving) {
+    state = {.least_used = slots.used(), .excess = slots.excess()};
+  }
+  ++state.stalled_ticks;
+  if (!last && state.stalled_ticks <= kStalledTicksMax) return;
+  for (size_t i = 0; i < tenants.size(); ++i) {
+    // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
+    const TenantId tenant(static_cast<uint16_t>(i));
+    if (EvacuateSegment(tenant, pool, Bytes(0)) > Bytes(0) || EvictOne(tenant, pool) > Bytes(0))
+      ReclaimRetired();
   }
 }
 

@@ -92,7 +92,8 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   const uint64_t leased_max = s.Share(s.limits.leased_chunks_max);
   if (use.leased_chunks + rows.size() > leased_max) {
     return absl::ResourceExhaustedError(absl::StrFormat(
-        "tenant \"%s\" has %d chunks leased and asks for %d more; the limit is %d",
+        "tenant \"%s\" has %d chunks leased and asks for %d more; the limit is %d "
+        "(leased_chunks_max)",
         s.tenants[caller.tenant.value()].name, use.leased_chunks, rows.size(), leased_max));
   }
   ++use.leases;

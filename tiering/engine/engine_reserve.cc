@@ -68,7 +68,8 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
   }
   if (args.chunk_count > (s.limits.reserved_bytes_max - session->reserved) / chunk_bytes) {
     return refused(absl::StrFormat(
-        "session %d has %d bytes reserved and asks for %d chunks of %d bytes; the limit is %d",
+        "session %d has %d bytes reserved and asks for %d chunks of %d bytes; the limit is %d "
+        "(reserved_bytes_max)",
         caller.session.value(), session->reserved.count(), args.chunk_count, chunk_bytes.count(),
         s.limits.reserved_bytes_max.count()));
   }
@@ -94,12 +95,14 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
       if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
       const PoolId pool = run.pools.back();
       const PoolRoom room = s.Room(caller.tenant, pool);
+      const absl::Status& growth = s.allocator(pool).growth();
       return refused(absl::StrFormat(
-          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d "
-          "bytes, and nothing "
-          "of it can be evicted now",
+          "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes "
+          "in %d held, and nothing of it can be evicted now%s%s",
           s.pools[pool.value()]->description().name, run.count, run.block_bytes.count(),
-          s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count()));
+          s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count(),
+          s.allocator(pool).held(caller.tenant).count(), growth.ok() ? "" : "; ",
+          growth.message()));
     }
   }
   reservation.session = caller.session;

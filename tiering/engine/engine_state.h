@@ -159,6 +159,7 @@ struct Engine::State : public PlacementView {
   // Its planes are complete, or it is gone.
   bool Settled(const IncompleteChunk& chunk) const;
   void KeepRoom();
+  void ShrinkToBudget(PoolId pool);
   void FinishMoves();
   void StartMoves(absl::Time now);
   // Ideas that empty a segment of each pool over its budget: chunks that others hang on cannot be
@@ -188,6 +189,15 @@ struct Engine::State : public PlacementView {
   EngineCounters counts;
   std::vector<uint64_t> moved_in_blocks;  // by pool
   std::vector<Bytes> missed;              // by pool and tenant: PoolRoom::missed
+
+  // Of a pool that is over its budget: by how much, the least that was used meanwhile, and for how
+  // many ticks neither has become less.
+  struct Shrinking {
+    Bytes least_used;
+    Bytes excess;
+    uint32_t stalled_ticks = 0;
+  };
+  std::vector<Shrinking> shrinking;  // by pool
 
   MoveTable moves;
   ByteBudget move_budget;

@@ -81,6 +81,8 @@ class SlotAllocator {
   // 0 to the pool's limit, else INVALID_ARGUMENT with both numbers. Below held(): empty segments
   // are released now and as they empty; nothing is added until held() fits.
   absl::Status SetBudget(Bytes budget);
+  // Why the pool last refused a segment; OK: it gave one since then, or was never asked.
+  const absl::Status& growth() const { return growth_; }
   // How far the pool is over its budget; 0 when it fits.
   Bytes excess() const;
 
@@ -143,6 +145,7 @@ class SlotAllocator {
   SizeClass* recent_ = nullptr;  // of the last Allocate: the next one often wants the same
   uint64_t segment_count_ = 0;   // taken from the pool
   uint64_t empty_count_ = 0;     // of those, held by nobody
+  absl::Status growth_;
   Bytes used_;
   uint64_t slots_handed_out_ = 0;  // ever
   uint64_t runs_handed_out_ = 0;

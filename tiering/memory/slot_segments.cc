@@ -48,6 +48,7 @@ bool SlotAllocator::AddEmpty(TenantId tenant) {
   absl::StatusOr<SegmentIndex> added = options_.pool->AddSegment();
   // The machine may have no more memory than what lies empty here.
   if (!added.ok() && ReleaseEmptyOfOthers(tenant)) added = options_.pool->AddSegment();
+  growth_ = added.status();
   if (!added.ok()) return false;
   const uint32_t index = added->value();
   KVTIER_CHECK(index < options_.pool->segments_max());

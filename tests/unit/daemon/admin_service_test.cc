@@ -179,7 +179,20 @@ TEST_F(AdminServiceTest, ADrainRefusesNewWorkAndWaitsForLeases) {
   request.set_exit(true);
   ASSERT_TRUE(Call(admin, &v1::Admin::Stub::Drain, request, &reply).ok());
   EXPECT_TRUE(reply.drained());
-  drain_.AwaitStopRequest();
+  EXPECT_EQ(drain_.AwaitStopRequest(), DrainState::Stop::kNow);
+}
+
+TEST_F(AdminServiceTest, ADrainWithExitEndsTheDaemonAtItsDeadline) {
+  TestClient admin = MakeClient(0);
+  const uint64_t lease = Lookup(admin, Put(admin, 1, "")).lease_id();
+  ASSERT_NE(lease, 0u);
+  v1::DrainRequest request;
+  request.set_deadline_ms(1);
+  request.set_exit(true);
+  v1::DrainReply reply;
+  ASSERT_TRUE(Call(admin, &v1::Admin::Stub::Drain, request, &reply).ok());
+  EXPECT_FALSE(reply.drained());
+  EXPECT_EQ(drain_.AwaitStopRequest(), DrainState::Stop::kNow) << "leases had their time already";
 }
 
 }  // namespace
