@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
+#include <string>
 
 #include "absl/strings/str_cat.h"
 #include "client/examples/tensor_ops.h"
@@ -151,9 +153,22 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::s
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": ", json.size(), " bytes; at most ", kConfigBytesMax, " are read"));
   }
-  const Json object = Json::parse(json.begin(), json.end(), nullptr, /*allow_exceptions=*/false);
+  // JSON leaves open which one of two equal fields counts.
+  std::set<std::string> seen;
+  std::string repeated;
+  const auto note_field = [&](int depth, Json::parse_event_t event, Json& field) {
+    if (depth == 1 && event == Json::parse_event_t::key) {
+      if (!seen.insert(field.get<std::string>()).second) repeated = field.get<std::string>();
+    }
+    return true;
+  };
+  const Json object = Json::parse(json.begin(), json.end(), note_field, /*allow_exceptions=*/false);
   if (!object.is_object()) {
     return absl::InvalidArgumentError(absl::StrCat(name, ": not a JSON object"));
+  }
+  if (!repeated.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, ": field ", repeated.substr(0, 60), " is given twice"));
   }
   const FieldReader fields(object, name);
   ModelConfig config;
@@ -161,7 +176,8 @@ absl::StatusOr<ModelConfig> ParseModelConfig(std::string_view json, const std::s
   KVTIER_RETURN_IF_ERROR(fields.OneOf("model_type", {"llama"}));
   KVTIER_RETURN_IF_ERROR(fields.OneOf("hidden_act", {"silu"}));
   KVTIER_RETURN_IF_ERROR(fields.OneOf("torch_dtype", {"float32", "bfloat16", "float16"}));
-  for (const char* field : {"rope_scaling", "attention_bias", "mlp_bias", "sliding_window"}) {
+  for (const char* field : {"rope_scaling", "rope_parameters", "partial_rotary_factor",
+                            "attention_bias", "mlp_bias", "sliding_window"}) {
     KVTIER_RETURN_IF_ERROR(fields.NotSet(field));
   }
   KVTIER_RETURN_IF_ERROR(fields.Count("vocab_size", true, &vocabulary));

@@ -5,8 +5,11 @@
 #include <cmath>
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "client/examples/file_bytes.h"
@@ -194,17 +197,30 @@ absl::StatusOr<Weights> RandomWeights(const ModelConfig& config, uint64_t seed) 
 
 absl::StatusOr<Weights> WeightsFromTensors(const ModelConfig& config,
                                            const SafetensorsFile& tensors) {
-  return Build(
+  std::set<std::string> used;
+  absl::StatusOr<Weights> weights = Build(
       config,
-      [&tensors](const std::string& name, const Shape& shape,
-                 Role) -> absl::StatusOr<std::vector<float>> {
+      [&](const std::string& name, const Shape& shape, Role) -> absl::StatusOr<std::vector<float>> {
         const auto found = tensors.find(name);
         if (found == tensors.end()) {
           return absl::InvalidArgumentError(absl::StrCat(
               "weights: tensor ", name, " is missing from a file of ", tensors.size(), " tensors"));
         }
+        used.insert(name);
         return TensorToFloats(found->second, shape, name);
       });
+  KVTIER_RETURN_IF_ERROR(weights.status());
+  // A model that has more is another one, and would be run wrongly.
+  for (const auto& [name, tensor] : tensors) {
+    if (used.count(name) != 0 || absl::EndsWith(name, "rotary_emb.inv_freq")) continue;
+    const bool tied = config.tie_word_embeddings && name == "lm_head.weight" &&
+                      tensor.bytes == tensors.at("model.embed_tokens.weight").bytes;
+    if (tied) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("weights: tensor ", name, " is none that a model of ",
+                     config.num_hidden_layers, " layers with this configuration has"));
+  }
+  return weights;
 }
 
 absl::StatusOr<Weights> LoadWeights(const std::string& directory) {

@@ -105,11 +105,21 @@ TEST(ModelConfigTest, WrongValuesNameFieldValueAndLimit) {
 
 TEST(ModelConfigTest, WhatIsNotImplementedIsRefused) {
   EXPECT_THAT(ErrorWith("rope_scaling", Json{{"type", "linear"}}), HasSubstr("field rope_scaling"));
+  EXPECT_THAT(ErrorWith("rope_parameters", Json{{"rope_type", "yarn"}}),
+              HasSubstr("field rope_parameters"));
+  EXPECT_THAT(ErrorWith("partial_rotary_factor", 0.5), HasSubstr("field partial_rotary_factor"));
   EXPECT_THAT(ErrorWith("attention_bias", true), HasSubstr("field attention_bias is true"));
   EXPECT_THAT(ErrorWith("hidden_act", "gelu"),
               HasSubstr("field hidden_act is \"gelu\"; expected one of: silu"));
   EXPECT_THAT(ErrorWith("model_type", "gpt2"), HasSubstr("field model_type"));
   EXPECT_THAT(ErrorWith("torch_dtype", "int8"), HasSubstr("float32, bfloat16, float16"));
+}
+
+TEST(ModelConfigTest, AFieldThatIsGivenTwiceIsRefused) {
+  std::string text = Good().dump();
+  text.replace(0, 1, "{\"rope_theta\": 5.0, ");
+  EXPECT_THAT(std::string(ParseModelConfig(text, "config.json").status().message()),
+              HasSubstr("field rope_theta is given twice"));
 }
 
 TEST(ModelConfigTest, AnyTextIsSafe) {

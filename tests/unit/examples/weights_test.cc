@@ -57,11 +57,15 @@ class TempDir {
   std::string path_;
 };
 
-std::string ErrorOf(const NamedFloats& tensors, const ModelConfig& config = SmallConfig()) {
+absl::StatusOr<Weights> FromTensors(const NamedFloats& tensors, const ModelConfig& config) {
   const std::string file = ToSafetensors(tensors);
   const auto parsed = ParseSafetensors(std::string_view(file));
   EXPECT_TRUE(parsed.ok()) << parsed.status();
-  const auto weights = WeightsFromTensors(config, *parsed);
+  return WeightsFromTensors(config, *parsed);
+}
+
+std::string ErrorOf(const NamedFloats& tensors, const ModelConfig& config = SmallConfig()) {
+  const auto weights = FromTensors(tensors, config);
   EXPECT_TRUE(absl::IsInvalidArgument(weights.status())) << weights.status();
   return std::string(weights.status().message());
 }
@@ -152,6 +156,29 @@ TEST(WeightsTest, WrongTensorsAreNamed) {
   more_layers.num_hidden_layers = 1000;
   EXPECT_THAT(ErrorOf(good, more_layers),
               HasSubstr("model.layers.2.input_layernorm.weight is missing"));
+}
+
+TEST(WeightsTest, ModelsThatWouldRunWronglyAreRefused) {
+  const NamedFloats good = RandomLlamaTensors(SmallConfig(), 1);
+  NamedFloats biased = good;
+  biased["model.layers.0.self_attn.q_proj.bias"] = {{32}, std::vector<float>(32, 0.5f)};
+  EXPECT_THAT(ErrorOf(biased), HasSubstr("tensor model.layers.0.self_attn.q_proj.bias is none"));
+
+  ModelConfig fewer_layers = SmallConfig();
+  fewer_layers.num_hidden_layers = 1;
+  EXPECT_THAT(ErrorOf(good, fewer_layers), HasSubstr("is none that a model of 1 layers"));
+
+  ModelConfig tied = SmallConfig();
+  tied.tie_word_embeddings = true;
+  EXPECT_THAT(ErrorOf(good, tied), HasSubstr("tensor lm_head.weight is none"));
+  NamedFloats equal = good;
+  equal["lm_head.weight"] = equal["model.embed_tokens.weight"];
+  EXPECT_TRUE(FromTensors(equal, tied).ok());
+
+  // What some exporters leave in, and every model of this kind computes itself.
+  NamedFloats with_frequencies = good;
+  with_frequencies["model.layers.0.self_attn.rotary_emb.inv_freq"] = {{4}, {1, 2, 3, 4}};
+  EXPECT_TRUE(FromTensors(with_frequencies, SmallConfig()).ok());
 }
 
 TEST(WeightsTest, FilesAreNamedInErrors) {
