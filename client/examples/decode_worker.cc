@@ -60,6 +60,7 @@ struct Flags {
   PromptRunner::Options run;
   bool no_reuse = false;
   std::string json;
+  bool json_lines = false;
   std::string pause_at;
   size_t pause_after = 0;
 };
@@ -145,6 +146,11 @@ void AddFlags(CLI::App& app, Flags& flags) {
                  "Write one JSON object to this file, or to standard output for -")
       ->group(reports);
 
+  app.add_flag(
+         "--json-lines", flags.json_lines,
+         "Print each prompt's result, as it is in --json, on a line of its own when it is there")
+      ->group(reports);
+
   const std::string tests = "For fault tests";
   auto* pause_at =
       app.add_option(
@@ -219,6 +225,12 @@ absl::StatusOr<std::unique_ptr<KvStore>> MakeStore(const Flags& flags, const KvG
       {.geometry = geometry, .fingerprint = weights.fingerprint, .socket = flags.socket});
 }
 
+// Names come from the command line and errors from elsewhere: bytes that are not UTF-8 are
+// replaced.
+std::string Text(const nlohmann::ordered_json& json, int indent) {
+  return json.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 absl::Status WriteJson(const std::string& path, const std::string& text) {
   std::FILE* file = path == "-" ? stdout : std::fopen(path.c_str(), "we");
   if (file == nullptr) return absl::NotFoundError(absl::StrCat(path, ": ", std::strerror(errno)));
@@ -251,7 +263,9 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
   for (size_t round = 1; round <= flags.rounds; ++round) {
     for (const Prompt& prompt : prompts) {
       results.push_back({prompt.name, round, runner.Run(prompt.text)});
-      std::fprintf(lines, "%s\n", PromptLine(results.back()).c_str());
+      const std::string line =
+          flags.json_lines ? Text(PromptJson(results.back()), -1) : PromptLine(results.back());
+      std::fprintf(lines, "%s\n", line.c_str());
       std::fflush(lines);
     }
   }
@@ -262,11 +276,7 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
                    .fingerprint = weights.fingerprint,
                    .geometry = geometry};
   header.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  // Names come from the command line and errors from elsewhere: bytes that are not UTF-8 are
-  // replaced.
-  const std::string text =
-      RunJson(header, results).dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
-  return WriteJson(flags.json, absl::StrCat(text, "\n"));
+  return WriteJson(flags.json, absl::StrCat(Text(RunJson(header, results), 2), "\n"));
 }
 
 int Main(int argc, char** argv) {

@@ -18,33 +18,6 @@ std::string Hex(const std::vector<uint8_t>& bytes) {
 
 double Milliseconds(double seconds) { return seconds * 1e3; }
 
-Json PromptJson(const NamedResult& named) {
-  const PromptResult& result = named.result;
-  return Json{
-      {"prompt", named.prompt},
-      {"round", named.round},
-      {"prompt_tokens", result.prompt_tokens},
-      {"chunks_total", result.chunks_total},
-      {"chunks_reused", result.chunks_reused},
-      {"recomputed_chunks", result.recomputed_chunks},
-      {"data_loss", result.data_loss},
-      {"stored_chunks", result.stored_chunks},
-      {"existing_chunks", result.existing_chunks},
-      {"private_chunks", result.private_chunks},
-      {"private_reason", result.private_reason},
-      {"reports", result.reports},
-      {"fetched_bytes_by_pool", result.fetched_bytes_by_pool},
-      {"store_errors", result.store_errors},
-      {"last_error", result.last_error},
-      {"generated", Hex(result.generated)},
-      {"distinct_bytes", result.distinct_bytes()},
-      {"first_k_block_head", Hex(result.first_k_block_head)},
-      {"fetch_seconds", result.fetch_seconds},
-      {"prefill_seconds", result.prefill_seconds},
-      {"decode_seconds", result.decode_seconds},
-  };
-}
-
 Json TotalsJson(const std::vector<NamedResult>& results) {
   PromptResult sum;
   size_t generated = 0;
@@ -85,6 +58,33 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
 }
 
 }  // namespace
+
+Json PromptJson(const NamedResult& named) {
+  const PromptResult& result = named.result;
+  return Json{
+      {"prompt", named.prompt},
+      {"round", named.round},
+      {"prompt_tokens", result.prompt_tokens},
+      {"chunks_total", result.chunks_total},
+      {"chunks_reused", result.chunks_reused},
+      {"recomputed_chunks", result.recomputed_chunks},
+      {"data_loss", result.data_loss},
+      {"stored_chunks", result.stored_chunks},
+      {"existing_chunks", result.existing_chunks},
+      {"private_chunks", result.private_chunks},
+      {"private_reason", result.private_reason},
+      {"reports", result.reports},
+      {"fetched_bytes_by_pool", result.fetched_bytes_by_pool},
+      {"store_errors", result.store_errors},
+      {"last_error", result.last_error},
+      {"generated", Hex(result.generated)},
+      {"distinct_bytes", result.distinct_bytes()},
+      {"first_k_block_head", Hex(result.first_k_block_head)},
+      {"fetch_seconds", result.fetch_seconds},
+      {"prefill_seconds", result.prefill_seconds},
+      {"decode_seconds", result.decode_seconds},
+  };
+}
 
 std::string PromptLine(const NamedResult& named) {
   const PromptResult& result = named.result;

@@ -27,6 +27,9 @@ struct RunHeader {
 // "docs/cli.md: 1024 tokens, 40 of 64 chunks reused, 96 generated (61 distinct bytes), ..."
 std::string PromptLine(const NamedResult& named);
 
+// One entry of "prompts" of RunJson.
+nlohmann::ordered_json PromptJson(const NamedResult& named);
+
 nlohmann::ordered_json RunJson(const RunHeader& header, const std::vector<NamedResult>& results);
 
 }  // namespace kvtier::examples
