@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import leftovers  # noqa: E402
@@ -36,6 +37,14 @@ BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
 
 
+def tell(text):
+    """Prints, as long as somebody reads: a run whose reader went away goes on, and cleans up."""
+    try:
+        print(text, flush=True)
+    except OSError:  # a closed pipe or terminal
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 class Run:
     """One test run: its phases, in order, and what they reported."""
 
@@ -50,7 +59,7 @@ class Run:
         self.leftover = junit.Report("leftovers")
 
     def say(self, text):
-        print(f"[{time.monotonic() - self.start:5.0f}s] {text}", flush=True)
+        tell(f"[{time.monotonic() - self.start:5.0f}s] {text}")
 
     def plan(self, name, kind):
         """Phases are written down before they run, so that one that vanishes is missed."""
@@ -90,7 +99,11 @@ class Run:
                         if process.poll() is not None:
                             break
                         line = ""
-                    if line is None:
+                    if line is None:  # it has closed its output, and may go on without
+                        try:
+                            process.wait(timeout=max(0.0, began + seconds_max - now))
+                        except subprocess.TimeoutExpired:
+                            continue
                         break
                     if line:
                         log.write(line)
@@ -120,7 +133,7 @@ class Run:
         failure = None
         if status != 0:
             failure = f"exit status {status}: {' '.join(command)}\n" + "\n".join(tail)
-            print("\n".join(tail), flush=True)
+            tell("\n".join(tail))
         report.add(name, seconds, failure)
         report.write(str(RESULTS / f"{name}.xml"))
         self.say(f"{name}: {'FAILED' if failure else 'ok'} in {seconds:.0f} s (log: {self.log(name)})")
@@ -138,7 +151,7 @@ class Run:
         except ValueError:
             failed = 0
         if status != 0 and not failed:
-            print("\n".join(tail), flush=True)
+            tell("\n".join(tail))
             report = junit.Report(name)
             report.add(name, seconds, f"exit status {status}\n" + "\n".join(tail))
             report.write(str(xml))
@@ -178,7 +191,7 @@ class Run:
         status, tail, seconds = self.execute(command, preset, CTEST_SECONDS_MAX, show,
                                              {**SANITIZER_OPTIONS, **self.watch.environment()})
         if status == 124:
-            print("\n".join(tail), flush=True)
+            tell("\n".join(tail))
         self.say(f"{preset}: ctest ended with {status} in {seconds:.0f} s (log: {self.log(preset)})")
         self.note_leftovers(preset)
 
@@ -205,30 +218,43 @@ class Run:
             self.ctest("asan", ["-LE", RELEASE_ONLY_LABELS])
 
     def run(self):
-        self.plan("leftovers", "report")
-        interrupted = False
+        problem = None
         try:
+            self.plan("leftovers", "report")
             if self.build("release"):
                 self.ctest("release", [] if self.args.all else ["-LE", SLOW_LABELS])
             if self.args.all:
                 self.everything()
         except KeyboardInterrupt:
-            interrupted = True
-            self.say("interrupted")
+            problem = "interrupted: what came after was not run"
+        except Exception:  # whatever went wrong here: it is counted, and cleaned up after
+            problem = f"the run itself failed, and what came after was not run\n{traceback.format_exc()}"
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        self.note_leftovers("the whole run")
-        self.leftover.write(str(RESULTS / "leftovers.xml"))
-        self.watch.close()
-        total = sum_results.sum_directory(str(RESULTS))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        return self.finish([problem] if problem else [])
+
+    def finish(self, problems):
+        """Cleans up, and ends with the sum whatever fails on the way."""
+        def attempt(step, *arguments):
+            try:
+                return step(*arguments)
+            except Exception:  # the next step is tried all the same
+                problems.append(f"the end of the run failed\n{traceback.format_exc()}")
+                return None
+
+        attempt(self.note_leftovers, "the whole run")
+        attempt(self.leftover.write, str(RESULTS / "leftovers.xml"))
+        attempt(self.watch.close)
+        total = attempt(sum_results.sum_directory, str(RESULTS)) or sum_results.Total()
         if self.args.filter and not any(phase["kind"] == "ctest" for phase in self.phases):
-            total.fail(f"no test was run; filter: {self.args.filter}")
-        if interrupted:
-            total.fail("interrupted: what came after was not run")
-        self.say(f"done; results and logs in {RESULTS.relative_to(ROOT)}")
+            problems.append(f"no test was run; filter: {self.args.filter}")
+        for problem in problems:
+            total.fail(problem)
+        self.say(f"done; results and logs in {RESULTS}")
         for problem in total.problems:
-            print(f"FAILED  {problem}")
-        print(total, flush=True)
+            tell(f"FAILED  {problem}")
+        tell(total)
         return 1 if total.failed else 0
 
 
@@ -253,7 +279,12 @@ def main():
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, interrupt)
     os.chdir(ROOT)
-    return Run(args).run()
+    try:
+        run = Run(args)
+    except (Exception, KeyboardInterrupt):
+        tell(f"FAILED  the run could not start\n{traceback.format_exc()}\n0 passed, 1 failed, 0 skipped")
+        return 1
+    return run.run()
 
 
 if __name__ == "__main__":
