@@ -1,7 +1,9 @@
 """Finds, and removes, what tests leave behind: processes, shared memory, sockets and files.
 
 Watch() makes this process the one that orphans are handed to, so whatever the tests started and did not
-end is found among its descendants; processes of others are never touched.
+end is found among its descendants; processes of others are never touched. Files count where only this run
+writes: in its own temporary directory, which is TMPDIR, HOME and XDG_RUNTIME_DIR for the tests, and in the
+source tree. Shared memory counts unless a process of somebody else has it open.
 """
 
 import ctypes
@@ -13,10 +15,9 @@ import tempfile
 import time
 
 _PR_SET_CHILD_SUBREAPER = 36
-# Where a daemon or a test could put something that outlives it, beside the temporary directory.
-_SHARED_PLACES = ("/dev/shm", "/run/kvtier", "/run/user", "/tmp")
-# Directories of this kind belong to another test run, which watches over them itself.
-_TEMPORARY_PREFIX = "kvtier-test."
+_SHARED_MEMORY = "/dev/shm"
+_SYSTEM_V = "/proc/sysvipc/shm"
+_SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 
 
 def descendants():
@@ -45,43 +46,88 @@ def descendants():
     return found
 
 
-def _kvtier_entries():
-    found = set()
-    for place in _SHARED_PLACES:
-        try:
-            names = os.listdir(place)
-        except OSError:
-            continue
-        everything = place == "/run/kvtier"
-        found.update(os.path.join(place, name) for name in names
-                     if (everything or "kvtier" in name) and not name.startswith(_TEMPORARY_PREFIX))
+def _shared_memory():
+    """{name for people: None, or for System V (pid of whoever made it, times attached)}, of this user."""
+    found = {}
+    try:
+        for entry in os.scandir(_SHARED_MEMORY):
+            if entry.stat(follow_symlinks=False).st_uid == os.geteuid():
+                found[entry.path] = None
+    except OSError:
+        pass  # there is none, or one vanished meanwhile
+    try:
+        with open(_SYSTEM_V, encoding="utf-8") as file:
+            names = file.readline().split()
+            for line in file:
+                segment = dict(zip(names, map(int, line.split())))
+                if segment["uid"] == os.geteuid():
+                    found[f"System V shared memory {segment['shmid']}"] = segment["cpid"], segment["nattch"]
+    except OSError:
+        pass
     return found
 
 
-def _untracked_files():
-    """Files in the source tree that git neither tracks nor ignores; only CI is alone in its tree."""
-    if os.environ.get("CI") != "true":
-        return set()
-    listed = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--others", "--exclude-standard"],
-                            capture_output=True, text=True, check=False)
-    return set(listed.stdout.splitlines()) if listed.returncode == 0 else set()
+def _used_by_others(path):
+    """Whether a process that is not below this one has the file open or mapped."""
+    own = set(descendants()) | {os.getpid()}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) in own:
+            continue
+        try:
+            for number in os.listdir(f"/proc/{entry}/fd"):
+                if os.readlink(f"/proc/{entry}/fd/{number}") == path:
+                    return True
+            with open(f"/proc/{entry}/maps", encoding="utf-8", errors="replace") as maps:
+                if any(line.rstrip().endswith(f" {path}") for line in maps):
+                    return True
+        except OSError:
+            continue  # ended, or another user's
+    return False
+
+
+def _left(name, system_v):
+    """Whether shared memory that is new since the last look is this run's, whose processes have been ended."""
+    if system_v is None:
+        return not _used_by_others(name)
+    maker, attached = system_v
+    return attached == 0 and not os.path.exists(f"/proc/{maker}")
+
+
+def _source_files(source):
+    """Files in the source tree that git neither tracks nor ignores; without git all files outside build/."""
+    try:
+        listed = subprocess.run(["git", "-c", "safe.directory=*", "ls-files", "--others", "--exclude-standard"],
+                                cwd=source, capture_output=True, text=True, errors="replace", check=False)
+        if listed.returncode == 0:
+            return set(listed.stdout.splitlines())
+    except OSError:
+        pass  # no git
+    found = set()
+    for folder, folders, names in os.walk(source):
+        top = os.path.relpath(folder, source)
+        folders[:] = [f for f in folders if f != "__pycache__" and (top != "." or f not in ("build", ".cache"))]
+        found.update(os.path.normpath(os.path.join(top, name)) for name in names)
+    return found
 
 
 class Watch:
     """From construction to close(); environment() is what the tests run with."""
 
-    def __init__(self):
+    def __init__(self, source=_SOURCE):
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-        self._before = _kvtier_entries()
-        self._untracked = _untracked_files()
-        self.directory = tempfile.mkdtemp(prefix=_TEMPORARY_PREFIX)
+        self._source = source
+        self._memory = _shared_memory()
+        self._in_source = _source_files(source)
+        self.directory = tempfile.mkdtemp(prefix="kvtier-test.")
         self._runtime = os.path.join(self.directory, "run")
-        os.mkdir(self._runtime, 0o700)
+        self._home = os.path.join(self.directory, "home")
+        for place in (self._runtime, self._home):
+            os.mkdir(place, 0o700)
 
     def environment(self):
-        return {"TMPDIR": self.directory, "TEST_TMPDIR": self.directory,
+        return {"TMPDIR": self.directory, "TEST_TMPDIR": self.directory, "HOME": self._home,
                 "XDG_RUNTIME_DIR": self._runtime}
 
     def processes(self, grace_seconds=2.0):
@@ -118,19 +164,20 @@ class Watch:
             pass
 
     def files(self):
-        """Names what is new since the last call, and empties the temporary directory. What lies outside
-        it is named and left: it cannot be told from what another program made meanwhile."""
-        found = [os.path.join(place, name) for place in (self.directory, self._runtime)
-                 for name in os.listdir(place) if os.path.join(place, name) != self._runtime]
+        """Names what is new since the last call, and empties the temporary directory. What lies outside it
+        is named and left: it cannot be told for sure from what a person made meanwhile."""
+        kept = (self._runtime, self._home)
+        found = [os.path.join(place, name) for place in (self.directory, *kept)
+                 for name in os.listdir(place) if os.path.join(place, name) not in kept]
         for path in found:
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 os.unlink(path)
-        elsewhere, untracked = _kvtier_entries(), _untracked_files()
-        found += elsewhere - self._before
-        found += untracked - self._untracked
-        self._before, self._untracked = elsewhere, untracked
+        memory, in_source = _shared_memory(), _source_files(self._source)
+        found += [name for name in memory if name not in self._memory and _left(name, memory[name])]
+        found += [f"{name} in the source tree" for name in in_source - self._in_source]
+        self._memory, self._in_source = memory, in_source
         return sorted(found)
 
     def close(self):
