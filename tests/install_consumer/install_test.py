@@ -1,5 +1,6 @@
 """Proves that an installed kvtier is complete: installs the build into a temporary prefix, then configures,
-builds and runs a project that knows nothing but that prefix.
+builds and runs a project that knows nothing but that prefix, with the code that README.md shows, against the
+installed daemon.
 """
 
 import os
@@ -57,7 +58,28 @@ def check_consumer(prefix, directory):
     run("cmake", "-S", os.path.join(HERE, "consumer"), "-B", build, "-G", "Ninja",
         f"-DCMAKE_PREFIX_PATH={prefix}", "-DCMAKE_BUILD_TYPE=Release")
     run("cmake", "--build", build)
-    run(os.path.join(build, "consumer"), os.path.join(directory, "nobody.sock"))
+    run(os.path.join(build, "engine"), os.path.join(directory, "nobody.sock"), "absent")
+    socket = os.path.join(directory, "kvtierd.sock")
+    daemon = subprocess.Popen([os.path.join(prefix, "bin", "kvtierd"), "--socket", socket], stdin=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL)
+    try:
+        run(os.path.join(prefix, "bin", "kvtier"), "status", "--socket", socket, "--wait", "60s")
+        output = run(os.path.join(build, "engine"), socket)
+        assert output == "5 chunks computed, equal\n", output
+        daemon.terminate()
+        assert daemon.wait(timeout=60) == 0, daemon.returncode
+    finally:
+        daemon.kill()
+        daemon.wait()
+
+
+def check_protos(prefix, directory):
+    """protoc takes the installed protos by themselves, from the folder that the package names."""
+    folder = os.path.join(prefix, "share", "kvtier", "proto")
+    names = [os.path.relpath(os.path.join(where, name), folder) for where, _, found in os.walk(folder) for name in found]
+    assert "kvtier/v1/kv_cache.proto" in names, names
+    run("protoc", f"--proto_path={folder}", f"--cpp_out={directory}", *names)
+    assert os.path.exists(os.path.join(directory, "kvtier", "v1", "kv_cache.pb.h"))
 
 
 def main():
@@ -68,6 +90,7 @@ def main():
             report.run("files", check_files, prefix)
             report.run("headers", check_headers, prefix)
             report.run("no_build_paths", check_no_build_paths, prefix)
+            report.run("protos", check_protos, prefix, directory)
             report.run("consumer", check_consumer, prefix, directory)
     return report.finish()
 

@@ -3,7 +3,10 @@ the source tree; a block that is only to be looked at is marked ```console.
 
 `build/release/bin` means the build under test. Commands that would build or test everything
 (scripts/demo, scripts/test, ...) are called with --help instead: CTest cannot run inside itself. Processes
-that the blocks start are ended with the shell; a temporary directory is HOME, TMPDIR and XDG_RUNTIME_DIR.
+that the blocks start are ended with the shell; a temporary directory is HOME and TMPDIR. XDG_RUNTIME_DIR is
+not set, as in a container, and a variable that is used without being set ends the script.
+
+A ```cpp or ```cmake block is a part of the project that tests/install_consumer builds and runs.
 """
 
 import os
@@ -20,14 +23,15 @@ sys.path.insert(0, os.path.join(HERE, "..", "support"))
 import junit  # noqa: E402
 
 SECONDS_MAX = 90
-_BLOCK = re.compile(r"^```sh[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+CONSUMER = os.path.join(ROOT, "tests", "install_consumer", "consumer")
+COMPILED = {"cpp": "engine.cc", "cmake": "CMakeLists.txt"}
 _WHOLE_RUN = re.compile(r"^(\s*)(?:\./)?((?:scripts/(?:demo|test|check|build|setup|format)|\.ci/run))\b.*$",
                         re.MULTILINE)
 _MARK = "@@readme-block@@"
 
 
-def blocks(text):
-    return _BLOCK.findall(text)
+def blocks(text, language="sh"):
+    return re.findall(rf"^```{language}[ \t]*\n(.*?)^```[ \t]*$", text, re.DOTALL | re.MULTILINE)
 
 
 def as_run(block):
@@ -42,8 +46,9 @@ def as_run(block):
 
 def run_script(script, directory):
     """(exit status or None when it took too long, output)."""
-    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": directory,
-                   "TMPDIR": directory, "XDG_RUNTIME_DIR": directory}
+    environment = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": directory, "TMPDIR": directory}
+    for name in ("XDG_RUNTIME_DIR", "KVTIER_SOCKET"):
+        environment.pop(name, None)
     output = os.path.join(directory, "output")
     # Output goes to a file: a daemon left in the background would hold a pipe open.
     with open(output, "w", encoding="utf-8") as file:
@@ -80,10 +85,22 @@ def run_blocks(report, found):
             report.add(name)
 
 
+def check_code_is_compiled(text):
+    """So that what is shown and what is tested cannot drift apart."""
+    for language, name in COMPILED.items():
+        with open(os.path.join(CONSUMER, name), encoding="utf-8") as file:
+            compiled = file.read()
+        found = blocks(text, language)
+        assert found, f"there is no ```{language} block"
+        for block in found:
+            assert block in compiled, f"not in {name} of tests/install_consumer/consumer:\n{block}"
+
+
 def check_conventions():
     """The test of this test: what it picks, what it replaces, and that a failing block fails."""
     text = "```sh\none\n```\n```console\ntwo\n```\n```sh\nthree\n```\n"
     assert blocks(text) == ["one\n", "three\n"], blocks(text)
+    assert blocks(text, "console") == ["two\n"], blocks(text, "console")
     assert as_run("scripts/test --all\n") == "test -x scripts/test && scripts/test --help >/dev/null\n"
     assert as_run("build/release/bin/kvtier status\n") == f"{BIN}/kvtier status\n"
     report = junit.Report("inner")
@@ -102,7 +119,9 @@ def main():
         report.add("README.md", failure="there is no README.md")
         return report.finish()
     with open(path, encoding="utf-8") as file:
-        found = blocks(file.read())
+        text = file.read()
+    report.run("code_is_compiled", check_code_is_compiled, text)
+    found = blocks(text)
     if not found:
         report.add("README.md", failure="README.md has no ```sh block")
     run_blocks(report, found)
