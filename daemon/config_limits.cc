@@ -142,7 +142,7 @@ constexpr FieldLimit kLimits[] = {
     Number("limits.rpc_threads_max", 8, 1024, 64, "calls served at once, by tenant"),
     Number("limits.watch_streams_max", 0, 256, 16,
            "watch streams, by tenant; at most rpc_threads_max - 4"),
-    Number("limits.connections_max", 1, 16'384, 1024, "connections of all tenants"),
+    Number("limits.connections_max", 1, 16'384, 1024, "connections; tenants share it evenly"),
     Number("limits.events_kept", 1, 1'048'576, 65'536, "events by tenant, for resuming a watch"),
     Number("limits.blocks_max", 8192, 4'294'967'294, 67'108'864,
            "blocks of the block table: one a plane for every chunk"),

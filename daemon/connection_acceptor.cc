@@ -20,10 +20,39 @@ namespace {
 // spin.
 constexpr int kExhaustedPauseMs = 50;
 
+// What HTTP/2 has for a server that takes no more: settings, then GOAWAY with a reason that clients
+// show (ENHANCE_YOUR_CALM). Sent before the connection is handed to gRPC, so into an empty socket.
+void SayGoAway(int fd, absl::string_view reason) {
+  constexpr char kSettings[] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
+  const size_t length = 8 + reason.size();
+  const char head[] = {0,
+                       static_cast<char>(length >> 8),
+                       static_cast<char>(length & 0xff),
+                       7,
+                       0,
+                       0,
+                       0,
+                       0,
+                       0,
+                       0,
+                       0,
+                       0,
+                       0,  // no stream was served
+                       0,
+                       0,
+                       0,
+                       11};  // the error's code
+  const std::string frames = absl::StrCat(absl::string_view(kSettings, sizeof kSettings),
+                                          absl::string_view(head, sizeof head), reason);
+  // A client that does not get it sees the connection closed, as it would without.
+  static_cast<void>(send(fd, frames.data(), frames.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
 }  // namespace
 
 TenantByUid::TenantByUid(const v1::Config& config) {
   for (int i = 0; i < config.tenants_size(); ++i) {
+    names_.push_back(config.tenants(i).name());
     for (const uint32_t uid : config.tenants(i).uids()) {
       const bool added = tenants_.try_emplace(uid, TenantId(static_cast<uint16_t>(i))).second;
       KVTIER_CHECK(added);
@@ -101,15 +130,18 @@ void ConnectionAcceptor::Accept(int fd) {
   if (!added.ok()) {
     ++refused_limit_;
     if (MayLog()) {
-      log::Warn("connection refused",
-                {{"uid", peer.uid}, {"pid", peer.pid}, {"reason", added.message()}});
+      log::Warn("connection refused", {{"tenant", options_.tenants.Name(*tenant)},
+                                       {"uid", peer.uid},
+                                       {"pid", peer.pid},
+                                       {"reason", added.message()}});
     }
+    SayGoAway(fd, added.message());
     close(fd);
     return;
   }
   ++accepted_;
   log::Debug("connection accepted",
-             {{"tenant", tenant->value()}, {"uid", peer.uid}, {"pid", peer.pid}});
+             {{"tenant", options_.tenants.Name(*tenant)}, {"uid", peer.uid}, {"pid", peer.pid}});
   options_.hand_over(*tenant, fd);
 }
 

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
@@ -28,12 +29,15 @@ class TenantByUid {
   explicit TenantByUid(const v1::Config& config);
   // None: no tenant, to be refused.
   std::optional<TenantId> Find(uid_t uid) const;
+  const std::string& Name(TenantId tenant) const { return names_[tenant.value()]; }
 
  private:
   absl::flat_hash_map<uid_t, TenantId> tenants_;
+  std::vector<std::string> names_;  // by TenantId
 };
 
-// One thread of its own; the counters may be read by any.
+// One thread of its own; the counters may be read by any. Who is refused for a limit is told which;
+// strangers are told nothing.
 class ConnectionAcceptor {
  public:
   struct Options {

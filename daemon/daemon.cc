@@ -52,6 +52,15 @@ absl::Status Daemon::Start() {
   ProcessWatcher::Options watch;
   watch.connections_max = config_.limits().connections_max();
   watch.sessions_max = config_.limits().sessions_max();
+  watch.tenants = static_cast<uint32_t>(config_.tenants_size());
+  for (int i = 0; i < config_.tenants_size(); ++i) {
+    if (config_.tenants(i).admin()) watch.admins.emplace_back(static_cast<uint16_t>(i));
+  }
+  watch.session_known = [this](TenantId tenant, SessionId session) {
+    return host_->With([&](Engine& engine, absl::Time) {
+      return engine.HasSession({tenant, session});
+    });
+  };
   watch.on_process_end = [this](TenantId tenant, const std::vector<SessionId>& sessions) {
     for (const SessionId session : sessions) {
       const absl::Status ended = host_->With([&](Engine& engine, absl::Time) {

@@ -82,10 +82,8 @@ ProcessWatcher::~ProcessWatcher() {
 
 absl::Status ProcessWatcher::AddConnection(TenantId tenant, pid_t pid, int fd) {
   const MutexLock lock(mutex_);
-  if (connections_.size() >= options_.connections_max) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        connections_.size(), " connections are open; the limit is ", options_.connections_max));
-  }
+  TenantCounts& counts = counts_[tenant.value()];
+  if (counts.connections >= ConnectionsMax(tenant)) return LimitError(tenant);
   const int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0)
     return absl::ResourceExhaustedError(absl::StrCat("no descriptor left: ", std::strerror(errno)));
@@ -99,10 +97,14 @@ absl::Status ProcessWatcher::AddConnection(TenantId tenant, pid_t pid, int fd) {
   const ProcessKey key(tenant.value(), pid);
   Connection& connection = connections_[token];
   connection = {copy, key, 0};
-  if (pid <= 0) return absl::OkStatus();
+  ++counts.connections;
+  const bool known = processes_.contains(key);
+  if (pid <= 0 || (!known && counts.processes >= ConnectionsMax(tenant))) return absl::OkStatus();
 
+  if (!known) ++counts.processes;
   Process& process = processes_[key];
   ++process.connections;
+  unconnected_.erase(key);
   if (process.token == 0) process.token = 2 * next_token_++ + 1;
   connection.process_token = process.token;
   if (process.pidfd >= 0) return absl::OkStatus();
@@ -143,10 +145,36 @@ void ProcessWatcher::UnbindSession(TenantId tenant, SessionId session) {
 }
 
 void ProcessWatcher::DropIfUnused(std::map<ProcessKey, Process>::iterator process) {
-  if (process->second.connections > 0 || !process->second.sessions.empty()) return;
+  if (process->second.connections > 0) return;
+  if (process->second.sessions.empty()) {
+    Forget(process);
+  } else {
+    unconnected_.insert(process->first);
+  }
+}
+
+void ProcessWatcher::Forget(std::map<ProcessKey, Process>::iterator process) {
   if (process->second.pidfd >= 0) close(process->second.pidfd);
   pidfds_.erase(process->second.token);
+  unconnected_.erase(process->first);
+  --counts_[process->first.first].processes;
   processes_.erase(process);
+}
+
+uint32_t ProcessWatcher::ConnectionsMax(TenantId tenant) const {
+  const uint32_t share = std::max(1u, options_.connections_max / options_.tenants);
+  const bool more =
+      options_.tenants > 1 &&
+      std::find(options_.admins.begin(), options_.admins.end(), tenant) != options_.admins.end();
+  return more ? share + kAdminConnections : share;
+}
+
+absl::Status ProcessWatcher::LimitError(TenantId tenant) const {
+  const uint32_t limit = ConnectionsMax(tenant);
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "the tenant has ", limit, " connections, which is its limit: limits.connections_max is ",
+      options_.connections_max,
+      options_.tenants > 1 ? absl::StrCat(", shared by ", options_.tenants, " tenants") : ""));
 }
 
 uint32_t ProcessWatcher::connections() const {
@@ -165,6 +193,7 @@ void ProcessWatcher::OnHangUp(uint64_t token) {
   if (found == connections_.end()) return;
   const Connection connection = found->second;
   connections_.erase(found);
+  --counts_[connection.process.first].connections;
   // The server may hold the same connection open for a moment, so closing alone would leave it
   // registered.
   epoll_ctl(epoll_fd_, EPOLL_CTL_DEL, connection.fd, nullptr);
@@ -183,21 +212,52 @@ void ProcessWatcher::OnProcessEnd(uint64_t token) {
     const auto found = pidfds_.find(token);
     if (found == pidfds_.end()) return;
     key = found->second;
-    pidfds_.erase(found);
     const auto process = processes_.find(key);
     sessions.assign(process->second.sessions.begin(), process->second.sessions.end());
-    close(process->second.pidfd);
     // Connections that it left to others are counted on by themselves; the pid may now mean another
     // process.
-    processes_.erase(process);
+    Forget(process);
   }
   if (!sessions.empty()) options_.on_process_end(TenantId(key.first), sessions);
+}
+
+void ProcessWatcher::Prune() {
+  std::vector<std::pair<TenantId, SessionId>> ended;
+  {
+    const MutexLock lock(mutex_);
+    for (const ProcessKey& key : unconnected_) {
+      for (const SessionId session : processes_.at(key).sessions)
+        ended.emplace_back(key.first, session);
+    }
+  }
+  // The engine is asked without the lock, as its owner may be about to bind a session.
+  ended.erase(std::remove_if(ended.begin(), ended.end(),
+                             [this](const auto& session) {
+                               return options_.session_known(session.first, session.second);
+                             }),
+              ended.end());
+  for (const auto& [tenant, session] : ended) UnbindSession(tenant, session);
+}
+
+int ProcessWatcher::WaitMs() {
+  if (options_.session_known == nullptr) return -1;
+  {
+    const MutexLock lock(mutex_);
+    if (unconnected_.empty()) return -1;
+  }
+  const auto now = std::chrono::steady_clock::now();
+  if (now >= prune_at_) {
+    prune_at_ = now + options_.prune_interval;
+    Prune();
+  }
+  return static_cast<int>(std::chrono::ceil<std::chrono::milliseconds>(prune_at_ - now).count());
 }
 
 void ProcessWatcher::Run() {
   std::vector<epoll_event> events(64);
   while (true) {
-    const int count = epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), -1);
+    const int count =
+        epoll_wait(epoll_fd_, events.data(), static_cast<int>(events.size()), WaitMs());
     KVTIER_CHECK(count >= 0 || errno == EINTR);
     for (int i = 0; i < count; ++i) {
       const uint64_t token = events[static_cast<size_t>(i)].data.u64;

@@ -1,6 +1,12 @@
 // kvtierd as a process among others: what it does with closed standard descriptors, signals, flags,
 // and files that others left or hold where its socket is to be.
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -9,6 +15,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "proto/wire/version.h"
 #include "tests/support/daemon_fixture.h"
 #include "tests/support/status_matchers.h"
 
@@ -21,6 +28,51 @@ std::string TargetOf(pid_t pid, int fd) {
   std::error_code gone;
   return std::filesystem::read_symlink(absl::StrCat("/proc/", pid, "/fd/", fd), gone).string();
 }
+
+// Processes that are connected to a socket and do nothing. They end with the object.
+class ConnectedChildren {
+ public:
+  ConnectedChildren(const std::string& path, size_t count) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    int stay[2];
+    EXPECT_EQ(pipe2(stay, O_CLOEXEC), 0);
+    while (pids_.size() < count) {
+      const pid_t child = fork();
+      // Between fork and exit only system calls: the test's other threads are not there.
+      if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(stay[1]);
+        const int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+        if (connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) _exit(1);
+        char byte = 0;
+        static_cast<void>(!read(stay[0], &byte, 1));  // ends when the test closes its end
+        close(fd);
+        while (true) pause();
+      }
+      EXPECT_GT(child, 0);
+      pids_.push_back(child);
+    }
+    close(stay[0]);
+    stay_fd_ = stay[1];
+  }
+  ~ConnectedChildren() {
+    if (stay_fd_ >= 0) close(stay_fd_);
+    for (const pid_t child : pids_) kill(child, SIGKILL);
+    for (const pid_t child : pids_) EXPECT_EQ(waitpid(child, nullptr, 0), child);
+  }
+  const std::vector<pid_t>& pids() const { return pids_; }
+  // They close their connections and live on.
+  void Disconnect() {
+    close(stay_fd_);
+    stay_fd_ = -1;
+  }
+
+ private:
+  std::vector<pid_t> pids_;
+  int stay_fd_ = -1;
+};
 
 class DaemonProcessTest : public DaemonTest {
  protected:
@@ -48,6 +100,29 @@ TEST_F(DaemonProcessTest, ClosedStandardDescriptorsAreNeverAPoolsMemory) {
   for (const int fd : {0, 1, 2}) EXPECT_EQ(TargetOf(process->pid(), fd), "/dev/null") << fd;
   process->Signal(SIGTERM);
   EXPECT_THAT(process->Wait(kSoon), IsOk());
+}
+
+TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
+  constexpr size_t kChildren = 200;
+  StartDaemon(SmallConfig("limits: {session_timeout_ms: 100ms}\n"));
+  EXPECT_EQ(daemon().Status().sessions(), 0u);  // and this test's own connection is there
+  const size_t before = daemon().Facts().open_files;
+  ConnectedChildren children(socket(), kChildren);
+  EXPECT_TRUE(Await([&] { return daemon().Facts().open_files >= before + 3 * kChildren; }));
+  for (const pid_t child : children.pids()) {
+    v1::AttachRequest request;
+    request.mutable_version()->set_major(wire::kProtocolMajor);
+    request.set_pid(child);
+    v1::AttachReply reply;
+    grpc::ClientContext context;
+    const grpc::Status status = daemon().kv().Attach(&context, request, &reply);
+    ASSERT_TRUE(status.ok()) << status.error_message();
+    ASSERT_TRUE(reply.bound_to_process());
+  }
+  // They live on without a connection, and their sessions end by time.
+  children.Disconnect();
+  EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= before; }))
+      << daemon().Facts().open_files << " descriptors, " << before << " before";
 }
 
 }  // namespace

@@ -148,6 +148,8 @@ absl::Status Engine::Detach(Caller caller) {
   return absl::OkStatus();
 }
 
+bool Engine::HasSession(Caller caller) const { return state_->FindSession(caller).ok(); }
+
 absl::StatusOr<Session*> Engine::State::FindSession(Caller caller) {
   Session* session = sessions.Find(caller.session.value());
   if (session == nullptr || session->tenant != caller.tenant) {

@@ -168,6 +168,8 @@ class Engine {
   absl::Status Heartbeat(Caller caller, absl::Time now);
   // Ends the session: its leases, reservations and incomplete chunks end with it.
   absl::Status Detach(Caller caller);
+  // Whether the session is attached; asking is no sign of life.
+  bool HasSession(Caller caller) const;
 
   // --- Models
   // -----------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 
 namespace kvtier {
@@ -19,16 +20,15 @@ constexpr TenantId kTenant(2);
 
 class ProcessWatcherTest : public ::testing::Test {
  protected:
-  void SetUp() override {
-    auto watcher = ProcessWatcher::Create(
-        {.connections_max = 3,
-         .sessions_max = 2,
-         .on_process_end = [this](TenantId tenant, const std::vector<SessionId>& sessions) {
-           const MutexLock lock(mutex_);
-           EXPECT_EQ(tenant, kTenant);
-           ended_.insert(ended_.end(), sessions.begin(), sessions.end());
-           changed_.notify_all();
-         }});
+  void SetUp() override { Create({.connections_max = 3, .sessions_max = 2}); }
+  void Create(ProcessWatcher::Options options) {
+    options.on_process_end = [this](TenantId tenant, const std::vector<SessionId>& sessions) {
+      const MutexLock lock(mutex_);
+      EXPECT_EQ(tenant, kTenant);
+      ended_.insert(ended_.end(), sessions.begin(), sessions.end());
+      changed_.notify_all();
+    };
+    auto watcher = ProcessWatcher::Create(std::move(options));
     ASSERT_TRUE(watcher.ok()) << watcher.status();
     watcher_ = *std::move(watcher);
   }
@@ -76,8 +76,12 @@ class ProcessWatcherTest : public ::testing::Test {
     return ended_;
   }
   bool AwaitConnections(uint32_t connections) {
+    return Await([&] { return watcher_->connections() == connections; });
+  }
+  template <typename Condition>
+  bool Await(Condition condition) {
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
-    while (watcher_->connections() != connections) {
+    while (!condition()) {
       if (std::chrono::steady_clock::now() > deadline) return false;
       std::this_thread::yield();
     }
@@ -135,7 +139,8 @@ TEST_F(ProcessWatcherTest, ConnectionsAreCountedUntilTheyClose) {
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
   const absl::Status refused = watcher_->AddConnection(kTenant, child, fd);
   EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_EQ(refused.message(), "3 connections are open; the limit is 3");
+  EXPECT_EQ(refused.message(),
+            "the tenant has 3 connections, which is its limit: limits.connections_max is 3");
   EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(1)));
   // As the server does when it closes a connection: our own second descriptor must notice that,
   // too.
@@ -154,6 +159,64 @@ TEST_F(ProcessWatcherTest, AnUnknownPidIsCountedAndNotWatched) {
   EXPECT_EQ(watcher_->processes(), 0u);
   Kill(child);
   EXPECT_TRUE(AwaitConnections(0));
+}
+
+TEST_F(ProcessWatcherTest, EachTenantHasItsShareAndAdminsAFewMore) {
+  Create({.connections_max = 4, .tenants = 2, .admins = {TenantId(1)}});
+  const auto [child, fd] = StartChild();
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(watcher_->AddConnection(TenantId(0), child, fd).ok());
+  EXPECT_EQ(watcher_->AddConnection(TenantId(0), child, fd).message(),
+            "the tenant has 2 connections, which is its limit: limits.connections_max is 4, shared "
+            "by 2 tenants");
+  for (uint32_t i = 0; i < 2 + ProcessWatcher::kAdminConnections; ++i)
+    ASSERT_TRUE(watcher_->AddConnection(TenantId(1), child, fd).ok());
+  EXPECT_FALSE(watcher_->AddConnection(TenantId(1), child, fd).ok());
+  shutdown(fd, SHUT_RDWR);
+  EXPECT_TRUE(AwaitConnections(0));
+  const auto [other, other_fd] = StartChild();
+  EXPECT_TRUE(watcher_->AddConnection(TenantId(0), other, other_fd).ok());
+  // At least one, however many they are.
+  Create({.connections_max = 4, .tenants = 64});
+  EXPECT_TRUE(watcher_->AddConnection(TenantId(63), other, other_fd).ok());
+  EXPECT_FALSE(watcher_->AddConnection(TenantId(63), other, other_fd).ok());
+}
+
+TEST_F(ProcessWatcherTest, AProcessIsNotWatchedForASessionThatTimedOut) {
+  std::atomic<bool> known{true};
+  std::atomic<int> asked{0};
+  Create({.session_known =
+              [&](TenantId, SessionId) {
+                ++asked;
+                return known.load();
+              },
+          .prune_interval = std::chrono::milliseconds(1)});
+  const auto [child, fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  ASSERT_TRUE(watcher_->BindSession(kTenant, child, SessionId(1)));
+  EXPECT_EQ(asked, 0) << "while it is connected nobody has to ask";
+  shutdown(fd, SHUT_RDWR);
+  EXPECT_TRUE(Await([&] { return asked > 2; }));
+  EXPECT_EQ(watcher_->processes(), 1u) << "its session goes on";
+  known = false;
+  EXPECT_TRUE(Await([&] { return watcher_->processes() == 0; }));
+  EXPECT_EQ(kill(child, 0), 0) << "the process itself goes on";
+  watcher_.reset();  // it refers to what ends with the test's body
+}
+
+TEST_F(ProcessWatcherTest, ATenantsWatchedProcessesAreLimited) {
+  Create({.connections_max = 1});
+  const auto [child, fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  ASSERT_TRUE(watcher_->BindSession(kTenant, child, SessionId(1)));
+  shutdown(fd, SHUT_RDWR);
+  EXPECT_TRUE(AwaitConnections(0));
+  const auto [other, other_fd] = StartChild();
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, other, other_fd).ok());
+  EXPECT_EQ(watcher_->processes(), 1u);
+  EXPECT_FALSE(watcher_->BindSession(kTenant, other, SessionId(2)));
+  shutdown(other_fd, SHUT_RDWR);
+  EXPECT_TRUE(AwaitConnections(0));
+  EXPECT_EQ(watcher_->processes(), 1u);
 }
 
 }  // namespace
