@@ -85,15 +85,33 @@ bool DaemonListens(const std::string& socket) {
   return fd.ok();
 }
 
-bool DaemonRefusesThisUser(const std::string& socket) {
+absl::Status DaemonRefusal(const std::string& socket) {
   const absl::StatusOr<int> fd = ConnectSocket(socket);
-  if (!fd.ok()) return false;
-  // A server that takes the connection speaks first: HTTP/2 settings.
+  if (!fd.ok()) return absl::OkStatus();
+  // A server that takes the connection speaks first: HTTP/2 settings. One that does not says GOAWAY
+  // as well, all in one piece.
   pollfd waits{*fd, POLLIN, 0};
-  char byte;
-  const bool refused = ::poll(&waits, 1, 200) == 1 && ::recv(*fd, &byte, 1, MSG_PEEK) <= 0;
+  char bytes[512];
+  const ssize_t got =
+      ::poll(&waits, 1, 200) == 1 ? ::recv(*fd, bytes, sizeof(bytes), 0) : sizeof(bytes);
   ::close(*fd);
-  return refused;
+  if (got <= 0) {
+    return absl::PermissionDeniedError(
+        absl::StrCat("kvtierd at ", socket, " refuses connections of uid ", ::getuid(),
+                     ": no tenant of its configuration has that uid"));
+  }
+  // Empty settings, then the head of a GOAWAY with its length, then 8 bytes before the reason.
+  constexpr char kEmptySettings[] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
+  constexpr ssize_t kTypeAt = 12;
+  constexpr ssize_t kReasonAt = 26;
+  constexpr char kGoAway = 7;
+  if (got <= kReasonAt || got == sizeof(bytes) || bytes[kTypeAt] != kGoAway ||
+      std::memcmp(bytes, kEmptySettings, sizeof(kEmptySettings)) != 0) {
+    return absl::OkStatus();
+  }
+  return absl::ResourceExhaustedError(
+      absl::StrCat("kvtierd at ", socket, " refuses the connection: ",
+                   absl::string_view(bytes + kReasonAt, static_cast<size_t>(got - kReasonAt))));
 }
 
 absl::Status StatusFromGrpc(const grpc::Status& status) {

@@ -20,9 +20,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectDaemonChannel(const std::s
 // Whether anybody listens there.
 bool DaemonListens(const std::string& socket);
 
-// Whether a kvtierd listens there and closes connections of this user without a word, as it does
-// with users of no tenant. For saying why a call failed: takes up to 200 ms.
-bool DaemonRefusesThisUser(const std::string& socket);
+// Why a kvtierd that listens there refuses connections of this user: PERMISSION_DENIED, a user of
+// no tenant; RESOURCE_EXHAUSTED, the tenant's limit of connections. OK when it does not, or nobody
+// listens. For saying why a call failed: takes up to 200 ms.
+absl::Status DaemonRefusal(const std::string& socket);
 
 // The same code and message; gRPC's codes are Abseil's.
 absl::Status StatusFromGrpc(const grpc::Status& status);

@@ -56,11 +56,7 @@ absl::Status DaemonLink::Attach(const std::string& client_name, absl::Duration t
                                                absl::FormatDuration(timeout)));
   }
   if (absl::IsUnavailable(status)) {
-    if (DaemonRefusesThisUser(socket_)) {
-      return absl::PermissionDeniedError(absl::StrCat(
-          "kvtierd at ", socket_, " refuses connections of uid ", ::getuid(),
-          ": no tenant of its configuration has that uid, or connections_max is reached"));
-    }
+    if (absl::Status refused = DaemonRefusal(socket_); !refused.ok()) return refused;
     return absl::UnavailableError(absl::StrCat("kvtierd at ", socket_, ": ", status.message()));
   }
   if (!status.ok()) return status;

@@ -1,7 +1,5 @@
 #include "client/cli/admin_client.h"
 
-#include <unistd.h>
-
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,11 +16,7 @@ absl::StatusOr<AdminClient> AdminClient::Connect(const std::string& socket) {
 absl::Status AdminClient::Explain(absl::Status status, absl::Duration timeout) const {
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
-      if (DaemonRefusesThisUser(socket_)) {
-        return absl::PermissionDeniedError(absl::StrCat(
-            "kvtierd at ", socket_, " refuses connections of uid ", ::getuid(),
-            ": no tenant of its configuration has that uid, or connections_max is reached"));
-      }
+      if (absl::Status refused = DaemonRefusal(socket_); !refused.ok()) return refused;
       return absl::UnavailableError(absl::StrCat("kvtierd at ", socket_, ": ", status.message()));
     case absl::StatusCode::kDeadlineExceeded:
       return absl::UnavailableError(absl::StrCat("kvtierd at ", socket_, " did not answer within ",

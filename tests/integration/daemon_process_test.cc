@@ -125,5 +125,17 @@ TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
       << daemon().Facts().open_files << " descriptors, " << before << " before";
 }
 
+TEST_F(DaemonProcessTest, AClientIsToldWhichLimitRefusesItsConnection) {
+  StartDaemon(SmallConfig("limits: {connections_max: 1}\n"));
+  const ConnectedChildren children(socket(), 1);
+  absl::Status refused;
+  EXPECT_TRUE(Await([&] {
+    refused = Client::Connect(Options()).status();
+    return !refused.ok();
+  }));
+  EXPECT_THAT(refused, StatusIs(absl::StatusCode::kResourceExhausted,
+                                HasSubstr("limits.connections_max is 1")));
+}
+
 }  // namespace
 }  // namespace kvtier::test_support
