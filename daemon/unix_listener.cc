@@ -1,6 +1,7 @@
 #include "daemon/unix_listener.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -9,10 +10,13 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "tiering/base/status_macros.h"
 
 namespace kvtier {
@@ -36,7 +40,7 @@ absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
   return address;
 }
 
-// Removes a socket that nobody answers on. The caller holds the directory's lock.
+// Removes a socket that nobody answers on. The caller holds the lock.
 absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   struct stat found {};
   if (lstat(path.c_str(), &found) != 0) {
@@ -64,31 +68,144 @@ absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
   return absl::OkStatus();
 }
 
+// Two daemons that start at once must not both find the old socket stale. The lock is on a file of
+// our own that nobody else can open: a lock on the directory could be held by all who may read it.
+class SocketLock {
+ public:
+  static absl::StatusOr<std::unique_ptr<SocketLock>> Acquire(const std::string& path,
+                                                             absl::Duration timeout) {
+    auto lock = std::unique_ptr<SocketLock>(new SocketLock(path));
+    const absl::Time deadline = absl::Now() + timeout;
+    while (true) {
+      KVTIER_ASSIGN_OR_RETURN(const bool held, lock->Try());
+      if (held) return lock;
+      if (absl::Now() >= deadline) return lock->HeldElsewhere();
+      poll(nullptr, 0, kRetryMs);
+    }
+  }
+  ~SocketLock() {
+    // While it is held, so that it is not another process's.
+    if (held_) unlink(path_.c_str());
+    Close();
+  }
+  SocketLock(const SocketLock&) = delete;
+  SocketLock& operator=(const SocketLock&) = delete;
+
+ private:
+  static constexpr int kRetryMs = 20;
+
+  explicit SocketLock(std::string path) : path_(std::move(path)) {}
+  void Close() {
+    if (fd_ >= 0) close(fd_);
+    fd_ = -1;
+  }
+
+  absl::StatusOr<bool> Try() {
+    Close();
+    // Whatever else stands under the name is neither followed nor waited for.
+    fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    if (fd_ < 0) return SystemError("open", path_);
+    struct stat opened {};
+    if (fstat(fd_, &opened) != 0) return SystemError("stat", path_);
+    if (!S_ISREG(opened.st_mode)) {
+      return absl::UnavailableError(
+          absl::StrCat(path_, " is not a plain file: remove it, or use another socket"));
+    }
+    if (opened.st_uid != geteuid()) {
+      return absl::UnavailableError(absl::StrCat(path_, " belongs to uid ", opened.st_uid,
+                                                 ", not to uid ", geteuid(),
+                                                 ": remove it, or use another socket"));
+    }
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK || errno == EINTR) return false;
+      return SystemError("lock", path_);
+    }
+    // Its last holder may have removed it since it was opened.
+    struct stat named {};
+    if (lstat(path_.c_str(), &named) != 0 || named.st_ino != opened.st_ino ||
+        named.st_dev != opened.st_dev) {
+      return false;
+    }
+    held_ = true;
+    const std::string pid = absl::StrCat(getpid(), "\n");
+    if (ftruncate(fd_, 0) != 0 || write(fd_, pid.data(), pid.size()) < 0)
+      return SystemError("write", path_);
+    return true;
+  }
+
+  absl::Status HeldElsewhere() const {
+    char text[16] = {};
+    int pid = 0;
+    const bool known =
+        pread(fd_, text, sizeof text - 1, 0) > 0 && absl::SimpleAtoi(text, &pid) && pid > 0;
+    return absl::UnavailableError(
+        absl::StrCat("another process", known ? absl::StrCat(" (pid ", pid, ")") : std::string(),
+                     " holds ", path_, ", as a kvtierd does while it starts"));
+  }
+
+  std::string path_;
+  int fd_ = -1;
+  bool held_ = false;
+};
+
+// Of a directory on the way to `path` that is missing.
+std::string FirstMissing(const std::string& path) {
+  for (size_t slash = path.find('/', 1); slash != std::string::npos;
+       slash = path.find('/', slash + 1)) {
+    const std::string parent = path.substr(0, slash);
+    struct stat found {};
+    if (stat(parent.c_str(), &found) != 0 && errno == ENOENT) return parent;
+  }
+  return "";
+}
+
+// Returns whether it made the directory.
+absl::StatusOr<bool> MakeDirectory(const std::string& directory, mode_t mode) {
+  if (mkdir(directory.c_str(), mode) == 0) {
+    // mkdir obeys the umask.
+    if (chmod(directory.c_str(), mode) != 0) return SystemError("chmod", directory);
+    return true;
+  }
+  if (errno == EEXIST) return false;
+  const absl::Status failed = SystemError("make directory", directory);
+  const std::string missing = errno == ENOENT ? FirstMissing(directory) : "";
+  if (missing.empty()) return failed;
+  return absl::UnavailableError(
+      absl::StrCat("make directory ", directory, ": ", missing, " does not exist"));
+}
+
 }  // namespace
 
+SocketFile SocketFile::Of(const std::string& path) {
+  SocketFile file;
+  struct stat found {};
+  if (lstat(path.c_str(), &found) != 0) return file;
+  file.path_ = path;
+  file.device_ = found.st_dev;
+  file.inode_ = found.st_ino;
+  return file;
+}
+
+void SocketFile::Remove() const {
+  struct stat found {};
+  if (inode_ != 0 && lstat(path_.c_str(), &found) == 0 && found.st_dev == device_ &&
+      found.st_ino == inode_) {
+    unlink(path_.c_str());
+  }
+}
+
 absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Create(const std::string& path,
-                                                                   uint32_t mode) {
+                                                                   uint32_t mode,
+                                                                   absl::Duration lock_timeout) {
   KVTIER_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."
                                 : slash == 0               ? "/"
                                                            : path.substr(0, slash);
-  const mode_t directory_mode = (mode & 077) != 0 ? 0755 : 0700;
-  bool made_directory = false;
-  if (mkdir(directory.c_str(), directory_mode) == 0) {
-    made_directory = true;
-    // mkdir obeys the umask.
-    if (chmod(directory.c_str(), directory_mode) != 0) return SystemError("chmod", directory);
-  } else if (errno != EEXIST) {
-    return SystemError("make directory", directory);
-  }
-
-  // Two daemons that start at once must not both find the old socket stale.
-  const int directory_fd = open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (directory_fd < 0) return SystemError("open directory", directory);
-  const absl::Cleanup close_directory = [directory_fd] { close(directory_fd); };
-  if (flock(directory_fd, LOCK_EX) != 0) return SystemError("lock directory", directory);
-
+  KVTIER_ASSIGN_OR_RETURN(const bool made_directory,
+                          MakeDirectory(directory, (mode & 077) != 0 ? 0755 : 0700));
+  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<SocketLock> lock,
+                          SocketLock::Acquire(path + ".lock", lock_timeout));
   KVTIER_RETURN_IF_ERROR(RemoveStale(path, address));
   const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return SystemError("socket for", path);
@@ -97,10 +214,7 @@ absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Create(const std::st
   if (bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return SystemError("bind", path);
   }
-  struct stat made {};
-  if (lstat(path.c_str(), &made) != 0) return SystemError("stat", path);
-  listener->device_ = made.st_dev;
-  listener->inode_ = made.st_ino;
+  listener->file_ = SocketFile::Of(path);
   // Until listen() every connection is refused, so nobody gets in between bind and chmod.
   if (chmod(path.c_str(), mode) != 0) return SystemError("chmod", path);
   if (listen(fd, kBacklog) != 0) return SystemError("listen on", path);
@@ -108,11 +222,7 @@ absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Create(const std::st
 }
 
 UnixListener::~UnixListener() {
-  struct stat found {};
-  if (inode_ != 0 && lstat(path_.c_str(), &found) == 0 && found.st_dev == device_ &&
-      found.st_ino == inode_) {
-    unlink(path_.c_str());
-  }
+  file_.Remove();
   // Stays if somebody put something else there.
   if (!made_directory_.empty()) rmdir(made_directory_.c_str());
   close(fd_);

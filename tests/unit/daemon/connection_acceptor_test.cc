@@ -1,19 +1,15 @@
 // Proves who is let in: the tenant is decided by uid alone, strangers and connections beyond the
-// limit are closed, the socket has its mode, a stale socket is replaced, a live one and other files
-// are not. Works on real sockets in a directory of its own.
+// limit are closed. Works on real sockets in a directory of its own.
 #include "daemon/connection_acceptor.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 
 #include "absl/strings/str_cat.h"
 #include "daemon/config_loader.h"
@@ -52,49 +48,6 @@ TEST(TenantByUid, DecidesByUidAlone) {
   EXPECT_EQ(tenants.Find(0), TenantId(1));
   EXPECT_EQ(tenants.Find(12), std::nullopt);
   EXPECT_EQ(tenants.Find(static_cast<uid_t>(-1)), std::nullopt);
-}
-
-TEST(UnixListener, HasItsModeAndGoesWithItsOwner) {
-  const TempDir dir;
-  const std::string path = dir.path() + "/sub/k.sock";
-  {
-    const auto listener = UnixListener::Create(path, 0640);
-    ASSERT_TRUE(listener.ok()) << listener.status();
-    struct stat found {};
-    ASSERT_EQ(stat(path.c_str(), &found), 0);
-    EXPECT_EQ(found.st_mode & 07777, 0640u);
-    ASSERT_EQ(stat((dir.path() + "/sub").c_str(), &found), 0);
-    EXPECT_EQ(found.st_mode & 07777, 0755u);
-  }
-  EXPECT_FALSE(std::filesystem::exists(dir.path() + "/sub"));
-}
-
-TEST(UnixListener, ReplacesAStaleSocketOnly) {
-  const TempDir dir;
-  const std::string path = dir.path() + "/k.sock";
-  const auto first = UnixListener::Create(path, 0600);
-  ASSERT_TRUE(first.ok()) << first.status();
-  const auto second = UnixListener::Create(path, 0600);
-  EXPECT_EQ(second.status().code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_THAT(second.status().message(), HasSubstr(absl::StrCat("pid ", getpid())));
-  EXPECT_THAT(second.status().message(), HasSubstr(path));
-
-  const std::string stale = dir.path() + "/stale.sock";
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::memcpy(address.sun_path, stale.data(), stale.size());
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-  close(fd);
-  EXPECT_TRUE(UnixListener::Create(stale, 0600).ok());
-
-  const std::string file = dir.path() + "/file";
-  std::ofstream(file) << "keep me";
-  EXPECT_THAT(UnixListener::Create(file, 0600).status().message(),
-              HasSubstr("is not a socket; it is left alone"));
-  EXPECT_TRUE(std::filesystem::exists(file));
-  EXPECT_THAT(UnixListener::Create(std::string(200, 'x'), 0600).status().message(),
-              HasSubstr("has 200 bytes; 1 to 107 are allowed"));
 }
 
 class AcceptorTest : public ::testing::Test {
