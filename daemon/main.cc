@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -22,6 +23,7 @@
 #include "daemon/daemon.h"
 #include "daemon/daemon_version.h"
 #include "daemon/log.h"
+#include "daemon/unix_listener.h"
 #include "proto/wire/version.h"
 
 namespace {
@@ -49,6 +51,7 @@ constexpr int kExitUsage = 2;
 constexpr int kExitFailed = 1;
 // Of SIGTERM and SIGINT; service managers give 90 s and more before they kill.
 constexpr int kDrainSecondsDefault = 10;
+constexpr std::chrono::seconds kRepeatedSignal(1);
 
 struct Flags {
   std::string config;
@@ -81,7 +84,27 @@ sigset_t StopSignals() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
+  // nohup(1) and the like ask to be spared this one, and blocking it would undo that.
+  struct sigaction hang_up {};
+  if (sigaction(SIGHUP, nullptr, &hang_up) != 0 || hang_up.sa_handler != SIG_IGN)
+    sigaddset(&signals, SIGHUP);
   return signals;
+}
+
+// The first signal drains. One that comes within a second is the same wish told twice (timeout(1)
+// signals its child and then its group); a later one ends the process as it is.
+void ServeSignals(const sigset_t& signals, const SocketFile& socket, DrainState& drain) {
+  int received = 0;
+  sigwait(&signals, &received);
+  const auto first = std::chrono::steady_clock::now();
+  log::Info("signal received: draining", {{"signal", received}});
+  drain.RequestStop(DrainState::Stop::kWhenDrained);
+  do {
+    sigwait(&signals, &received);
+  } while (std::chrono::steady_clock::now() - first < kRepeatedSignal);
+  log::Warn("second signal received: exiting at once", {{"signal", received}});
+  socket.Remove();
+  _exit(kExitFailed);
 }
 
 void RaiseFileLimit() {
@@ -116,16 +139,10 @@ int Run(const Flags& flags, v1::Config config) {
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Create(std::move(config));
   if (!started.ok()) return Fail(started.status(), kExitFailed);
   std::unique_ptr<Daemon> daemon = *std::move(started);
-  // The first signal drains, the second ends the process as it is. Never joined: it waits for
-  // signals to the end.
-  std::thread([signals, drain = daemon->drain_state()] {
-    int received = 0;
-    sigwait(&signals, &received);
-    log::Info("signal received: draining", {{"signal", received}});
-    drain->RequestStop(DrainState::Stop::kWhenDrained);
-    sigwait(&signals, &received);
-    log::Warn("second signal received: exiting at once", {{"signal", received}});
-    _exit(kExitFailed);
+  // Never joined: it waits for signals to the end.
+  std::thread([signals, socket = SocketFile::Of(daemon->config().listen().socket()),
+               drain = daemon->drain_state()] {
+    ServeSignals(signals, socket, *drain);
   }).detach();
   log::Info("serving", {{"version", kDaemonVersion},
                         {"socket", daemon->config().listen().socket()},
@@ -170,7 +187,9 @@ int main(int argc, char** argv) {
                  absl::StrCat("how long SIGTERM waits for leases and reservations; default ",
                               kDrainSecondsDefault))
       ->check(CLI::Range(0, 3600));
-  app.footer("SIGTERM and SIGINT drain and exit with 0; a second one exits at once.");
+  app.footer(
+      "SIGTERM, SIGINT and SIGHUP drain and exit with 0; a second one, a second later, exits at "
+      "once.");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

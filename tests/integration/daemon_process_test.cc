@@ -16,6 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/wire/version.h"
+#include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
 #include "tests/support/status_matchers.h"
 
@@ -100,6 +101,58 @@ TEST_F(DaemonProcessTest, ClosedStandardDescriptorsAreNeverAPoolsMemory) {
   for (const int fd : {0, 1, 2}) EXPECT_EQ(TargetOf(process->pid(), fd), "/dev/null") << fd;
   process->Signal(SIGTERM);
   EXPECT_THAT(process->Wait(kSoon), IsOk());
+}
+
+TEST_F(DaemonProcessTest, ASignalThatComesTwiceAtOnceStillDrains) {
+  for (const int signal : {SIGTERM, SIGHUP}) {
+    StartDaemon();
+    const auto client = Connect();
+    ASSERT_NE(client, nullptr);
+    ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(UnequalModel()));
+    ASSERT_OK_AND_ASSIGN(const ReservationHandle held, client->Reserve({.model = model}));
+    // Two of a kind could become one on their way.
+    daemon().process().Signal(signal);
+    daemon().process().Signal(SIGINT);
+    EXPECT_TRUE(Await([&] { return daemon().Status().draining(); }));
+    EXPECT_THAT(client->Abort(held), IsOk()) << "it goes on until this ends";
+    ASSERT_OK_AND_ASSIGN(const int status, daemon().process().Wait(kSoon));
+    EXPECT_EQ(status, 0);
+    EXPECT_FALSE(std::filesystem::exists(socket()));
+  }
+}
+
+TEST_F(DaemonProcessTest, ALaterSignalExitsAtOnceAndLeavesNoSocket) {
+  StartDaemon(SmallConfig(), {"--drain-seconds", "600"});
+  const auto client = Connect();
+  ASSERT_NE(client, nullptr);
+  ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(UnequalModel()));
+  ASSERT_THAT(client->Reserve({.model = model}), IsOk());
+  daemon().process().Signal(SIGTERM);
+  // Repeats count for nothing until a second has passed since the first.
+  absl::StatusOr<int> status;
+  EXPECT_TRUE(Await([&] {
+    daemon().process().Signal(SIGTERM);
+    status = daemon().process().Wait(absl::Milliseconds(50));
+    return status.ok();
+  }));
+  ASSERT_THAT(status, IsOk());
+  EXPECT_EQ(WEXITSTATUS(*status), 1);
+  EXPECT_FALSE(std::filesystem::exists(socket()));
+}
+
+TEST_F(DaemonProcessTest, HangUpsThatAreIgnoredStayIgnored) {
+  const auto process = StartByShell("trap '' HUP;", "");
+  ASSERT_NE(process, nullptr);
+  process->Signal(SIGHUP);
+  const auto client = Connect();
+  ASSERT_NE(client, nullptr);
+  EXPECT_THAT(client->RegisterModel(UnequalModel()), IsOk());
+  process->Signal(SIGTERM);
+  ASSERT_OK_AND_ASSIGN(const int status, process->Wait(kSoon));
+  EXPECT_EQ(status, 0);
+  std::ifstream file(directory() + "/by_shell.log");
+  const std::string log((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  EXPECT_THAT(log, HasSubstr("signal received: draining signal=15"));
 }
 
 TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
