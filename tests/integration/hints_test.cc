@@ -3,7 +3,6 @@
 // and decode_worker, which an engine's integration is modelled on, sends what it says it sent.
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
-#include <httplib.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -20,6 +19,7 @@
 #include "client/examples/daemon_kv_store.h"
 #include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
+#include "tests/support/http_get.h"
 #include "tests/support/status_matchers.h"
 
 namespace kvtier::test_support {
@@ -57,10 +57,8 @@ class HintsTest : public DaemonTest {
     const std::string log = daemon().Log();
     const size_t at = log.find(" port=");
     if (at == std::string::npos) return -1;
-    httplib::Client http("127.0.0.1", std::atoi(log.c_str() + at + 6));
-    const auto page = http.Get("/metrics");
-    if (!page) return -1;
-    for (const absl::string_view line : absl::StrSplit(page->body, '\n')) {
+    const std::string page = HttpGet(std::atoi(log.c_str() + at + 6), "/metrics");
+    for (const absl::string_view line : absl::StrSplit(page, absl::ByAnyChar("\r\n"))) {
       double value = 0;
       if (absl::StartsWith(line, absl::StrCat(name, " ")) &&
           absl::SimpleAtod(line.substr(name.size() + 1), &value)) {
@@ -139,6 +137,10 @@ class ReportRecorder final : public v1::KvCache::Service {
     reply->set_heartbeat_interval_ms(10'000);
     reply->set_session_timeout_ms(30'000);
     reply->set_message_bytes_max(1 << 20);
+    return grpc::Status::OK;
+  }
+  grpc::Status Heartbeat(grpc::ServerContext*, const v1::HeartbeatRequest*,
+                         v1::HeartbeatReply*) override {
     return grpc::Status::OK;
   }
   grpc::Status Detach(grpc::ServerContext*, const v1::DetachRequest*, v1::DetachReply*) override {
