@@ -11,7 +11,9 @@
 #include "bench/echo_server.h"
 #include "bench/engine_figures.h"
 #include "bench/rpc_figures.h"
+#include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/option_values.h"
 #include "client/daemon_channel.h"
 
 namespace kvtier::cli {
@@ -27,7 +29,7 @@ struct BenchOptions {
   bool spawn = false;
   bool quick = false;
   uint64_t blocks = 10'000'000;
-  uint32_t planes = 1;
+  uint64_t planes = 1;
   std::string echo_socket;
   int ready_fd = -1;
 };
@@ -51,6 +53,16 @@ absl::StatusOr<std::unique_ptr<bench::ChildProcess>> SpawnDaemon(const std::stri
   return bench::ChildProcess::Start({programs + "/kvtierd", "--socket", directory + "/kvtierd.sock",
                                      "--set", "log.level=warn", "--ready-fd"},
                                     directory + "/kvtierd.log", kStartTimeout);
+}
+
+// The daemon to measure, if it is not there or not for this user, is to be missed by name.
+absl::Status CheckDaemon(const std::string& socket) {
+  auto admin = AdminClient::Connect(socket);
+  if (!admin.ok()) return admin.status();
+  v1::StatusRequest request;
+  *request.mutable_version() = ProtocolVersion();
+  v1::StatusReply reply;
+  return admin->Call(&v1::Admin::Stub::Status, request, reply);
 }
 
 absl::Status RunRpc(const BenchOptions& options) {
@@ -77,6 +89,7 @@ absl::Status RunRpc(const BenchOptions& options) {
       {*programs + "/kvtier", "bench", "echo", "--echo-socket", figure.echo_socket, "--ready-fd"},
       (*directory)->path() + "/echo.log", kStartTimeout);
   if (!echo.ok()) return echo.status();
+  if (absl::Status status = CheckDaemon(figure.socket); !status.ok()) return status;
   return Print(options, bench::RpcFigures(figure));
 }
 
@@ -91,9 +104,13 @@ absl::Status RunCopy(const BenchOptions& options) {
 }
 
 absl::Status RunEngine(const BenchOptions& options) {
+  if (options.blocks % options.planes != 0) {
+    return UsageError(absl::StrCat("--blocks is ", options.blocks, "; a multiple of --planes, ",
+                                   options.planes, ", is needed"));
+  }
   bench::EngineFigureOptions figure;
   figure.blocks = options.blocks;
-  figure.planes = options.planes;
+  figure.planes = static_cast<uint32_t>(options.planes);
   if (options.quick) {
     figure.blocks = std::min<uint64_t>(options.blocks, 100'000 / options.planes * options.planes);
     figure.batches = 50;
@@ -152,12 +169,10 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   CLI::App* engine = AddFigureCommand(
       *bench, "engine", "The engine alone: engine_operation, engine_metadata_bytes_per_block",
       *options);
-  engine->add_option("--blocks", options->blocks, "Blocks to fill it with (default 10,000,000)")
-      ->check(CLI::Range(uint64_t{10'000}, uint64_t{100'000'000}));
-  engine
-      ->add_option("--planes", options->planes,
-                   "Planes of a chunk (default 1: a row and an index entry a block)")
-      ->check(CLI::Range(1, 1024));
+  AddCountOption(*engine, "--blocks", options->blocks, 10'000, 100'000'000,
+                 "Blocks to fill it with");
+  AddCountOption(*engine, "--planes", options->planes, 1, 1024,
+                 "Planes of a chunk; with 1, each block costs a row and an index entry");
   engine->footer(
       "engine_operation: nanoseconds of one engine call at --blocks blocks in two full pools "
       "without bytes, LRU policy:\n"

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/option_values.h"
 #include "client/cli/text_table.h"
 
 namespace kvtier::cli {
@@ -93,8 +94,8 @@ void AddBlocksCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "blocks", "Lists chunks of the caller's tenant and where their blocks are");
   AddCommonOptions(*command, options->common);
-  command->add_option("--limit", options->limit, "At most this many chunks (default 100)")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40));
+  AddCountOption(*command, "--limit", options->limit, 1, uint64_t{1} << 40,
+                 "At most this many chunks");
   command->add_flag("--all", options->all, "All chunks");
   SetAction(*command, exit_code, [options] { return RunBlocks(*options); });
 }

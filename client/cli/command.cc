@@ -1,13 +1,15 @@
 #include "client/cli/command.h"
 
-#include <unistd.h>
+#include <sys/un.h>
 
+#include <cerrno>
 #include <cstdio>
-#include <memory>
+#include <cstring>
+#include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/escaping.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "kvtier/client.h"
@@ -16,14 +18,34 @@
 namespace kvtier::cli {
 namespace {
 
+// Types of payload that give an error an exit code of its own.
+constexpr const char* kUsagePayload = "kvtier.cli/usage";
+constexpr const char* kNoDaemonPayload = "kvtier.cli/no-daemon";
+constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
+
 int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
-  return absl::IsUnavailable(status) ? kExitUnavailable : kExitFailed;
+  if (status.GetPayload(kUsagePayload)) return kExitUsage;
+  return status.GetPayload(kNoDaemonPayload) ? kExitUnavailable : kExitFailed;
 }
 
-void PrintError(const absl::Status& status) {
-  std::string line(status.message());
-  if (line.empty()) line = absl::StatusCodeToString(status.code());
+absl::Status Marked(absl::Status status, const char* payload) {
+  status.SetPayload(payload, absl::Cord());
+  return status;
+}
+
+}  // namespace
+
+absl::Status UsageError(std::string_view message) {
+  return Marked(absl::InvalidArgumentError({message.data(), message.size()}), kUsagePayload);
+}
+
+absl::Status NoDaemonError(absl::Status status) {
+  return Marked(std::move(status), kNoDaemonPayload);
+}
+
+void PrintError(std::string_view message) {
+  std::string line(message);
   // One line, whatever a message from elsewhere contains.
   for (char& c : line) {
     if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
@@ -31,66 +53,48 @@ void PrintError(const absl::Status& status) {
   std::fprintf(stderr, "kvtier: %s\n", line.c_str());
 }
 
-}  // namespace
+int Finish(absl::Status status) {
+  errno = 0;
+  const bool flushed = std::fflush(stdout) == 0;
+  const int error = errno;
+  // An earlier flush, of a full buffer, may have failed where the last one did not.
+  if ((!flushed || std::ferror(stdout) != 0) && status.ok()) {
+    status = absl::DataLossError(absl::StrCat("cannot write to the standard output",
+                                              error == 0 ? "" : ": ",
+                                              error == 0 ? "" : std::strerror(error)));
+  }
+  if (!status.ok()) {
+    PrintError(status.message().empty()
+                   ? absl::StatusCodeToString(status.code())
+                   : std::string_view(status.message().data(), status.message().size()));
+  }
+  return ExitCodeOf(status);
+}
 
 void AddCommonOptions(CLI::App& command, CommonOptions& options) {
-  command.add_option(
-      "--socket", options.socket,
-      "The daemon's socket (default: $KVTIER_SOCKET, else " + DefaultSocketPath() + ")");
+  command
+      .add_option(
+          "--socket", options.socket,
+          "The daemon's socket (default: $KVTIER_SOCKET, else "
+          "$XDG_RUNTIME_DIR/kvtier/kvtierd.sock,\nelse /run/kvtier/kvtierd.sock; here and now " +
+              DefaultSocketPath() + ")")
+      ->type_name("PATH");
   command.add_flag("--json", options.json, "Print JSON (docs/cli.md lists the fields)");
-  command.parse_complete_callback([&options] {
-    if (options.socket.empty()) options.socket = DefaultSocketPath();
+  command.parse_complete_callback([&command, &options] {
+    if (command.count("--socket") == 0) options.socket = DefaultSocketPath();
+    if (!options.socket.empty() && options.socket.size() <= kSocketPathBytesMax) return;
+    throw CLI::ValidationError(absl::StrCat("the path of the socket has ", options.socket.size(),
+                                            " bytes; a Unix socket's has 1 to ",
+                                            kSocketPathBytesMax));
   });
 }
 
 void SetAction(CLI::App& command, int& exit_code, std::function<absl::Status()> run) {
-  command.final_callback([&exit_code, run = std::move(run)] {
-    absl::Status status = run();
-    if (std::fflush(stdout) != 0 && status.ok()) {
-      status = absl::DataLossError("cannot write to the standard output");
-    }
-    if (!status.ok()) PrintError(status);
-    exit_code = ExitCodeOf(status);
-  });
+  command.final_callback([&exit_code, run = std::move(run)] { exit_code = Finish(run()); });
 }
 
 void PrintJson(const Json& json) {
   std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-}
-
-absl::StatusOr<uint64_t> ParseSize(const std::string& text) {
-  size_t digits = 0;
-  while (digits < text.size() && absl::ascii_isdigit(static_cast<unsigned char>(text[digits])))
-    ++digits;
-  const std::string unit = absl::AsciiStrToLower(absl::StripAsciiWhitespace(text.substr(digits)));
-  static constexpr const char* kUnits[] = {"", "kib", "mib", "gib", "tib"};
-  uint64_t number = 0;
-  if (digits > 0 && absl::SimpleAtoi(text.substr(0, digits), &number)) {
-    for (int i = 0; i < 5; ++i) {
-      const bool named = unit == kUnits[i] || (i == 0 && unit == "b");
-      if (named && number <= (~uint64_t{0} >> 1 >> (10 * i))) return number << (10 * i);
-    }
-  }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "\"", text, "\" is no size: write a number of bytes, or one with KiB, MiB, GiB or TiB"));
-}
-
-CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes,
-                           uint64_t min, uint64_t max, const std::string& description) {
-  return command
-      .add_option_function<std::string>(
-          name,
-          [&bytes, min, max, name](const std::string& text) {
-            const absl::StatusOr<uint64_t> size = ParseSize(text);
-            if (!size.ok()) throw CLI::ValidationError(name, std::string(size.status().message()));
-            if (*size < min || *size > max) {
-              throw CLI::ValidationError(name, absl::StrCat(text, " is not within ", SizeText(min),
-                                                            " to ", SizeText(max)));
-            }
-            bytes = *size;
-          },
-          description + " (default " + SizeText(bytes) + ")")
-      ->type_name("SIZE");
 }
 
 std::string SizeText(uint64_t bytes) { return FormatBytes(Bytes(static_cast<int64_t>(bytes))); }

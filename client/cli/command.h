@@ -30,18 +30,22 @@ struct CommonOptions {
 // Adds --socket and --json.
 void AddCommonOptions(CLI::App& command, CommonOptions& options);
 
-// Makes `run` the command's action: its status becomes the exit code, and its error one line on
-// stderr.
+// Exit code 2.
+absl::Status UsageError(std::string_view message);
+// The same error with exit code 3: for a daemon that could not be reached or never answered.
+absl::Status NoDaemonError(absl::Status status);
+
+// One line on stderr.
+void PrintError(std::string_view message);
+// What the program ends with: writes out stdout, which may fail as late as now, prints the error,
+// if any, and returns the exit code.
+int Finish(absl::Status status);
+
+// Makes `run` the command's action: its status becomes the exit code as by Finish().
 void SetAction(CLI::App& command, int& exit_code, std::function<absl::Status()> run);
 
 // Prints to stdout, with anything that is not UTF-8 replaced.
 void PrintJson(const Json& json);
-
-// A size option: "4096", "256KiB", "1GiB", within [min, max].
-CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t& bytes,
-                           uint64_t min, uint64_t max, const std::string& description);
-// "64MiB" and the like. INVALID_ARGUMENT with the text otherwise.
-absl::StatusOr<uint64_t> ParseSize(const std::string& text);
 
 // "1.50 GiB".
 std::string SizeText(uint64_t bytes);

@@ -14,7 +14,9 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/option_values.h"
 #include "client/cli/progress.h"
 #include "client/cli/sha256.h"
 #include "client/cli/stored_file.h"
@@ -168,7 +170,7 @@ void PrintResult(const GetOptions& options, const Manifest& manifest,
 }
 
 absl::Status RunGet(const GetOptions& options) {
-  auto client = Client::Connect({.socket = options.common.socket, .name = "kvtier get"});
+  auto client = ConnectClient(options.common.socket, "kvtier get");
   if (!client.ok()) return client.status();
   auto store = FileStore::Open(client->get(), options.model);
   if (!store.ok()) return store.status();
@@ -212,15 +214,19 @@ void AddGetCommand(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("get", "Fetches what put stored, verifies it and writes it to a file");
   AddCommonOptions(*command, options->common);
-  command->add_option("NAME", options->name, "What it was stored as")->required();
+  AddTextOption(*command, "NAME", options->name, kNameBytesMax, "What it was stored as")
+      ->required()
+      ->type_name("");
   command
       ->add_option("-o,--output", options->output,
                    "The file to write; it appears only when all is there")
-      ->required();
-  command->add_option("--model", options->model,
-                      "Name of the model it was stored under (default kvtier.file)");
+      ->required()
+      ->type_name("FILE");
+  AddTextOption(*command, "--model", options->model, kModelNameBytesMax,
+                "Name of the model it was stored under (default kvtier.file)");
   command->add_flag("--progress", options->progress,
                     "Show progress also where stderr is no terminal");
+  command->footer("Example: kvtier get weights -o weights.copy");
   SetAction(*command, exit_code, [options] { return RunGet(*options); });
 }
 

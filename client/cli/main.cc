@@ -1,14 +1,27 @@
 // `kvtier`: shows a running kvtierd, stores and fetches files through it, measures it, drains it.
+#include <fcntl.h>
+
 #include <cstdio>
 #include <exception>
+#include <sstream>
 
 #include "client/cli/command.h"
+#include "client/cli/usage_text.h"
 
 namespace kvtier::cli {
 namespace {
 
+// Where one of 0, 1, 2 is closed, the next file opened would get its number, and what is printed
+// would end in that file. The stand-ins fail as the closed ones did.
+void OccupyStandardDescriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    if (::fcntl(fd, F_GETFD) < 0) ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+  }
+}
+
 int Main(int argc, char** argv) {
-  CLI::App app("Talks to kvtierd, the daemon that owns KV cache blocks on this machine.");
+  OccupyStandardDescriptors();
+  CLI::App app("Talks to kvtierd, the daemon that owns KV cache blocks on this machine.", "kvtier");
   app.require_subcommand(1);
   app.set_version_flag("--version", "kvtier " KVTIER_VERSION);
   app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers.");
@@ -22,8 +35,14 @@ int Main(int argc, char** argv) {
   AddDrainCommand(app, exit_code);
   try {
     app.parse(argc, argv);
+  } catch (const CLI::Success& asked) {  // for help or the version
+    std::ostringstream text;
+    app.exit(asked, text, text);
+    std::fputs(text.str().c_str(), stdout);
+    return Finish(absl::OkStatus());
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    std::fputs(UsageText(app, error, argc, argv).c_str(), stderr);
+    return kExitUsage;
   }
   return exit_code;
 }

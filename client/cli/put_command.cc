@@ -15,7 +15,9 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+#include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/option_values.h"
 #include "client/cli/progress.h"
 #include "client/cli/sha256.h"
 #include "client/cli/stored_file.h"
@@ -156,12 +158,11 @@ absl::Status ClearName(FileStore& store, const PutOptions& options) {
 
 absl::Status RunPut(PutOptions options) {
   const bool standard_input = options.file == "-";
-  if (options.name.empty() && !standard_input) {
+  if (options.name.empty()) {
+    if (standard_input) return UsageError("the standard input has no name; give --name NAME");
     options.name = std::filesystem::path(options.file).filename().string();
-  }
-  if (options.name.empty() || options.name.size() > kNameBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat("--name has ", options.name.size(),
-                                                   " bytes, 1 to ", kNameBytesMax, " are needed"));
+    absl::Status status = CheckText("the file's own name", options.name, kNameBytesMax);
+    if (!status.ok()) return UsageError(absl::StrCat(status.message(), "; give --name NAME"));
   }
   const int fd = standard_input ? STDIN_FILENO : ::open(options.file.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) {
@@ -172,9 +173,14 @@ absl::Status RunPut(PutOptions options) {
     if (!standard_input) ::close(fd);
   };
   struct stat info {};
-  const bool sized = ::fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+  const bool known = ::fstat(fd, &info) == 0;
+  if (known && S_ISDIR(info.st_mode)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.file, " is a directory; only files can be stored"));
+  }
+  const bool sized = known && S_ISREG(info.st_mode);
 
-  auto client = Client::Connect({.socket = options.common.socket, .name = "kvtier put"});
+  auto client = ConnectClient(options.common.socket, "kvtier put");
   if (!client.ok()) return client.status();
   auto store = FileStore::Open(client->get(), options.model);
   if (!store.ok()) return store.status();
@@ -220,15 +226,22 @@ void AddPutCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<PutOptions>();
   CLI::App* command = app.add_subcommand("put", "Stores a file as chunks of opaque bytes");
   AddCommonOptions(*command, options->common);
-  command->add_option("FILE", options->file, "The file, - for the standard input")->required();
-  command->add_option("--name", options->name, "What to store it as (default: the file's name)");
-  command->add_option("--model", options->model,
-                      "Name of the model to store it under (default kvtier.file)");
+  command
+      ->add_option("FILE", options->file, "The file; - for the standard input, which needs --name")
+      ->required()
+      ->type_name("");
+  AddTextOption(*command, "--name", options->name, kNameBytesMax,
+                "What to store it as, up to 1024 bytes (default: the file's own name)");
+  AddTextOption(*command, "--model", options->model, kModelNameBytesMax,
+                "Name of the model to store it under, up to 119 bytes (default kvtier.file)");
   AddSizeOption(*command, "--chunk-bytes", options->chunk_bytes, kChunkBytesMin, kChunkBytesMax,
                 "Bytes of a chunk");
   command->add_flag("--replace", options->replace, "Replace what is stored under that name");
   command->add_flag("--progress", options->progress,
                     "Show progress also where stderr is no terminal");
+  command->footer(
+      "Examples: kvtier put weights.bin --name weights --replace\n"
+      "          tar c run | kvtier put - --name run.tar");
   SetAction(*command, exit_code, [options] { return RunPut(*options); });
 }
 

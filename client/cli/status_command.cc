@@ -1,16 +1,22 @@
 // `kvtier status`.
+#include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
-#include "kvtier/client.h"
+#include "client/cli/option_values.h"
 
 namespace kvtier::cli {
 namespace {
+
+constexpr absl::Duration kAnswerTimeout = absl::Seconds(10);
+constexpr absl::Duration kRetryPeriod = absl::Milliseconds(50);
 
 Json StatusJson(const CommonOptions& options, const v1::StatusReply& status,
                 const v1::TopologyReply& topology) {
@@ -86,34 +92,42 @@ void PrintText(const CommonOptions& options, const v1::StatusReply& status,
     std::printf("  %-32s%llu\n", name.c_str(), static_cast<unsigned long long>(value));
 }
 
-// Until a daemon answers on the socket.
-absl::Status AwaitDaemon(const CommonOptions& options, const std::string& wait) {
-  absl::Duration timeout;
-  if (!absl::ParseDuration(wait, &timeout) || timeout < absl::ZeroDuration()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--wait is \"", wait, "\"; a duration such as 10s or 500ms is allowed"));
-  }
-  ClientOptions client_options;
-  client_options.socket = options.socket;
-  client_options.name = "kvtier status";
-  const auto client = Client::Create(client_options);
-  if (!client.ok()) return client.status();
-  const absl::Status attached = (*client)->WaitAttached(timeout);
-  if (attached.ok() || !absl::IsDeadlineExceeded(attached)) return attached;
-  return absl::UnavailableError(absl::StrCat("no kvtierd at ", options.socket, " within ", wait));
-}
-
-absl::Status RunStatus(const CommonOptions& options, const std::string& wait) {
-  if (!wait.empty()) {
-    if (absl::Status awaited = AwaitDaemon(options, wait); !awaited.ok()) return awaited;
-  }
+// A client of a daemon that has answered with its status.
+absl::StatusOr<AdminClient> ReadStatus(const CommonOptions& options, absl::Duration timeout,
+                                       v1::StatusReply& status) {
   auto admin = AdminClient::Connect(options.socket);
-  if (!admin.ok()) return admin.status();
+  if (!admin.ok()) return admin;
   v1::StatusRequest request;
   *request.mutable_version() = ProtocolVersion();
+  absl::Status error = admin->Call(&v1::Admin::Stub::Status, request, status, timeout);
+  if (!error.ok()) return error;
+  return admin;
+}
+
+// The same, for a daemon that may not be there yet. What no time mends (a user of no tenant,
+// another version) ends it at once.
+absl::StatusOr<AdminClient> AwaitStatus(const CommonOptions& options, absl::Duration wait,
+                                        v1::StatusReply& status) {
+  const absl::Time deadline = absl::Now() + wait;
+  for (;;) {
+    const absl::Duration left = deadline - absl::Now();
+    auto admin = ReadStatus(options, std::clamp(left, kRetryPeriod, kAnswerTimeout), status);
+    const bool full = absl::IsResourceExhausted(admin.status());  // of connections, for now
+    if (!full && !absl::IsUnavailable(admin.status())) return admin;
+    if (left <= absl::ZeroDuration()) {
+      if (full) return admin;
+      return NoDaemonError(absl::UnavailableError(absl::StrCat(
+          "nobody answered within ", absl::FormatDuration(wait), ": ", admin.status().message())));
+    }
+    absl::SleepFor(std::min(left, kRetryPeriod));
+  }
+}
+
+absl::Status RunStatus(const CommonOptions& options, absl::Duration wait) {
   v1::StatusReply status;
-  if (absl::Status error = admin->Call(&v1::Admin::Stub::Status, request, status); !error.ok())
-    return error;
+  auto admin = wait > absl::ZeroDuration() ? AwaitStatus(options, wait, status)
+                                           : ReadStatus(options, kAnswerTimeout, status);
+  if (!admin.ok()) return admin.status();
   v1::TopologyReply topology;
   if (absl::Status error = admin->Call(&v1::Admin::Stub::Topology, v1::TopologyRequest(), topology);
       !error.ok()) {
@@ -133,8 +147,11 @@ void AddStatusCommand(CLI::App& app, int& exit_code) {
   auto options = std::make_shared<CommonOptions>();
   CLI::App* command = app.add_subcommand("status", "Shows what the daemon is and holds");
   AddCommonOptions(*command, *options);
-  auto wait = std::make_shared<std::string>();
-  command->add_option("--wait", *wait, "Wait this long for a daemon to answer: 10s, 500ms");
+  auto wait = std::make_shared<absl::Duration>();
+  AddTimeOption(
+      *command, "--wait", *wait, absl::ZeroDuration(), absl::Hours(24),
+      "Wait this long for a daemon to answer, up to 24h: 10 (seconds), 10s, 500ms (default: "
+      "not at all)");
   SetAction(*command, exit_code, [options, wait] { return RunStatus(*options, *wait); });
 }
 

@@ -21,6 +21,8 @@ inline constexpr uint64_t kChunkBytesMin = 4 << 10;
 inline constexpr uint64_t kChunkBytesMax = 64 << 20;
 inline constexpr uint64_t kChainChunks = 1024;
 inline constexpr size_t kNameBytesMax = 1024;
+// A daemon takes names of models of up to 128 bytes, and ".manifest" is appended.
+inline constexpr size_t kModelNameBytesMax = 119;
 // What is held in memory, and in flight, at a time; at least one chunk.
 inline constexpr uint64_t kBatchBytes = 16 << 20;
 

@@ -8,18 +8,14 @@ import json
 import os
 import pathlib
 import re
-import select
-import signal
-import subprocess
 import sys
 import tempfile
 
 ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[3]))
-BIN = pathlib.Path(os.environ.get("KVTIER_BIN_DIR", ROOT / "build/release/bin"))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
+import cli_world  # noqa: E402
 import junit  # noqa: E402
 
-START_SECONDS = 60
 MAPS = {"status": ["counters"], "get": ["bytes_by_pool"]}  # fields whose names are data
 
 
@@ -57,44 +53,7 @@ def paths(value, maps, prefix=""):
     return leaves, empty
 
 
-class World:
-    def __init__(self, directory):
-        self.directory = pathlib.Path(directory)
-        self.socket = str(self.directory / "kvtierd.sock")
-        self.process = None
-
-    def start(self):
-        read_end, write_end = os.pipe()
-        with open(self.directory / "kvtierd.log", "wb") as log:
-            self.process = subprocess.Popen(
-                [BIN / "kvtierd", "--socket", self.socket, "--ready-fd", str(write_end)],
-                stdout=log, stderr=log, pass_fds=[write_end])
-        os.close(write_end)
-        ready, _, _ = select.select([read_end], [], [], START_SECONDS)
-        byte = os.read(read_end, 1) if ready else b""
-        os.close(read_end)
-        assert byte == b"r", f"kvtierd did not start: {(self.directory / 'kvtierd.log').read_text()[-2000:]}"
-
-    def stop(self):
-        if self.process is None:
-            return
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self.process = None
-
-    def run(self, *args, rc=0, socket=True, stdin=b""):
-        command = [str(BIN / "kvtier"), *args] + (["--socket", self.socket] if socket else [])
-        done = subprocess.run(command, input=stdin, capture_output=True, check=False, timeout=300)
-        text = done.stderr.decode(errors="replace")
-        assert done.returncode == rc, f"{command}: exit code {done.returncode}, not {rc}: {text}"
-        if rc not in (0, 2):
-            assert len(text.strip().splitlines()) == 1, f"{command}: not one line of error: {text!r}"
-        return done.stdout.decode(errors="replace"), text
-
+class DocumentedWorld(cli_world.World):
     def compare(self, name, *args):
         output, _ = self.run(*args, "--json")
         real, empty = paths(json.loads(output), MAPS.get(name, []))
@@ -109,7 +68,7 @@ class World:
 def main():
     report = junit.Report("cli_docs")
     with tempfile.TemporaryDirectory(prefix="kvtier-cli-") as directory:
-        world = World(directory)
+        world = DocumentedWorld(directory)
         source = world.directory / "file"
         source.write_bytes(os.urandom(700_001))
         try:
@@ -160,6 +119,10 @@ def main():
                 _, text = world.run("put", str(source), "--replace", "--progress")
                 assert "100 %" in text, text
 
+            def refused():
+                _, text = world.run("put", str(source), rc=1)
+                assert "draining" in text, text
+
             report.run("without a daemon: exit code 3 and the socket's name", no_daemon)
             report.run("wrong usage: exit code 2", usage)
             report.run("every command has help, every figure its ceiling", help_is_there)
@@ -176,7 +139,7 @@ def main():
                     report.run(f"fields of bench {figure}", world.compare, "bench", "bench", figure, "--quick")
                 report.run("what fails leaves nothing", nothing_half_written)
                 report.run("fields of drain", world.compare, "drain", "drain")
-                report.run("a drained daemon refuses", lambda: world.run("put", str(source), rc=3))
+                report.run("a drained daemon refuses", refused)
         finally:
             world.stop()
     return report.finish()
