@@ -12,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/cli/interrupt.h"
 #include "kvtier/client.h"
 #include "tiering/base/bytes.h"
 
@@ -21,10 +22,12 @@ namespace {
 // Types of payload that give an error an exit code of its own.
 constexpr const char* kUsagePayload = "kvtier.cli/usage";
 constexpr const char* kNoDaemonPayload = "kvtier.cli/no-daemon";
+constexpr int kSignalExitBase = 128;  // what a shell reports for a program that a signal ended
 constexpr size_t kSocketPathBytesMax = sizeof(sockaddr_un::sun_path) - 1;
 
 int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
+  if (const int signal = CaughtSignal(); signal != 0) return kSignalExitBase + signal;
   if (status.GetPayload(kUsagePayload)) return kExitUsage;
   return status.GetPayload(kNoDaemonPayload) ? kExitUnavailable : kExitFailed;
 }

@@ -1,12 +1,6 @@
 // `kvtier get`.
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <vector>
@@ -16,7 +10,9 @@
 #include "absl/strings/str_join.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
+#include "client/cli/output_file.h"
 #include "client/cli/progress.h"
 #include "client/cli/sha256.h"
 #include "client/cli/stored_file.h"
@@ -24,67 +20,14 @@
 namespace kvtier::cli {
 namespace {
 
+constexpr const char* kStandardOutput = "-";
+
 struct GetOptions {
   CommonOptions common;
   std::string name;
   std::string output;
   std::string model = "kvtier.file";
   bool progress = false;
-};
-
-// The output file, under a temporary name beside the real one until Commit(). Removed without it.
-class OutputFile {
- public:
-  static absl::StatusOr<std::unique_ptr<OutputFile>> Create(const std::string& path) {
-    auto file = std::unique_ptr<OutputFile>(new OutputFile(path));
-    file->temporary_ = path + ".XXXXXX";
-    file->fd_ = ::mkostemp(file->temporary_.data(), O_CLOEXEC);
-    if (file->fd_ < 0) {
-      return absl::PermissionDeniedError(
-          absl::StrCat("cannot write beside ", path, ": ", std::strerror(errno)));
-    }
-    return file;
-  }
-  ~OutputFile() {
-    if (fd_ < 0) return;
-    ::close(fd_);
-    ::unlink(temporary_.c_str());
-  }
-  OutputFile(const OutputFile&) = delete;
-  OutputFile& operator=(const OutputFile&) = delete;
-
-  absl::Status Write(const char* bytes, size_t count) {
-    while (count > 0) {
-      const ssize_t written = ::write(fd_, bytes, count);
-      if (written < 0 && errno == EINTR) continue;
-      if (written < 0) return Error("cannot write");
-      bytes += written;
-      count -= static_cast<size_t>(written);
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Commit() {
-    // mkostemp made it private; give it what a new file would have.
-    const mode_t mask = ::umask(0);
-    ::umask(mask);
-    if (::fchmod(fd_, 0666 & ~mask) != 0) return Error("cannot set the mode of");
-    if (::fsync(fd_) != 0) return Error("cannot write");
-    if (::rename(temporary_.c_str(), path_.c_str()) != 0) return Error("cannot rename to");
-    ::close(fd_);
-    fd_ = -1;
-    return absl::OkStatus();
-  }
-
- private:
-  explicit OutputFile(std::string path) : path_(std::move(path)) {}
-  absl::Status Error(const char* what) const {
-    return absl::DataLossError(absl::StrCat(what, " ", path_, ": ", std::strerror(errno)));
-  }
-
-  std::string path_;
-  std::string temporary_;
-  int fd_ = -1;
 };
 
 absl::Status Incomplete(const GetOptions& options, const Manifest& manifest, uint64_t there) {
@@ -112,6 +55,7 @@ class ChainReader {
         std::clamp<uint64_t>(kBatchBytes / manifest_.chunk_bytes, 1, kChainChunks);
     std::vector<char> buffer;
     for (uint64_t done = 0; done < count; done += batch_chunks) {
+      if (absl::Status status = CheckInterrupted(); !status.ok()) return status;
       const uint64_t chunks = std::min(batch_chunks, count - done);
       buffer.resize(chunks * manifest_.chunk_bytes);
       GetRequest get{.model = model_, .lease = lease};
@@ -170,6 +114,8 @@ void PrintResult(const GetOptions& options, const Manifest& manifest,
 }
 
 absl::Status RunGet(const GetOptions& options) {
+  if (options.output == kStandardOutput && options.common.json)
+    return UsageError("--json and -o - would both write to the standard output: use one of them");
   auto client = ConnectClient(options.common.socket, "kvtier get");
   if (!client.ok()) return client.status();
   auto store = FileStore::Open(client->get(), options.model);
@@ -178,6 +124,7 @@ absl::Status RunGet(const GetOptions& options) {
   if (!manifest.ok()) return manifest.status();
   auto model = store->DataModel(manifest->chunk_bytes);
   if (!model.ok()) return model.status();
+  CatchSignals();  // from here on something may have to be removed
   auto file = OutputFile::Create(options.output);
   if (!file.ok()) return file.status();
 
@@ -203,6 +150,7 @@ absl::Status RunGet(const GetOptions& options) {
         "\"", options.name, "\" has not the sha256 that it was stored with, ", manifest->sha256));
   }
   if (absl::Status status = (*file)->Commit(); !status.ok()) return status;
+  if (options.output == kStandardOutput) return absl::OkStatus();
   PrintResult(options, *manifest, reader.bytes_by_pool());
   return absl::OkStatus();
 }
@@ -218,8 +166,10 @@ void AddGetCommand(CLI::App& app, int& exit_code) {
       ->required()
       ->type_name("");
   command
-      ->add_option("-o,--output", options->output,
-                   "The file to write; it appears only when all is there")
+      ->add_option(
+          "-o,--output", options->output,
+          "The file to write; it appears, or is replaced, only when all is there. - for the "
+          "standard output;\nthat, a pipe or a device gets the bytes as they come")
       ->required()
       ->type_name("FILE");
   AddTextOption(*command, "--model", options->model, kModelNameBytesMax,

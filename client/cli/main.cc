@@ -24,7 +24,9 @@ int Main(int argc, char** argv) {
   CLI::App app("Talks to kvtierd, the daemon that owns KV cache blocks on this machine.", "kvtier");
   app.require_subcommand(1);
   app.set_version_flag("--version", "kvtier " KVTIER_VERSION);
-  app.footer("Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers.");
+  app.footer(
+      "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no daemon answers, 128 + n ended by signal "
+      "n.");
   int exit_code = kExitOk;
   AddStatusCommand(app, exit_code);
   AddPoolsCommand(app, exit_code);

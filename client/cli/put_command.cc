@@ -1,5 +1,6 @@
 // `kvtier put`.
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/progress.h"
 #include "client/cli/sha256.h"
@@ -60,13 +62,15 @@ class Leases {
   std::vector<LeaseHandle> leases_;
 };
 
-// Fills `buffer` unless the input ends before. DATA_LOSS: it cannot be read.
+// Fills `buffer` unless the input ends before. DATA_LOSS: it cannot be read; CANCELLED: a signal
+// came.
 absl::StatusOr<size_t> ReadFull(int fd, std::vector<char>& buffer) {
   size_t filled = 0;
   while (filled < buffer.size()) {
+    if (absl::Status status = AwaitReady(fd, POLLIN); !status.ok()) return status;
     const ssize_t got = ::read(fd, buffer.data() + filled, buffer.size() - filled);
     if (got == 0) break;
-    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (got < 0)
       return absl::DataLossError(absl::StrCat("cannot read the input: ", std::strerror(errno)));
     filled += static_cast<size_t>(got);
@@ -101,7 +105,7 @@ absl::Status StoreBatch(Client& client, const Model& model, const Key& parent,
   return status;
 }
 
-// Stores the input to its end; fills in the manifest.
+// Stores the input to its end; fills in the manifest, which on an error covers all that was stored.
 absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& manifest,
                         Leases& leases, Progress& progress) {
   const uint64_t batch_chunks =
@@ -122,16 +126,18 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
     std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(*read_bytes), buffer.end(), '\0');
     const auto first = chain.begin() + static_cast<std::ptrdiff_t>(in_chain);
     const std::vector<Key> keys(first, first + static_cast<std::ptrdiff_t>(chunks));
+    // Counted first: what fails half way may have left chunks, which ForgetChunks() must reach.
+    const uint64_t stored_bytes = manifest.size_bytes;
+    manifest.size_bytes += *read_bytes;
     absl::Status status = StoreBatch(client, model, in_chain == 0 ? Key{} : chain[in_chain - 1],
                                      keys, buffer.data(), manifest.chunk_bytes);
     if (status.ok()) status = leases.Hold(model, keys);
     if (absl::IsResourceExhausted(status)) {
       return absl::ResourceExhaustedError(
-          absl::StrCat("after ", SizeText(manifest.size_bytes), ": ", status.message(),
+          absl::StrCat("after ", SizeText(stored_bytes), ": ", status.message(),
                        "; `kvtier pools` shows how much room there is"));
     }
     if (!status.ok()) return status;
-    manifest.size_bytes += *read_bytes;
     next_chunk += chunks;
     progress.Add(*read_bytes);
     if (*read_bytes < buffer.size()) break;
@@ -140,10 +146,11 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
   return absl::OkStatus();
 }
 
-// Makes room for the name: with --replace, or where what has it is no longer whole.
-absl::Status ClearName(FileStore& store, const PutOptions& options) {
+// What the new file will take the name from: with --replace whatever has it, else only what is no
+// longer whole.
+absl::StatusOr<std::optional<Manifest>> FindOld(FileStore& store, const PutOptions& options) {
   auto old = store.FindManifest(options.name);
-  if (absl::IsNotFound(old.status())) return absl::OkStatus();
+  if (absl::IsNotFound(old.status())) return std::nullopt;
   if (!old.ok()) return old.status();
   if (!options.replace) {
     auto present = store.PresentChunks(*old);
@@ -153,7 +160,40 @@ absl::Status ClearName(FileStore& store, const PutOptions& options) {
                                                    "\" already: --replace puts this in its place"));
     }
   }
-  return store.Forget(options.name, *old);
+  return *std::move(old);
+}
+
+// Stores what can be read from `fd` under the name; fills in the manifest. What fails leaves
+// nothing of it, and what had the name before.
+absl::Status StoreFile(Client& client, const PutOptions& options, int fd, uint64_t expected_bytes,
+                       Manifest& manifest) {
+  auto store = FileStore::Open(&client, options.model);
+  if (!store.ok()) return store.status();
+  auto old = FindOld(*store, options);
+  if (!old.ok()) return old.status();
+  manifest.chunk_bytes = options.chunk_bytes;
+  auto model = store->DataModel(manifest.chunk_bytes);
+  if (!model.ok()) return model.status();
+  auto upload = NewUploadId();
+  if (!upload.ok()) return upload.status();
+  manifest.upload = *upload;
+
+  CatchSignals();  // from here on there may be chunks to forget
+  absl::Status status;
+  {
+    Leases leases(client);
+    Progress progress(absl::StrCat("put ", options.name), expected_bytes, options.progress);
+    status = StoreInput(client, *model, fd, manifest, leases, progress);
+    if (status.ok()) status = CheckInterrupted();
+    if (status.ok()) status = store->WriteManifest(options.name, manifest, *old);
+  }
+  // Chunks that nobody can find any more; if they cannot be forgotten, they are evicted some time.
+  if (!status.ok()) {
+    (void)store->ForgetChunks(manifest);
+  } else if (old->has_value()) {
+    (void)store->ForgetChunks(**old);
+  }
+  return status;
 }
 
 absl::Status RunPut(PutOptions options) {
@@ -173,38 +213,17 @@ absl::Status RunPut(PutOptions options) {
     if (!standard_input) ::close(fd);
   };
   struct stat info {};
-  const bool known = ::fstat(fd, &info) == 0;
-  if (known && S_ISDIR(info.st_mode)) {
+  if (::fstat(fd, &info) == 0 && S_ISDIR(info.st_mode)) {
     return absl::FailedPreconditionError(
         absl::StrCat(options.file, " is a directory; only files can be stored"));
   }
-  const bool sized = known && S_ISREG(info.st_mode);
-
   auto client = ConnectClient(options.common.socket, "kvtier put");
   if (!client.ok()) return client.status();
-  auto store = FileStore::Open(client->get(), options.model);
-  if (!store.ok()) return store.status();
-  if (absl::Status status = ClearName(*store, options); !status.ok()) return status;
-  auto model = store->DataModel(options.chunk_bytes);
-  if (!model.ok()) return model.status();
   Manifest manifest;
-  manifest.chunk_bytes = options.chunk_bytes;
-  auto upload = NewUploadId();
-  if (!upload.ok()) return upload.status();
-  manifest.upload = *upload;
-
-  absl::Status status;
-  {
-    Leases leases(**client);
-    Progress progress(absl::StrCat("put ", options.name),
-                      sized ? static_cast<uint64_t>(info.st_size) : 0, options.progress);
-    status = StoreInput(**client, *model, fd, manifest, leases, progress);
-    if (status.ok()) status = store->WriteManifest(options.name, manifest);
-  }
-  if (!status.ok()) {
-    (void)store->ForgetChunks(*model, manifest);
-    return status;
-  }
+  absl::Status status =
+      StoreFile(**client, options, fd,
+                S_ISREG(info.st_mode) ? static_cast<uint64_t>(info.st_size) : 0, manifest);
+  if (!status.ok()) return status;
   if (options.common.json) {
     PrintJson({{"name", options.name},
                {"bytes", manifest.size_bytes},

@@ -98,25 +98,50 @@ absl::StatusOr<Manifest> FileStore::FindManifest(const std::string& name) {
   return ParseManifest(name, text);
 }
 
-absl::Status FileStore::WriteManifest(const std::string& name, const Manifest& manifest) {
+absl::StatusOr<ReservationHandle> FileStore::UploadManifest(const Manifest& manifest) {
   const std::string text = ManifestText(manifest);
   auto reservation = client_->Reserve({.model = manifests_});
-  if (!reservation.ok()) return reservation.status();
+  if (!reservation.ok()) return reservation;
   absl::Status status =
       client_->Put({.model = manifests_,
                     .reservation = *reservation,
                     .blocks = {{.chunk = 0, .plane = 0, .pieces = {{text.data(), text.size()}}}}});
-  if (!status.ok()) return status;
+  if (status.ok()) return reservation;
+  (void)client_->Abort(*reservation);
+  return status;
+}
+
+absl::Status FileStore::CommitManifest(const std::string& name, ReservationHandle reservation) {
   auto results =
       client_->Commit({.model = manifests_,
-                       .reservation = *reservation,
+                       .reservation = reservation,
                        .chunks = {{.chunk = 0, .key = ManifestKey(name), .token_count = 1}}});
+  if (results.ok() && results->front() != CommitResult::kAlreadyExists) return absl::OkStatus();
+  (void)client_->Abort(reservation);
   if (!results.ok()) return results.status();
-  if (results->front() == CommitResult::kAlreadyExists) {
-    return absl::AlreadyExistsError(absl::StrCat("something is stored as \"", name,
-                                                 "\" already: --replace puts this in its place"));
+  return absl::AlreadyExistsError(absl::StrCat("something is stored as \"", name,
+                                               "\" already: --replace puts this in its place"));
+}
+
+absl::Status FileStore::WriteManifest(const std::string& name, const Manifest& manifest,
+                                      const std::optional<Manifest>& old) {
+  // All that needs room comes before the old manifest goes: a name has one key, and a key one
+  // chunk.
+  auto reservation = UploadManifest(manifest);
+  if (!reservation.ok()) return reservation.status();
+  if (old) {
+    absl::Status status = client_->Forget(manifests_, {ManifestKey(name)}).status();
+    if (!status.ok() && !absl::IsNotFound(status)) {
+      (void)client_->Abort(*reservation);
+      return status;
+    }
   }
-  return absl::OkStatus();
+  absl::Status status = CommitManifest(name, *reservation);
+  if (!status.ok() && old && !absl::IsAlreadyExists(status)) {
+    auto again = UploadManifest(*old);
+    if (again.ok()) (void)CommitManifest(name, *again);
+  }
+  return status;
 }
 
 absl::StatusOr<Model> FileStore::DataModel(uint64_t chunk_bytes) {
@@ -136,22 +161,16 @@ std::vector<Key> FileStore::ChainKeys(const Model& model, const std::string& upl
   return keys;
 }
 
-absl::Status FileStore::ForgetChunks(const Model& model, const Manifest& manifest) {
+absl::Status FileStore::ForgetChunks(const Manifest& manifest) {
+  auto model = DataModel(manifest.chunk_bytes);
+  if (!model.ok()) return model.status();
   for (uint64_t first = 0; first < manifest.chunk_count(); first += kChainChunks) {
     // The rest of a prefix goes with its first chunk.
     absl::Status status =
-        client_->Forget(model, ChainKeys(model, manifest.upload, first, 1)).status();
+        client_->Forget(*model, ChainKeys(*model, manifest.upload, first, 1)).status();
     if (!status.ok() && !absl::IsNotFound(status)) return status;
   }
   return absl::OkStatus();
-}
-
-absl::Status FileStore::Forget(const std::string& name, const Manifest& manifest) {
-  absl::Status status = client_->Forget(manifests_, {ManifestKey(name)}).status();
-  if (!status.ok() && !absl::IsNotFound(status)) return status;
-  auto model = DataModel(manifest.chunk_bytes);
-  if (!model.ok()) return model.status();
-  return ForgetChunks(*model, manifest);
 }
 
 absl::StatusOr<uint64_t> FileStore::PresentChunks(const Manifest& manifest) {

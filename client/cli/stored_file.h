@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,8 +45,10 @@ class FileStore {
 
   // NOT_FOUND: no such name. DATA_LOSS: there is something else under it.
   absl::StatusOr<Manifest> FindManifest(const std::string& name);
-  // ALREADY_EXISTS: the name is taken.
-  absl::Status WriteManifest(const std::string& name, const Manifest& manifest);
+  // Gives the name to `manifest`, in place of `old` if that is there, whose chunks stay. Up to the
+  // last moment what fails changes nothing. ALREADY_EXISTS: the name is taken by something else.
+  absl::Status WriteManifest(const std::string& name, const Manifest& manifest,
+                             const std::optional<Manifest>& old);
 
   // The model of files with chunks of this size.
   absl::StatusOr<Model> DataModel(uint64_t chunk_bytes);
@@ -53,9 +56,8 @@ class FileStore {
   static std::vector<Key> ChainKeys(const Model& model, const std::string& upload, uint64_t first,
                                     uint64_t chunk_count);
 
-  // Removes manifest and chunks.
-  absl::Status Forget(const std::string& name, const Manifest& manifest);
-  absl::Status ForgetChunks(const Model& model, const Manifest& manifest);
+  // Removes the chunks that are there.
+  absl::Status ForgetChunks(const Manifest& manifest);
   // How many of the file's chunks are there, up to the first prefix that is not whole.
   absl::StatusOr<uint64_t> PresentChunks(const Manifest& manifest);
 
@@ -63,6 +65,8 @@ class FileStore {
   FileStore(Client* client, std::string model_name, Model manifests)
       : client_(client), model_name_(std::move(model_name)), manifests_(std::move(manifests)) {}
   Key ManifestKey(const std::string& name) const;
+  absl::Status CommitManifest(const std::string& name, ReservationHandle reservation);
+  absl::StatusOr<ReservationHandle> UploadManifest(const Manifest& manifest);
 
   Client* client_;
   std::string model_name_;

@@ -85,7 +85,7 @@ class Cases:
 
     def full_output(self):
         self.world.run("put", "-", "--name", "file", stdin=b"file")
-        for args in (["blocks", "--all", "--json"], ["status"], ["pools"], ["--help"],
+        for args in (["blocks", "--all", "--json"], ["status"], ["pools"], ["get", "file", "-o", "-"], ["--help"],
                      ["put", "--help"], ["--version"], ["put", "-", "--name", "file", "--replace"]):
             with open("/dev/full", "wb") as full:
                 command = self.world.command(*args, socket=args[-1][2:] not in ("help", "version"))
