@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <memory>
+#include <random>
 #include <string>
 #include <utility>
 
@@ -27,28 +28,57 @@ ModelGeometry Geometry() {
   return geometry;
 }
 
-// Stores the chunks, unless an earlier run left them; returns their keys, packed.
-absl::StatusOr<std::string> StoreChunks(const std::string& socket, uint32_t chunks) {
-  KVTIER_ASSIGN_OR_RETURN(auto client,
-                          Client::Connect({.socket = socket, .name = "kvtier bench rpc"}));
-  KVTIER_ASSIGN_OR_RETURN(const Model model, client->RegisterModel(Geometry()));
-  const std::vector<uint32_t> tokens(chunks * 16, 1);
-  const std::vector<Key> keys = model.PrefixKeys(tokens);
-  const std::string bytes(kBlockBytes, 'b');
-  KVTIER_ASSIGN_OR_RETURN(const ReservationHandle reservation,
-                          client->Reserve({.model = model, .chunk_count = chunks}));
-  PutRequest put{.model = model, .reservation = reservation};
-  CommitRequest commit{.model = model, .reservation = reservation};
-  for (uint32_t i = 0; i < chunks; ++i) {
-    put.blocks.push_back({.chunk = i, .plane = 0, .pieces = {{bytes.data(), bytes.size()}}});
-    commit.chunks.push_back({.chunk = i, .key = keys[i], .token_count = 16});
+// The chunks to look up. Each measurement has its own, so that two at a time do not forget each
+// other's.
+class StoredChunks {
+ public:
+  static absl::StatusOr<std::unique_ptr<StoredChunks>> Store(const std::string& socket,
+                                                             uint32_t chunks) {
+    std::unique_ptr<StoredChunks> stored(new StoredChunks);
+    KVTIER_ASSIGN_OR_RETURN(stored->client_,
+                            Client::Connect({.socket = socket, .name = "kvtier bench rpc"}));
+    KVTIER_ASSIGN_OR_RETURN(stored->model_, stored->client_->RegisterModel(Geometry()));
+    KVTIER_RETURN_IF_ERROR(stored->StoreAll(chunks));
+    return stored;
   }
-  KVTIER_RETURN_IF_ERROR(client->Put(std::move(put)));
-  KVTIER_RETURN_IF_ERROR(client->Commit(std::move(commit)).status());
-  std::string packed;
-  for (const Key& key : keys) packed.append(reinterpret_cast<const char*>(key.data()), key.size());
-  return packed;
-}
+  ~StoredChunks() {
+    // The rest goes with the first.
+    if (!keys_.empty()) (void)client_->Forget(model_, {keys_[0]});
+  }
+  StoredChunks(const StoredChunks&) = delete;
+  StoredChunks& operator=(const StoredChunks&) = delete;
+
+  std::string PackedKeys() const {
+    std::string packed;
+    for (const Key& key : keys_)
+      packed.append(reinterpret_cast<const char*>(key.data()), key.size());
+    return packed;
+  }
+
+ private:
+  StoredChunks() = default;
+
+  absl::Status StoreAll(uint32_t chunks) {
+    std::random_device random;
+    const std::string own = absl::StrCat(random(), "-", random());
+    keys_ = model_.PrefixKeys(std::vector<uint32_t>(chunks * 16, 1), own);
+    const std::string bytes(kBlockBytes, 'b');
+    KVTIER_ASSIGN_OR_RETURN(const ReservationHandle reservation,
+                            client_->Reserve({.model = model_, .chunk_count = chunks}));
+    PutRequest put{.model = model_, .reservation = reservation};
+    CommitRequest commit{.model = model_, .reservation = reservation};
+    for (uint32_t i = 0; i < chunks; ++i) {
+      put.blocks.push_back({.chunk = i, .plane = 0, .pieces = {{bytes.data(), bytes.size()}}});
+      commit.chunks.push_back({.chunk = i, .key = keys_[i], .token_count = 16});
+    }
+    KVTIER_RETURN_IF_ERROR(client_->Put(std::move(put)));
+    return client_->Commit(std::move(commit)).status();
+  }
+
+  std::unique_ptr<Client> client_;
+  Model model_;
+  std::vector<Key> keys_;
+};
 
 // One end: the raw stub, with messages that are made once.
 class Caller {
@@ -120,11 +150,11 @@ class Caller {
 
 absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) {
   const auto chunks = static_cast<uint32_t>(options.chunks);
-  KVTIER_ASSIGN_OR_RETURN(const std::string keys, StoreChunks(options.socket, chunks));
+  KVTIER_ASSIGN_OR_RETURN(const auto stored, StoredChunks::Store(options.socket, chunks));
   KVTIER_ASSIGN_OR_RETURN(auto daemon, Caller::Connect(options.socket));
   KVTIER_ASSIGN_OR_RETURN(auto echo, Caller::Connect(options.echo_socket));
   KVTIER_RETURN_IF_ERROR(daemon->Attach());
-  daemon->lookup.set_keys(keys);
+  daemon->lookup.set_keys(stored->PackedKeys());
   daemon->lookup.set_lease(true);
   echo->lookup = daemon->lookup;
   echo->release = daemon->release;
@@ -134,6 +164,7 @@ absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) 
   for (int round = 0; round <= options.rounds; ++round) {
     std::vector<double> daemon_round, echo_round;
     for (int call = 0; call < options.calls_per_round; ++call) {
+      KVTIER_RETURN_IF_ERROR(options.check());
       KVTIER_ASSIGN_OR_RETURN(const double daemon_call, daemon->Measure(chunks));
       KVTIER_ASSIGN_OR_RETURN(const double echo_call, echo->Measure(chunks));
       daemon_round.push_back(daemon_call);

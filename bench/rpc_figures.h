@@ -2,9 +2,11 @@
 // messages.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "bench/figure.h"
 
@@ -16,11 +18,14 @@ struct RpcFigureOptions {
   int chunks = 256;
   int calls_per_round = 200;
   int rounds = 31;
+  // Asked between calls: an error ends the measurement and is passed on.
+  std::function<absl::Status()> check = [] { return absl::OkStatus(); };
 };
 
-// Stores `chunks` chunks of 4 KiB once, then calls daemon and echo in turn, `calls_per_round` times
-// each a round. The lease is released outside the time. Values are microseconds; the ratio is the
-// median over rounds of the two medians. UNAVAILABLE and other errors of the daemon are passed on.
+// Stores `chunks` chunks of 4 KiB of its own, which it forgets in the end, whatever happens; then
+// calls daemon and echo in turn, `calls_per_round` times each a round. The lease is released
+// outside the time. Values are microseconds; the ratio is the median over rounds of the two
+// medians. UNAVAILABLE and other errors of the daemon are passed on.
 absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options);
 
 }  // namespace kvtier::bench

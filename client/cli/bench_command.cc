@@ -13,6 +13,7 @@
 #include "bench/rpc_figures.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/daemon_channel.h"
 
@@ -66,6 +67,7 @@ absl::Status CheckDaemon(const std::string& socket) {
 }
 
 absl::Status RunRpc(const BenchOptions& options) {
+  CatchSignals();  // from here on there are a directory, children and chunks to remove
   auto directory = bench::ScratchDirectory::Create();
   if (!directory.ok()) return directory.status();
   auto programs = bench::ProgramDirectory();
@@ -73,6 +75,7 @@ absl::Status RunRpc(const BenchOptions& options) {
   bench::RpcFigureOptions figure;
   figure.socket = options.common.socket;
   figure.echo_socket = (*directory)->path() + "/echo.sock";
+  figure.check = &CheckInterrupted;
   if (options.quick) {
     figure.calls_per_round = 20;
     figure.rounds = 5;
@@ -81,6 +84,7 @@ absl::Status RunRpc(const BenchOptions& options) {
   std::unique_ptr<bench::ChildProcess> daemon;
   if (options.spawn || (!options.socket_given && !DaemonListens(options.common.socket))) {
     auto spawned = SpawnDaemon(*programs, (*directory)->path());
+    if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
     if (!spawned.ok()) return spawned.status();
     daemon = *std::move(spawned);
     figure.socket = (*directory)->path() + "/kvtierd.sock";
@@ -88,6 +92,7 @@ absl::Status RunRpc(const BenchOptions& options) {
   auto echo = bench::ChildProcess::Start(
       {*programs + "/kvtier", "bench", "echo", "--echo-socket", figure.echo_socket, "--ready-fd"},
       (*directory)->path() + "/echo.log", kStartTimeout);
+  if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
   if (!echo.ok()) return echo.status();
   if (absl::Status status = CheckDaemon(figure.socket); !status.ok()) return status;
   return Print(options, bench::RpcFigures(figure));

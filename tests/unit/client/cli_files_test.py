@@ -213,6 +213,22 @@ class Cases:
         assert "interrupted by SIGINT" in text, text
         self.alone("pipe")
 
+    def bench_is_interrupted(self):
+        scratch = self.world.directory / "scratch"
+        scratch.mkdir()
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        command = self.world.command("bench", "rpc", "--spawn", socket=False)
+        with cli_world.Running(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as bench:
+            cli_world.until(lambda: list(scratch.glob("*/echo.sock")), "the second child")
+            bench.send_signal(signal.SIGINT)
+            ends_with(bench, 128 + signal.SIGINT)
+        assert not list(scratch.iterdir()), f"left: {list(scratch.iterdir())}"
+
+    def bench_leaves_nothing(self):
+        before = self.chunks()
+        self.world.run("bench", "rpc", "--quick")
+        assert self.chunks() == before, "bench rpc left chunks"
+
     # --- the daemon goes -------------------------------------------------------------------------
 
     def the_daemon_goes(self):
@@ -247,6 +263,8 @@ def main():
                 report.run("put is interrupted", cases.put_is_interrupted)
                 report.run("get is interrupted", cases.get_is_interrupted)
                 report.run("get to a full pipe is interrupted", cases.get_without_a_reader_is_interrupted)
+                report.run("bench rpc is interrupted", cases.bench_is_interrupted)
+                report.run("bench rpc leaves nothing", cases.bench_leaves_nothing)
                 report.run("more than there is room for leaves nothing", cases.too_much_leaves_nothing)
                 report.run("the daemon goes during a put", cases.the_daemon_goes)
         finally:
