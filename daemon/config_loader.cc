@@ -65,26 +65,34 @@ void FillDescribedDefaults(const ConfigOrigins& origins, v1::Config* config) {
   }
 }
 
+constexpr absl::string_view kOverride = "--set";
+
 // "limits.leases_max=10" as the tree {limits: {leases_max: 10}}.
-absl::StatusOr<ConfigNode> OverrideTree(const std::string& text, const std::string& name) {
+absl::StatusOr<ConfigNode> OverrideTree(const std::string& text) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--set ", text, ": expected path.of.field=value"));
+        absl::StrCat(kOverride, " ", text, ": expected path.of.field=value"));
   }
-  KVTIER_ASSIGN_OR_RETURN(ConfigNode node,
-                          ParseConfigTree(absl::string_view(text).substr(equals + 1), name));
-  const std::vector<std::string> steps = absl::StrSplit(text.substr(0, equals), '.');
+  const std::string path = text.substr(0, equals);
+  if (const size_t bracket = path.find('['); bracket != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(kOverride, ": ", path,
+                                                   ": a list is replaced as a whole: --set '",
+                                                   path.substr(0, bracket), "=[...]'"));
+  }
+  const std::vector<std::string> steps = absl::StrSplit(path, '.');
   if (steps.size() > kConfigDepthMax) {
     return absl::InvalidArgumentError(
-        absl::StrCat("--set: a path of ", steps.size(), " steps; at most ", kConfigDepthMax));
+        absl::StrCat(kOverride, ": a path of ", steps.size(), " steps; at most ", kConfigDepthMax));
   }
+  KVTIER_ASSIGN_OR_RETURN(
+      ConfigNode node,
+      ParseConfigValue(absl::string_view(text).substr(equals + 1), kOverride, path));
   for (size_t i = steps.size(); i-- > 0;) {
     ConfigNode around;
     around.kind = ConfigNode::Kind::kMap;
-    around.line = 1;
     around.keys.push_back(steps[i]);
-    around.key_lines.push_back(1);
+    around.key_lines.push_back(0);
     around.children.push_back(std::move(node));
     node = std::move(around);
   }
@@ -101,9 +109,8 @@ absl::StatusOr<v1::Config> LoadConfig(absl::string_view yaml, absl::string_view 
   KVTIER_ASSIGN_OR_RETURN(const ConfigNode root, ParseConfigTree(yaml, name));
   KVTIER_RETURN_IF_ERROR(MapConfigTree(root, name, &config, &origins));
   for (const std::string& text : overrides) {
-    const std::string override_name = absl::StrCat("--set ", text.substr(0, text.find('=')));
-    KVTIER_ASSIGN_OR_RETURN(const ConfigNode tree, OverrideTree(text, override_name));
-    KVTIER_RETURN_IF_ERROR(MapConfigTree(tree, override_name, &config, &origins));
+    KVTIER_ASSIGN_OR_RETURN(const ConfigNode tree, OverrideTree(text));
+    KVTIER_RETURN_IF_ERROR(MapConfigTree(tree, kOverride, &config, &origins));
   }
   FillDescribedDefaults(origins, &config);
   KVTIER_RETURN_IF_ERROR(CheckConfig(config, origins));

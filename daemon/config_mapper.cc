@@ -66,7 +66,7 @@ class TreeMapper {
       if (value.kind == ConfigNode::Kind::kNull && field->message_type() == nullptr) {
         return Error(node.key_lines[i], member, "has no value");
       }
-      (*origins_)[member.path] = absl::StrCat(name_, ":", node.key_lines[i]);
+      (*origins_)[member.path] = ConfigOrigin(name_, node.key_lines[i]);
       KVTIER_RETURN_IF_ERROR(MapField(value, member, field, message));
     }
     return absl::OkStatus();
@@ -74,8 +74,9 @@ class TreeMapper {
 
  private:
   absl::Status Error(int line, const Place& place, absl::string_view what) const {
-    return absl::InvalidArgumentError(absl::StrCat(
-        name_, ":", line, ": ", place.path.empty() ? "the configuration" : place.path, ": ", what));
+    return absl::InvalidArgumentError(
+        absl::StrCat(ConfigOrigin(name_, line), ": ",
+                     place.path.empty() ? "the configuration" : place.path, ": ", what));
   }
 
   static std::string Names(const Descriptor* descriptor) {
@@ -119,7 +120,7 @@ class TreeMapper {
     reflection->ClearField(message, field);
     for (size_t i = 0; i < node.children.size(); ++i) {
       const Place entry = place.Entry(i);
-      (*origins_)[entry.path] = absl::StrCat(name_, ":", node.children[i].line);
+      (*origins_)[entry.path] = ConfigOrigin(name_, node.children[i].line);
       if (field->message_type() != nullptr) {
         Message* added = reflection->AddMessage(message, field);
         ApplyConfigDefaults(entry.table_path, added);
@@ -141,7 +142,7 @@ class TreeMapper {
     reflection->ClearField(message, field);
     for (size_t i = 0; i < node.children.size(); ++i) {
       const Place entry = place.Value(Shortened(node.keys[i]));
-      (*origins_)[entry.path] = absl::StrCat(name_, ":", node.key_lines[i]);
+      (*origins_)[entry.path] = ConfigOrigin(name_, node.key_lines[i]);
       ScalarValue value;
       KVTIER_RETURN_IF_ERROR(ReadScalar(node.children[i], entry, &value));
       Message* pair = reflection->AddMessage(message, field);

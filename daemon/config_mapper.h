@@ -17,7 +17,7 @@ using ConfigOrigins = absl::flat_hash_map<std::string, std::string>;
 
 // Overwrites the fields of `config` that the tree gives; a list that is given replaces the whole
 // list. Types and ranges are those of ConfigLimits(). INVALID_ARGUMENT "name:line: path: what is
-// wrong (allowed: ...)"; `config` is then half-written.
+// wrong (allowed: ...)", without a line where the node has none; `config` is then half-written.
 absl::Status MapConfigTree(const ConfigNode& root, absl::string_view name, v1::Config* config,
                            ConfigOrigins* origins);
 

@@ -8,7 +8,9 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "tiering/base/status_macros.h"
 
 namespace kvtier {
 namespace {
@@ -17,7 +19,9 @@ namespace {
 // is limited in size, so the parser ends soon.
 class TreeBuilder : public YAML::EventHandler {
  public:
-  TreeBuilder(absl::string_view name, ConfigNode* root) : name_(name), root_(root) {}
+  // `path` of the value; empty: a whole file, which has lines.
+  TreeBuilder(absl::string_view name, absl::string_view path, ConfigNode* root)
+      : name_(name), path_(path), root_(root) {}
 
   const absl::Status& status() const { return status_; }
 
@@ -65,10 +69,31 @@ class TreeBuilder : public YAML::EventHandler {
     return node.kind == ConfigNode::Kind::kMap && node.keys.size() == node.children.size();
   }
 
-  void Fail(const YAML::Mark& mark, absl::string_view what) {
+  int LineOf(const YAML::Mark& mark) const { return path_.empty() ? mark.line + 1 : 0; }
+
+  void Fail(const YAML::Mark& mark, absl::string_view what, absl::string_view key = "") {
     if (!status_.ok()) return;
-    status_ = absl::InvalidArgumentError(absl::StrCat(name_, ":", mark.line + 1, ": ", what));
+    std::string path = Path();
+    if (!key.empty()) absl::StrAppend(&path, path.empty() ? "" : ".", Shortened(key));
+    status_ = absl::InvalidArgumentError(absl::StrCat(ConfigOrigin(name_, LineOf(mark)), ": ", path,
+                                                      path.empty() ? "" : ": ", what));
   }
+
+  // Of what comes next: "pools[1].name".
+  std::string Path() const {
+    std::string path = path_;
+    for (const ConfigNode* node : open_) {
+      const bool innermost = node == open_.back();
+      if (node->kind == ConfigNode::Kind::kList) {
+        absl::StrAppend(&path, "[", node->children.size() - (innermost ? 0 : 1), "]");
+      } else if (!innermost || node->keys.size() > node->children.size()) {
+        absl::StrAppend(&path, path.empty() ? "" : ".", Shortened(node->keys.back()));
+      }
+    }
+    return path;
+  }
+
+  static absl::string_view Shortened(absl::string_view key) { return key.substr(0, 80); }
 
   void CheckTag(const YAML::Mark& mark, const std::string& tag) {
     if (tag != "!" && tag != "?" && !tag.empty()) {
@@ -80,8 +105,10 @@ class TreeBuilder : public YAML::EventHandler {
     ConfigNode& node = *open_.back();
     for (size_t i = 0; i < node.keys.size(); ++i) {
       if (node.keys[i] != key) continue;
-      Fail(mark, absl::StrCat("key `", key.substr(0, 80), "` is given twice, first on line ",
-                              node.key_lines[i]));
+      Fail(mark,
+           node.key_lines[i] > 0 ? absl::StrCat("is given twice, first on line ", node.key_lines[i])
+                                 : "is given twice",
+           key);
       return;
     }
     if (node.keys.size() >= kKeysMax) {
@@ -89,7 +116,7 @@ class TreeBuilder : public YAML::EventHandler {
       return;
     }
     node.keys.push_back(key);
-    node.key_lines.push_back(mark.line + 1);
+    node.key_lines.push_back(LineOf(mark));
   }
 
   ConfigNode* Add(const YAML::Mark& mark, ConfigNode::Kind kind) {
@@ -107,19 +134,17 @@ class TreeBuilder : public YAML::EventHandler {
       node = &open_.back()->children.emplace_back();
     }
     node->kind = kind;
-    node->line = mark.line + 1;
+    node->line = LineOf(mark);
     return node;
   }
 
   // Pointers in open_ stay valid: only the innermost open node's children grow.
   void Open(const YAML::Mark& mark, ConfigNode::Kind kind) {
-    ConfigNode* node = Add(mark, kind);
-    if (node == nullptr) return;
     if (open_.size() >= kConfigDepthMax) {
       Fail(mark, absl::StrCat("nested more than ", kConfigDepthMax, " deep"));
       return;
     }
-    open_.push_back(node);
+    if (ConfigNode* node = Add(mark, kind)) open_.push_back(node);
   }
 
   void Close() {
@@ -130,47 +155,102 @@ class TreeBuilder : public YAML::EventHandler {
   static constexpr size_t kKeysMax = 256;
 
   std::string name_;
+  std::string path_;
   ConfigNode* root_;
   std::vector<ConfigNode*> open_;
   size_t nodes_ = 0;
   absl::Status status_;
 };
 
-absl::Status SyntaxError(absl::string_view name, const YAML::Exception& error) {
-  const int line = error.mark.is_null() ? 1 : error.mark.line + 1;
-  return absl::InvalidArgumentError(absl::StrCat(name, ":", line, ": not valid YAML: ", error.msg));
+// Bytes of the UTF-8 character that `text` begins with; 0 when it begins with none.
+size_t CharacterBytes(absl::string_view text) {
+  const auto byte = [text](size_t i) { return static_cast<unsigned char>(text[i]); };
+  const unsigned char lead = byte(0);
+  if (lead < 0x80) return 1;
+  const size_t bytes = lead < 0xc2 ? 0 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : lead < 0xf5 ? 4 : 0;
+  if (bytes == 0 || text.size() < bytes) return 0;
+  for (size_t i = 1; i < bytes; ++i) {
+    if ((byte(i) & 0xc0) != 0x80) return 0;
+  }
+  // Longer than needed, half of a UTF-16 pair, or beyond the last character.
+  if ((lead == 0xe0 && byte(1) < 0xa0) || (lead == 0xed && byte(1) >= 0xa0) ||
+      (lead == 0xf0 && byte(1) < 0x90) || (lead == 0xf4 && byte(1) >= 0x90)) {
+    return 0;
+  }
+  return bytes;
+}
+
+// Errors of a whole text, at one of its lines.
+class Document {
+ public:
+  Document(absl::string_view yaml, absl::string_view name, absl::string_view path)
+      : yaml_(yaml), name_(name), path_(path) {}
+
+  absl::StatusOr<ConfigNode> Parse() const;
+
+ private:
+  absl::Status Error(int line, absl::string_view what) const {
+    return absl::InvalidArgumentError(absl::StrCat(ConfigOrigin(name_, path_.empty() ? line : 0),
+                                                   ": ", path_, path_.empty() ? "" : ": ", what));
+  }
+  absl::Status CheckUtf8() const {
+    int line = 1;
+    for (size_t at = 0, bytes = 0; at < yaml_.size(); at += bytes) {
+      bytes = CharacterBytes(yaml_.substr(at));
+      if (bytes == 0) {
+        return Error(
+            line, absl::StrFormat("not UTF-8: byte 0x%02x", static_cast<unsigned char>(yaml_[at])));
+      }
+      if (yaml_[at] == '\n') ++line;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::string_view yaml_, name_, path_;
+};
+
+absl::StatusOr<ConfigNode> Document::Parse() const {
+  if (yaml_.size() > kConfigBytesMax) {
+    return Error(1, absl::StrCat("the configuration has ", yaml_.size(), " bytes; at most ",
+                                 kConfigBytesMax, " are read"));
+  }
+  KVTIER_RETURN_IF_ERROR(CheckUtf8());
+  ConfigNode root;
+  TreeBuilder builder(name_, path_, &root);
+  try {
+    std::istringstream stream{std::string(yaml_)};
+    YAML::Parser parser(stream);
+    // False without any document: an empty file.
+    if (parser.HandleNextDocument(builder) && builder.status().ok()) {
+      ConfigNode second;
+      TreeBuilder second_builder(name_, path_, &second);
+      if (parser.HandleNextDocument(second_builder))
+        return Error(second.line, "a second document; one is expected");
+    }
+  } catch (const YAML::Exception& error) {
+    if (!builder.status().ok()) return builder.status();
+    return Error(error.mark.is_null() ? 1 : error.mark.line + 1,
+                 absl::StrCat("not valid YAML: ", error.msg));
+  } catch (const std::exception& error) {
+    return Error(1, absl::StrCat("not valid YAML: ", error.what()));
+  }
+  if (!builder.status().ok()) return builder.status();
+  return root;
 }
 
 }  // namespace
 
 absl::StatusOr<ConfigNode> ParseConfigTree(absl::string_view yaml, absl::string_view name) {
-  if (yaml.size() > kConfigBytesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ":1: the configuration has ", yaml.size(),
-                                                   " bytes; at most ", kConfigBytesMax,
-                                                   " are read"));
-  }
-  ConfigNode root;
-  TreeBuilder builder(name, &root);
-  try {
-    std::istringstream stream{std::string(yaml)};
-    YAML::Parser parser(stream);
-    // False without any document: an empty file.
-    if (parser.HandleNextDocument(builder) && builder.status().ok()) {
-      ConfigNode second;
-      TreeBuilder second_builder(name, &second);
-      if (parser.HandleNextDocument(second_builder)) {
-        return absl::InvalidArgumentError(
-            absl::StrCat(name, ":", second.line, ": a second document; one is expected"));
-      }
-    }
-  } catch (const YAML::Exception& error) {
-    if (!builder.status().ok()) return builder.status();
-    return SyntaxError(name, error);
-  } catch (const std::exception& error) {
-    return absl::InvalidArgumentError(absl::StrCat(name, ":1: not valid YAML: ", error.what()));
-  }
-  if (!builder.status().ok()) return builder.status();
-  return root;
+  return Document(yaml, name, "").Parse();
+}
+
+absl::StatusOr<ConfigNode> ParseConfigValue(absl::string_view yaml, absl::string_view name,
+                                            absl::string_view path) {
+  return Document(yaml, name, path).Parse();
+}
+
+std::string ConfigOrigin(absl::string_view name, int line) {
+  return line > 0 ? absl::StrCat(name, ":", line) : std::string(name);
 }
 
 }  // namespace kvtier

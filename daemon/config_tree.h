@@ -28,8 +28,15 @@ inline constexpr size_t kConfigBytesMax = 1 << 20;
 inline constexpr size_t kConfigDepthMax = 16;
 inline constexpr size_t kConfigNodesMax = 65'536;
 
-// One YAML document, without aliases (they could stand for far more than is written). An empty
-// document is a null node. INVALID_ARGUMENT "name:line: ..." for anything else. Never throws.
+// One YAML document in UTF-8, without aliases (they could stand for far more than is written). An
+// empty document is a null node. INVALID_ARGUMENT "name:line: path: ..." for anything else. Never
+// throws.
 absl::StatusOr<ConfigNode> ParseConfigTree(absl::string_view yaml, absl::string_view name);
+// The same for the value of one field, which is on no line. INVALID_ARGUMENT "name: path: ...".
+absl::StatusOr<ConfigNode> ParseConfigValue(absl::string_view yaml, absl::string_view name,
+                                            absl::string_view path);
+
+// Where errors say that something stands: "name:line", or "name" without a line.
+std::string ConfigOrigin(absl::string_view name, int line);
 
 }  // namespace kvtier

@@ -29,6 +29,7 @@ namespace {
 
 using ::google::protobuf::util::MessageDifferencer;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 v1::Config Loaded(const std::string& yaml) {
   absl::StatusOr<v1::Config> config = LoadConfig(yaml, "k.yaml");
@@ -218,9 +219,14 @@ INSTANTIATE_TEST_SUITE_P(
             "log: {level: loud}",
             "log.level: `loud` is not known (allowed: trace or debug or info or warn or error)"},
         BadConfig{"memory: {}\nlog: {}\nmemory: {}",
-                  "k.yaml:3: key `memory` is given twice, first on line 1"},
-        BadConfig{"a: &x 1\nb: *x", "k.yaml:1: anchors (&name) are not supported"},
-        BadConfig{"memory: !!set {}", "k.yaml:1: tags ("},
+                  "k.yaml:3: memory: is given twice, first on line 1"},
+        BadConfig{"log: {}\npools:\n- {name: \"dram:0\", name: x}",
+                  "k.yaml:3: pools[0].name: is given twice, first on line 3"},
+        BadConfig{"a: &x 1\nb: *x", "k.yaml:1: a: anchors (&name) are not supported"},
+        BadConfig{"pools:\n- {name: \"dram:0\"}\n- {kind: &x dram}",
+                  "k.yaml:3: pools[1].kind: anchors (&name) are not supported"},
+        BadConfig{"pools: [1, &p 2]", "k.yaml:1: pools[1]: anchors (&name) are not supported"},
+        BadConfig{"memory: !!set {}", "k.yaml:1: memory: tags ("},
         BadConfig{"? [a]\n: b", "a key must be a plain word"},
         BadConfig{"memory: {\n", "not valid YAML"},
         BadConfig{"a: b: c", "k.yaml:1: not valid YAML"},
@@ -283,6 +289,11 @@ TEST(ConfigLoader, PrintedConfigurationLoadsAgain) {
   }
 }
 
+std::string OverrideError(const std::string& override_text) {
+  const std::vector<std::string> set = {override_text};
+  return std::string(LoadConfig("", "k", set).status().message());
+}
+
 TEST(ConfigLoader, OverridesComeAfterTheFile) {
   const std::vector<std::string> set = {
       "limits.leases_max=7", "listen.socket=/tmp/other",
@@ -292,10 +303,33 @@ TEST(ConfigLoader, OverridesComeAfterTheFile) {
   EXPECT_EQ(config->limits().leases_max(), 7u);
   EXPECT_EQ(config->limits().models_max(), 3u);
   EXPECT_EQ(config->pools(0).name(), "dram:1");
-  EXPECT_THAT(LoadConfig("", "k", {{"limits.leases_max=0"}}).status().message(),
-              HasSubstr("--set limits.leases_max:1: limits.leases_max: `0` is out of range"));
-  EXPECT_THAT(LoadConfig("", "k", {{"nothing"}}).status().message(),
-              HasSubstr("expected path.of.field=value"));
+  EXPECT_THAT(OverrideError("limits.leases_max=0"),
+              StartsWith("--set: limits.leases_max: `0` is out of range"));
+  EXPECT_THAT(OverrideError("limits.lease_ttl_ms=11m"),
+              StartsWith("--set: limits.lease_ttl_ms: 11m is more than"));
+  EXPECT_THAT(OverrideError("limits.foo=1"),
+              StartsWith("--set: limits.foo: unknown field; known are"));
+  EXPECT_THAT(OverrideError("log={level: info, level: warn}"),
+              StartsWith("--set: log.level: is given twice"));
+  EXPECT_THAT(OverrideError("log=\"x"), StartsWith("--set: log: not valid YAML"));
+  EXPECT_EQ(OverrideError("pools[0].budget_bytes=1GiB"),
+            "--set: pools[0].budget_bytes: a list is replaced as a whole: --set 'pools=[...]'");
+  EXPECT_THAT(OverrideError("nothing"), HasSubstr("expected path.of.field=value"));
+}
+
+TEST(ConfigLoader, OnlyUtf8IsRead) {
+  const auto said = [](const std::string& bytes) {
+    return std::string(LoadConfig("log: {}\n# " + bytes, "k.yaml").status().message());
+  };
+  for (const char* good :
+       {"ü", "\xe2\x82\xac", "\xf0\x9f\x8c\x8d", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"})
+    EXPECT_EQ(said(good), "") << good;
+  EXPECT_EQ(said("\xff"), "k.yaml:2: not UTF-8: byte 0xff");
+  // Latin-1, cut short, longer than needed, half of a UTF-16 pair, beyond the last character.
+  for (const char* bad : {"\xfc", "\xe2\x82", "\xc0\x80", "\xe0\x9f\xbf", "\xed\xa0\x80",
+                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\x80", "\xc3("}) {
+    EXPECT_THAT(said(bad), StartsWith("k.yaml:2: not UTF-8: byte 0x")) << bad;
+  }
 }
 
 TEST(ConfigLoader, FilesThatCannotBeReadAreNamed) {
