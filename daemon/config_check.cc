@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -12,6 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "daemon/config_units.h"
 #include "tiering/base/copy_ref.h"
@@ -108,6 +111,14 @@ class ConfigChecker {
       const v1::TenantConfig& tenant = config_.tenants(i);
       const std::string path = absl::StrCat("tenants[", i, "]");
       if (tenant.name().empty()) return Error(path + ".name", "is required");
+      // It stands in logs, metrics and tables, between quotes or nothing.
+      for (const char c : tenant.name()) {
+        if (c >= ' ' && c <= '~' && c != '"' && c != '\'' && c != '\\' && c != '`') continue;
+        return Error(path + ".name",
+                     absl::StrFormat("has the byte 0x%02x; printable ASCII is allowed, without "
+                                     "quotes and backslashes",
+                                     static_cast<unsigned char>(c)));
+      }
       const auto [other, added] = names.try_emplace(tenant.name(), i);
       if (!added) {
         return Error(path + ".name", absl::StrCat("`", tenant.name(), "` is the name of tenants[",
@@ -190,19 +201,46 @@ absl::Status CheckConfig(const v1::Config& config, const ConfigOrigins& origins)
   return ConfigChecker(config, origins).Check();
 }
 
-std::vector<CrowdedPool> FindCrowdedPools(const v1::Config& config) {
-  std::vector<CrowdedPool> crowded;
-  if (config.tenants_size() < 2) return crowded;
+std::vector<std::string> ConfigWarnings(const v1::Config& config) {
+  std::vector<std::string> warnings;
   for (const v1::PoolConfig& pool : config.pools()) {
     // 64 tenants and 64TiB at most: no sum overflows.
-    CrowdedPool sum{.name = pool.name(), .budget_bytes = pool.budget_bytes()};
+    uint64_t promised_bytes = 0;
     for (const v1::TenantConfig& tenant : config.tenants()) {
       const auto quota = tenant.quota_bytes().find(pool.name());
-      sum.quota_bytes += quota == tenant.quota_bytes().end() ? pool.budget_bytes() : quota->second;
+      const bool given = quota != tenant.quota_bytes().end();
+      promised_bytes += given ? quota->second : pool.budget_bytes();
+      if (!given || quota->second <= pool.budget_bytes()) continue;
+      warnings.push_back(absl::StrCat(
+          "tenant ", tenant.name(), " can never have its quota of pool ", pool.name(), ": it is ",
+          SizeText(quota->second), ", the pool's budget is ", SizeText(pool.budget_bytes())));
     }
-    if (sum.quota_bytes > sum.budget_bytes) crowded.push_back(std::move(sum));
+    if (config.tenants_size() < 2 || promised_bytes <= pool.budget_bytes()) continue;
+    warnings.push_back(absl::StrCat("tenants can crowd each other out in pool ", pool.name(),
+                                    ": their quotas are ", SizeText(promised_bytes),
+                                    " together, the pool's budget is ",
+                                    SizeText(pool.budget_bytes())));
   }
-  return crowded;
+  return warnings;
+}
+
+std::vector<std::string> NodeWarnings(const v1::Config& config, const Topology& topology) {
+  std::vector<std::string> nodes;
+  for (const NumaNode& node : topology.nodes) {
+    if (!node.is_gpu_memory) nodes.push_back(absl::StrCat(node.os_index));
+  }
+  std::vector<std::string> warnings;
+  for (int i = 0; i < config.pools_size(); ++i) {
+    const std::string node = absl::StrCat(config.pools(i).numa_node());
+    if (config.pools(i).numa_node() < 0 ||
+        std::find(nodes.begin(), nodes.end(), node) != nodes.end()) {
+      continue;
+    }
+    warnings.push_back(absl::StrCat("pools[", i, "].numa_node: this machine has no NUMA node ",
+                                    node, " for host memory (it has ", absl::StrJoin(nodes, ", "),
+                                    "): kvtierd starts so on another machine only"));
+  }
+  return warnings;
 }
 
 absl::StatusOr<HttpAddress> ParseHttpAddress(absl::string_view text) {

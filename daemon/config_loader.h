@@ -22,7 +22,11 @@ absl::StatusOr<v1::Config> LoadConfig(absl::string_view yaml, absl::string_view 
 absl::StatusOr<v1::Config> LoadConfigFile(const std::string& path,
                                           absl::Span<const std::string> overrides = {});
 
-// The configuration as YAML that LoadConfig reads back to an equal one.
-std::string ConfigToYaml(const v1::Config& config);
+// Whoever knows a tenant's salt can compute its chunk keys.
+enum class Salts { kShow, kHide };
+
+// The configuration as YAML that LoadConfig reads back to an equal one. Hidden salts are left out,
+// with a comment in their place: what is read back then has none.
+std::string ConfigToYaml(const v1::Config& config, Salts salts = Salts::kShow);
 
 }  // namespace kvtier

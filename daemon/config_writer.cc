@@ -81,11 +81,13 @@ std::string ScalarText(const Message& message, const FieldDescriptor* field, int
   }
 }
 
-void WriteMessage(const Message& message, const std::string& table_path, int indent,
+constexpr absl::string_view kSaltPath = "tenants[].salt";
+
+void WriteMessage(const Message& message, const std::string& table_path, int indent, Salts salts,
                   std::string* yaml);
 
 void WriteList(const Message& message, const FieldDescriptor* field, const std::string& path,
-               int indent, std::string* yaml) {
+               int indent, Salts salts, std::string* yaml) {
   const Reflection* r = message.GetReflection();
   const int count = r->FieldSize(message, field);
   // Lists that are empty have nothing to say; an empty one may not even be allowed.
@@ -114,14 +116,14 @@ void WriteList(const Message& message, const FieldDescriptor* field, const std::
   absl::StrAppend(yaml, margin, field->name(), ":\n");
   for (int i = 0; i < count; ++i) {
     std::string entry;
-    WriteMessage(r->GetRepeatedMessage(message, field, i), path + "[]", indent + 4, &entry);
+    WriteMessage(r->GetRepeatedMessage(message, field, i), path + "[]", indent + 4, salts, &entry);
     // The dash replaces part of the first line's margin.
     entry[static_cast<size_t>(indent) + 2] = '-';
     absl::StrAppend(yaml, entry);
   }
 }
 
-void WriteMessage(const Message& message, const std::string& table_path, int indent,
+void WriteMessage(const Message& message, const std::string& table_path, int indent, Salts salts,
                   std::string* yaml) {
   const auto* descriptor = message.GetDescriptor();
   const std::string margin(static_cast<size_t>(indent), ' ');
@@ -130,10 +132,14 @@ void WriteMessage(const Message& message, const std::string& table_path, int ind
     const std::string path =
         table_path.empty() ? field->name() : absl::StrCat(table_path, ".", field->name());
     if (field->is_repeated()) {
-      WriteList(message, field, path, indent, yaml);
+      WriteList(message, field, path, indent, salts, yaml);
     } else if (field->message_type() != nullptr) {
       absl::StrAppend(yaml, margin, field->name(), ":\n");
-      WriteMessage(message.GetReflection()->GetMessage(message, field), path, indent + 2, yaml);
+      WriteMessage(message.GetReflection()->GetMessage(message, field), path, indent + 2, salts,
+                   yaml);
+    } else if (path == kSaltPath && salts == Salts::kHide &&
+               !message.GetReflection()->GetString(message, field).empty()) {
+      absl::StrAppend(yaml, margin, "# salt: left out; --show-salts prints it\n");
     } else {
       absl::StrAppend(yaml, margin, field->name(), ": ", ScalarText(message, field, 0, path), "\n");
     }
@@ -142,9 +148,9 @@ void WriteMessage(const Message& message, const std::string& table_path, int ind
 
 }  // namespace
 
-std::string ConfigToYaml(const v1::Config& config) {
+std::string ConfigToYaml(const v1::Config& config, Salts salts) {
   std::string yaml;
-  WriteMessage(config, "", 0, &yaml);
+  WriteMessage(config, "", 0, salts, &yaml);
   return yaml;
 }
 

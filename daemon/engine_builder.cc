@@ -41,11 +41,9 @@ absl::StatusOr<std::unique_ptr<HostPool>> BuildPool(const v1::Config& config,
   options.huge_pages = config.memory().huge_pages();
   int number = 0;
   KVTIER_CHECK(absl::SimpleAtoi(pool.name().substr(pool.kind().size() + 1), &number));
-  auto made = pool.kind() == "hbm" ? HostPool::CreateEmulatedHbm(number, options, topology)
-                                   : HostPool::CreateDram(number, options, topology);
-  if (made.ok()) return made;
-  return absl::Status(made.status().code(),
-                      absl::StrCat("pool ", pool.name(), ": ", made.status().message()));
+  // Its errors name the pool.
+  return pool.kind() == "hbm" ? HostPool::CreateEmulatedHbm(number, options, topology)
+                              : HostPool::CreateDram(number, options, topology);
 }
 
 absl::StatusOr<std::unique_ptr<PlacementPolicy>> BuildPolicy(const v1::PolicyConfig& policy) {

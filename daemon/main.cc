@@ -10,8 +10,10 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -19,12 +21,12 @@
 #include "daemon/config_check.h"
 #include "daemon/config_limits.h"
 #include "daemon/config_loader.h"
-#include "daemon/config_units.h"
 #include "daemon/daemon.h"
 #include "daemon/daemon_version.h"
 #include "daemon/log.h"
 #include "daemon/unix_listener.h"
 #include "proto/wire/version.h"
+#include "tiering/host/topology_discovery.h"
 
 namespace {
 
@@ -54,11 +56,13 @@ constexpr int kDrainSecondsDefault = 10;
 constexpr std::chrono::seconds kRepeatedSignal(1);
 
 struct Flags {
-  std::string config;
-  std::string check_config;
-  std::string socket;
+  // None where the flag was not given; an empty value is an error, never a default.
+  std::optional<std::string> config;
+  std::optional<std::string> check_config;
+  std::optional<std::string> socket;
   std::vector<std::string> set;
   bool print_config = false;
+  bool show_salts = false;
   bool config_help = false;
   int ready_fd = -1;
   int drain_seconds = kDrainSecondsDefault;
@@ -70,12 +74,35 @@ int Fail(const absl::Status& status, int code) {
 }
 
 absl::StatusOr<v1::Config> Load(const Flags& flags) {
-  std::vector<std::string> overrides = flags.set;
-  const std::string& file = flags.check_config.empty() ? flags.config : flags.check_config;
+  for (const auto& [name, path] : {std::pair("--config", flags.config),
+                                   {"--check-config", flags.check_config},
+                                   {"--socket", flags.socket}}) {
+    if (path && path->empty())
+      return absl::InvalidArgumentError(absl::StrCat(name, ": the path is empty"));
+  }
+  const std::optional<std::string>& file = flags.check_config ? flags.check_config : flags.config;
   absl::StatusOr<v1::Config> config =
-      file.empty() ? LoadConfig("", "defaults", overrides) : LoadConfigFile(file, overrides);
-  if (config.ok() && !flags.socket.empty()) config->mutable_listen()->set_socket(flags.socket);
+      file ? LoadConfigFile(*file, flags.set) : LoadConfig("", "defaults", flags.set);
+  if (config.ok() && flags.socket) config->mutable_listen()->set_socket(*flags.socket);
   return config;
+}
+
+// The file is good; what is said beside that is the same as at a start, and what may be wrong with
+// it on this machine.
+int TellChecked(const std::string& file, const v1::Config& config) {
+  std::vector<std::string> warnings = ConfigWarnings(config);
+  const absl::StatusOr<Topology> topology = DiscoverTopology();
+  if (topology.ok()) {
+    for (std::string& warning : NodeWarnings(config, *topology))
+      warnings.push_back(std::move(warning));
+  } else {
+    warnings.push_back(
+        absl::StrCat("pools[].numa_node is not checked: ", topology.status().message()));
+  }
+  for (const std::string& warning : warnings)
+    std::fprintf(stderr, "%s: warning: %s\n", file.c_str(), warning.c_str());
+  std::printf("%s: ok\n", file.c_str());
+  return 0;
 }
 
 // Signals that end the daemon; blocked in every thread and waited for in one.
@@ -129,12 +156,8 @@ int Run(const Flags& flags, v1::Config config) {
   const sigset_t signals = StopSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   RaiseFileLimit();
-  for (const CrowdedPool& pool : FindCrowdedPools(config)) {
-    log::Warn("tenants can crowd each other out: their quotas are more than the pool's budget",
-              {{"pool", pool.name},
-               {"quotas", SizeText(pool.quota_bytes)},
-               {"budget", SizeText(pool.budget_bytes)}});
-  }
+  for (const std::string& warning : ConfigWarnings(config))
+    log::Warn("configuration", {{"warning", warning}});
 
   absl::StatusOr<std::unique_ptr<Daemon>> started = Daemon::Create(std::move(config));
   if (!started.ok()) return Fail(started.status(), kExitFailed);
@@ -170,14 +193,22 @@ int main(int argc, char** argv) {
       "Without --config it starts with its embedded defaults.");
   app.set_version_flag("--version", absl::StrCat("kvtierd ", kDaemonVersion, ", protocol ",
                                                  wire::kProtocolMajor, ".", wire::kProtocolMinor));
-  app.add_option("--config", flags.config, "YAML configuration file");
-  app.add_option("--socket", flags.socket, "Unix socket path; overrides listen.socket");
+  std::string config_path, check_path, socket_path;
+  const CLI::Option* config_option =
+      app.add_option("--config", config_path, "YAML configuration file");
+  const CLI::Option* socket_option =
+      app.add_option("--socket", socket_path, "Unix socket path; overrides listen.socket");
   app.add_option("--set", flags.set, "override one field: path.of.field=value; may be repeated")
       ->allow_extra_args(false);
-  app.add_option("--check-config", flags.check_config,
-                 "check a file, say `ok` or what is wrong, and exit");
-  app.add_flag("--print-config", flags.print_config,
-               "print the effective configuration as YAML and exit");
+  const CLI::Option* check_option =
+      app.add_option("--check-config", check_path,
+                     "check a file, say `ok` or what is wrong, and exit")
+          ->excludes("--config");
+  CLI::Option* print_option =
+      app.add_flag("--print-config", flags.print_config,
+                   "print the effective configuration as YAML, without salts, and exit");
+  app.add_flag("--show-salts", flags.show_salts, "with --print-config: print tenants' salts")
+      ->needs(print_option);
   app.add_flag("--config-help", flags.config_help,
                "print every field with default and allowed range and exit");
   app.add_option("--ready-fd", flags.ready_fd,
@@ -199,15 +230,16 @@ int main(int argc, char** argv) {
     std::fputs(ConfigHelp().c_str(), stdout);
     return 0;
   }
+  if (config_option->count() > 0) flags.config = config_path;
+  if (check_option->count() > 0) flags.check_config = check_path;
+  if (socket_option->count() > 0) flags.socket = socket_path;
   absl::StatusOr<v1::Config> config = Load(flags);
   if (!config.ok()) return Fail(config.status(), kExitUsage);
   if (flags.print_config) {
-    std::fputs(ConfigToYaml(*config).c_str(), stdout);
+    std::fputs(ConfigToYaml(*config, flags.show_salts ? Salts::kShow : Salts::kHide).c_str(),
+               stdout);
     return 0;
   }
-  if (!flags.check_config.empty()) {
-    std::printf("%s: ok\n", flags.check_config.c_str());
-    return 0;
-  }
+  if (flags.check_config) return TellChecked(*flags.check_config, *config);
   return Run(flags, *std::move(config));
 }

@@ -30,6 +30,11 @@ std::string TargetOf(pid_t pid, int fd) {
   return std::filesystem::read_symlink(absl::StrCat("/proc/", pid, "/fd/", fd), gone).string();
 }
 
+std::string TextOf(const std::string& path) {
+  std::ifstream file(path);
+  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+}
+
 // Processes that are connected to a socket and do nothing. They end with the object.
 class ConnectedChildren {
  public:
@@ -103,6 +108,33 @@ TEST_F(DaemonProcessTest, ClosedStandardDescriptorsAreNeverAPoolsMemory) {
   EXPECT_THAT(process->Wait(kSoon), IsOk());
 }
 
+TEST_F(DaemonProcessTest, AnEmptyPathIsNoReasonToStart) {
+  for (const char* flag : {"--config", "--check-config", "--socket"}) {
+    std::string output;
+    const std::string log = directory() + "/refused.log";
+    ASSERT_OK_AND_ASSIGN(const int status,
+                         RunProgram({ProgramPath("kvtierd"), flag, ""}, kSoon, &output, log));
+    EXPECT_EQ(status, 2) << flag;
+    EXPECT_THAT(TextOf(log), HasSubstr(absl::StrCat(flag, ": the path is empty")));
+  }
+}
+
+TEST_F(DaemonProcessTest, ACheckWarnsAsAStartDoes) {
+  const std::string file = directory_->Write(
+      "k.yaml", SmallConfig("tenants: [{name: a, uids: [1]}, {name: b, uids: [2]}]\n"));
+  std::string output;
+  const std::string log = directory() + "/checked.log";
+  ASSERT_OK_AND_ASSIGN(const int status,
+                       RunProgram({ProgramPath("kvtierd"), "--check-config", file, "--set",
+                                   "pools=[{name: 'dram:0', kind: dram, budget_bytes: 8MiB, "
+                                   "numa_node: 1023}]"},
+                                  kSoon, &output, log));
+  EXPECT_EQ(status, 0);
+  EXPECT_EQ(output, file + ": ok\n");
+  EXPECT_THAT(TextOf(log), HasSubstr("tenants can crowd each other out in pool dram:0"));
+  EXPECT_THAT(TextOf(log), HasSubstr("this machine has no NUMA node 1023"));
+}
+
 TEST_F(DaemonProcessTest, ASignalThatComesTwiceAtOnceStillDrains) {
   for (const int signal : {SIGTERM, SIGHUP}) {
     StartDaemon();
@@ -150,9 +182,8 @@ TEST_F(DaemonProcessTest, HangUpsThatAreIgnoredStayIgnored) {
   process->Signal(SIGTERM);
   ASSERT_OK_AND_ASSIGN(const int status, process->Wait(kSoon));
   EXPECT_EQ(status, 0);
-  std::ifstream file(directory() + "/by_shell.log");
-  const std::string log((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  EXPECT_THAT(log, HasSubstr("signal received: draining signal=15"));
+  EXPECT_THAT(TextOf(directory() + "/by_shell.log"),
+              HasSubstr("signal received: draining signal=15"));
 }
 
 TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {

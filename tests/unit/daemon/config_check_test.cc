@@ -1,5 +1,5 @@
-// Which pools are promised to tenants more than once, so that a start warns of them; and that the
-// operator's example promises none.
+// What a start and a check warn of: pools that are promised to tenants more than once, quotas that
+// nobody can have, NUMA nodes that are not there; and that the operator's example is free of it.
 #include "daemon/config_check.h"
 
 #include <gmock/gmock.h>
@@ -17,42 +17,74 @@ namespace kvtier {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::Field;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-std::vector<CrowdedPool> Crowded(const std::string& yaml) {
+std::vector<std::string> Warnings(const std::string& yaml) {
   const absl::StatusOr<v1::Config> config = LoadConfig(yaml, "k.yaml");
   EXPECT_TRUE(config.ok()) << config.status();
-  return config.ok() ? FindCrowdedPools(*config) : std::vector<CrowdedPool>();
+  return config.ok() ? ConfigWarnings(*config) : std::vector<std::string>();
 }
 
 constexpr char kPools[] =
     "pools: [{name: \"hbm:0\", kind: hbm, budget_bytes: 256MiB},"
     " {name: \"dram:0\", kind: dram, budget_bytes: 1GiB}]\n";
 
-TEST(FindCrowdedPools, OneTenantCrowdsNobody) { EXPECT_THAT(Crowded(kPools), IsEmpty()); }
+TEST(ConfigWarnings, OneTenantCrowdsNobody) { EXPECT_THAT(Warnings(kPools), IsEmpty()); }
 
-TEST(FindCrowdedPools, DefaultQuotasPromiseEveryPoolToEveryTenant) {
-  const auto crowded =
-      Crowded(absl::StrCat(kPools, "tenants: [{name: a, uids: [1]}, {name: b, uids: [2]}]"));
-  EXPECT_THAT(crowded,
-              ElementsAre(Field(&CrowdedPool::name, "hbm:0"), Field(&CrowdedPool::name, "dram:0")));
-  EXPECT_EQ(crowded[1].budget_bytes, 1ull << 30);
-  EXPECT_EQ(crowded[1].quota_bytes, 2ull << 30);
+TEST(ConfigWarnings, DefaultQuotasPromiseEveryPoolToEveryTenant) {
+  EXPECT_THAT(
+      Warnings(absl::StrCat(kPools, "tenants: [{name: a, uids: [1]}, {name: b, uids: [2]}]")),
+      ElementsAre("tenants can crowd each other out in pool hbm:0: their quotas are 512MiB "
+                  "together, the pool's budget is 256MiB",
+                  "tenants can crowd each other out in pool dram:0: their quotas are 2GiB "
+                  "together, the pool's budget is 1GiB"));
 }
 
-TEST(FindCrowdedPools, QuotasUpToTheBudgetIsolateAndOneSegmentMoreDoesNot) {
+TEST(ConfigWarnings, QuotasUpToTheBudgetIsolateAndOneSegmentMoreDoesNot) {
   const auto with = [](const char* quota) {
-    return Crowded(absl::StrCat(
+    return Warnings(absl::StrCat(
         kPools, "tenants: [{name: a, uids: [1], quota_bytes: {\"hbm:0\": 192MiB, \"dram:0\": ",
         quota, "}}, {name: b, uids: [2], quota_bytes: {\"hbm:0\": 64MiB, \"dram:0\": 512MiB}}]"));
   };
   EXPECT_THAT(with("512MiB"), IsEmpty());
-  EXPECT_THAT(with("576MiB"), ElementsAre(Field(&CrowdedPool::name, "dram:0")));
+  EXPECT_THAT(
+      with("576MiB"),
+      ElementsAre(HasSubstr("crowd each other out in pool dram:0: their quotas are 1088MiB ")));
+}
+
+TEST(ConfigWarnings, AQuotaBeyondTheBudgetIsNamedEvenOfOneTenant) {
+  EXPECT_THAT(Warnings(absl::StrCat(
+                  kPools, "tenants: [{name: a, uids: [1], quota_bytes: {\"hbm:0\": 320MiB}}]")),
+              ElementsAre("tenant a can never have its quota of pool hbm:0: it is 320MiB, the "
+                          "pool's budget is 256MiB"));
+}
+
+TEST(NodeWarnings, NodesThatAreNotThereAreNamed) {
+  Topology topology;
+  topology.nodes.resize(3);
+  for (int i = 0; i < 3; ++i) topology.nodes[static_cast<size_t>(i)].os_index = i;
+  topology.nodes[2].is_gpu_memory = true;
+  const auto on_node = [&](int node) {
+    const auto config = LoadConfig(
+        absl::StrCat("pools: [{name: \"dram:0\", kind: dram, budget_bytes: 1GiB, numa_node: ", node,
+                     "}]"),
+        "k.yaml");
+    EXPECT_TRUE(config.ok()) << config.status();
+    return NodeWarnings(*config, topology);
+  };
+  EXPECT_THAT(on_node(-1), IsEmpty());
+  EXPECT_THAT(on_node(1), IsEmpty());
+  for (const int node : {2, 7}) {
+    EXPECT_THAT(on_node(node),
+                ElementsAre(absl::StrCat("pools[0].numa_node: this machine has no NUMA node ", node,
+                                         " for host memory (it has 0, 1): kvtierd starts so on "
+                                         "another machine only")));
+  }
 }
 
 // The operator's page says that its example isolates.
-TEST(FindCrowdedPools, TheOperatorsExampleIsolates) {
+TEST(ConfigWarnings, TheOperatorsExampleIsolates) {
   const char* root = std::getenv("KVTIER_SOURCE_DIR");
   ASSERT_NE(root, nullptr) << "run by ctest";
   std::ifstream file(absl::StrCat(root, "/docs/OPERATING.md"));
@@ -64,7 +96,7 @@ TEST(FindCrowdedPools, TheOperatorsExampleIsolates) {
   const size_t end = text.find("```", begin + 8);
   const std::string yaml = text.substr(begin + 8, end - begin - 8);
   EXPECT_NE(yaml.find("tenants:"), std::string::npos) << yaml;
-  EXPECT_THAT(Crowded(yaml), IsEmpty());
+  EXPECT_THAT(Warnings(yaml), IsEmpty());
 }
 
 }  // namespace

@@ -174,6 +174,12 @@ INSTANTIATE_TEST_SUITE_P(
                   "pools[0].numa_node: `-2` is out of range (allowed: -1 to 1023)"},
         BadConfig{"tenants: [{name: a}]", "tenants[0].uids: is required"},
         BadConfig{"tenants: [{uids: [1]}]", "tenants[0].name: is required"},
+        BadConfig{"tenants: [{name: \"a\\nb\", uids: [1]}]",
+                  "k.yaml:1: tenants[0].name: has the byte 0x0a; printable ASCII is allowed, "
+                  "without quotes and backslashes"},
+        BadConfig{"tenants: [{name: \"ü\", uids: [1]}]", "has the byte 0xc3"},
+        BadConfig{"tenants: [{name: \"a\\\\\", uids: [1]}]", "has the byte 0x5c"},
+        BadConfig{"tenants: [{name: \"it's\", uids: [1]}]", "has the byte 0x27"},
         BadConfig{"tenants:\n  - {name: a, uids: [1]}\n  - {name: a, uids: [2]}",
                   "k.yaml:3: tenants[1].name: `a` is the name of tenants[0] as well"},
         BadConfig{"tenants:\n  - {name: a, uids: [1]}\n  - {name: b, uids: [3, 1]}",
@@ -279,7 +285,7 @@ TEST(ConfigLoader, MutatedTextNeverCrashes) {
 TEST(ConfigLoader, PrintedConfigurationLoadsAgain) {
   for (const std::string& yaml :
        {std::string(), std::string(kPool) +
-                           "tenants: [{name: \"quo\\\"te\\\\ \\n ü\", uids: [7], salt: \"a: b #\", "
+                           "tenants: [{name: \"a: b #\", uids: [7], salt: \"quo\\\"te\\\\ \\n ü\", "
                            "quota_bytes: {\"dram:0\": 192MiB}}]\n"
                            "policy: {name: static, static_share: [1]}\n"
                            "limits: {retired_share_max: 0.1, lease_ttl_ms: 1500}"}) {
@@ -315,6 +321,18 @@ TEST(ConfigLoader, OverridesComeAfterTheFile) {
   EXPECT_EQ(OverrideError("pools[0].budget_bytes=1GiB"),
             "--set: pools[0].budget_bytes: a list is replaced as a whole: --set 'pools=[...]'");
   EXPECT_THAT(OverrideError("nothing"), HasSubstr("expected path.of.field=value"));
+}
+
+TEST(ConfigLoader, HiddenSaltsAreLeftOut) {
+  const v1::Config config = Loaded(
+      "tenants: [{name: a, uids: [7], salt: \"secret\", admin: true}, {name: b, uids: [8]}]");
+  EXPECT_THAT(ConfigToYaml(config), HasSubstr("secret"));
+  const std::string printed = ConfigToYaml(config, Salts::kHide);
+  EXPECT_THAT(printed, ::testing::Not(HasSubstr("secret")));
+  EXPECT_THAT(printed, HasSubstr("    # salt: left out; --show-salts prints it\n"));
+  v1::Config without = config;
+  without.mutable_tenants(0)->clear_salt();
+  EXPECT_TRUE(MessageDifferencer::Equals(without, Loaded(printed))) << printed;
 }
 
 TEST(ConfigLoader, OnlyUtf8IsRead) {
