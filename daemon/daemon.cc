@@ -68,8 +68,9 @@ absl::Status Daemon::Start() {
       });
       if (!ended.ok()) continue;  // it timed out before
       ++sessions_ended_by_process_;
-      log::Info("session ended with its process",
-                {{"session", session.value()}, {"tenant", config_.tenants(tenant.value()).name()}});
+      const std::string& name = config_.tenants(tenant.value()).name();
+      log::TenantInfo(name, "session ended with its process",
+                      {{"session", session.value()}, {"tenant", name}});
     }
   };
   KVTIER_ASSIGN_OR_RETURN(watcher_, ProcessWatcher::Create(std::move(watch)));

@@ -55,11 +55,12 @@ grpc::Status KvCacheService::Attach(grpc::ServerContext*, const v1::AttachReques
     reply->set_tenant_salt(tenant_.salt);
     reply->set_bound_to_process(bound);
     reply->set_message_bytes_max(kMessageBytesMax);
-    log::Info("session attached", {{"session", session.value()},
-                                   {"tenant", tenant_.name},
-                                   {"client", request->client_name()},
-                                   {"pid", request->pid()},
-                                   {"bound_to_process", bound ? "true" : "false"}});
+    log::TenantInfo(tenant_.name, "session attached",
+                    {{"session", session.value()},
+                     {"tenant", tenant_.name},
+                     {"client", request->client_name()},
+                     {"pid", request->pid()},
+                     {"bound_to_process", bound}});
     return absl::OkStatus();
   });
 }
@@ -82,7 +83,8 @@ grpc::Status KvCacheService::Detach(grpc::ServerContext*, const v1::DetachReques
     KVTIER_RETURN_IF_ERROR(
         host().With([&](Engine& engine, absl::Time) { return engine.Detach(caller); }));
     tenant_.daemon->watcher->UnbindSession(tenant_.id, caller.session);
-    log::Info("session detached", {{"session", caller.session.value()}, {"tenant", tenant_.name}});
+    log::TenantInfo(tenant_.name, "session detached",
+                    {{"session", caller.session.value()}, {"tenant", tenant_.name}});
     return absl::OkStatus();
   });
 }

@@ -4,12 +4,17 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
+#include <functional>
+#include <map>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "tiering/base/mutex.h"
 
 namespace kvtier::log {
 namespace {
@@ -96,7 +101,8 @@ std::string FormatLine(bool json, absl::string_view time, Level level, absl::str
     line = absl::StrCat("{\"time\":\"", time, "\",\"level\":\"", level_name, "\",\"event\":\"",
                         Escaped(event), "\"");
     for (const Field& field : fields) {
-      absl::StrAppend(&line, ",\"", field.key, "\":\"", Escaped(field.value), "\"");
+      const char* quote = field.is_text ? "\"" : "";
+      absl::StrAppend(&line, ",\"", field.key, "\":", quote, Escaped(field.value), quote);
     }
     return line + "}";
   }
@@ -119,6 +125,38 @@ void Write(Level level, absl::string_view event, Fields fields) {
       absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
   const std::string line = FormatLine(use_json, time, level, event, fields);
   logger.log(spdlog_level, spdlog::string_view_t(line.data(), line.size()));
+}
+
+bool LineBudget::Take(absl::Time now, uint64_t& suppressed) {
+  suppressed = 0;
+  // A clock that is set back adds nothing.
+  if (now > filled_) {
+    lines_ = std::min<double>(kLinesAtOnce,
+                              lines_ + kLinesPerSecond * absl::ToDoubleSeconds(now - filled_));
+  }
+  filled_ = now;
+  // Once lines were left out, it stays so until several may be written: one line about what was
+  // left out then stands for many.
+  if (lines_ < (left_out_ > 0 ? kLinesPerSecond : 1)) {
+    ++left_out_;
+    return false;
+  }
+  lines_ -= 1;
+  std::swap(suppressed, left_out_);
+  return true;
+}
+
+void TenantInfo(absl::string_view tenant, absl::string_view event, Fields fields) {
+  static Mutex mutex;
+  // One entry a tenant, of which a configuration has 64 at most.
+  static auto* const budgets = new std::map<std::string, LineBudget, std::less<>>;
+  uint64_t suppressed = 0;
+  {
+    const MutexLock lock(mutex);
+    if (!(*budgets)[std::string(tenant)].Take(absl::Now(), suppressed)) return;
+  }
+  if (suppressed > 0) Info("lines left out", {{"suppressed", suppressed}, {"tenant", tenant}});
+  Info(event, fields);
 }
 
 }  // namespace kvtier::log

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -207,6 +208,30 @@ TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
   children.Disconnect();
   EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= before; }))
       << daemon().Facts().open_files << " descriptors, " << before << " before";
+}
+
+TEST_F(DaemonProcessTest, SessionsThatComeAndGoDoNotFloodTheLog) {
+  StartDaemon();
+  const absl::Time start = absl::Now();
+  for (int i = 0; i < 500; ++i) {
+    v1::AttachRequest request;
+    request.mutable_version()->set_major(wire::kProtocolMajor);
+    request.set_client_name(std::string(128, '\x01'));
+    v1::AttachReply reply;
+    grpc::ClientContext attach;
+    ASSERT_TRUE(daemon().kv().Attach(&attach, request, &reply).ok());
+    v1::DetachRequest detach;
+    detach.set_session_id(reply.session_id());
+    v1::DetachReply detached;
+    grpc::ClientContext context;
+    ASSERT_TRUE(daemon().kv().Detach(&context, detach, &detached).ok());
+  }
+  const double seconds = absl::ToDoubleSeconds(absl::Now() - start);
+  const std::string log = daemon().Log();
+  const auto lines = static_cast<double>(std::count(log.begin(), log.end(), '\n'));
+  EXPECT_GE(lines, 20);
+  // There would be 1000 of some 900 bytes each.
+  EXPECT_LE(lines, 40 + 12 * seconds);
 }
 
 TEST_F(DaemonProcessTest, AClientIsToldWhichLimitRefusesItsConnection) {
