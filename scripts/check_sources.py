@@ -143,12 +143,16 @@ def run_tidy(report, args):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("format", "tidy", "all"))
+    parser = argparse.ArgumentParser(prog="scripts/check", description=__doc__)
+    # scripts/check says "all"; the others are for scripts/test.
+    parser.add_argument("what", choices=("format", "tidy", "all"), help=argparse.SUPPRESS)
     parser.add_argument("--changed", action="store_true", help="clang-tidy: only what differs from the base")
-    parser.add_argument("--seconds", type=float, default=1500, help="clang-tidy: time for --changed")
-    parser.add_argument("--build-dir", default="build/release")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--seconds", type=float, default=1500,
+                        help="clang-tidy: time for --changed (default: %(default)s)")
+    parser.add_argument("--build-dir", default="build/release", help="default: %(default)s")
+    parser.add_argument("--jobs", type=int,
+                        default=int(os.environ.get("KVTIER_JOBS", 0)) or len(os.sched_getaffinity(0)),
+                        help="clang-tidy: sources at a time; default: KVTIER_JOBS, else one per processor")
     args = parser.parse_args()
     report = junit.Report({"format": "format", "tidy": "clang-tidy", "all": "check"}[args.what])
     if args.what in ("format", "all"):

@@ -271,8 +271,10 @@ def main():
                              "installed package")
     parser.add_argument("--filter", metavar="REGEX", help="only the tests whose CTest name matches (no format, no "
                              "clang-tidy)")
-    parser.add_argument("--jobs", type=int, default=int(os.environ.get("KVTIER_JOBS", 0)) or os.cpu_count(),
-                        help="compilers at a time (tests: at most 4); default KVTIER_JOBS, else %(default)s")
+    parser.add_argument("--jobs", type=int,
+                        default=int(os.environ.get("KVTIER_JOBS", 0)) or len(os.sched_getaffinity(0)),
+                        help="compilers at a time, and tests, of these at most 4; default: KVTIER_JOBS, else one "
+                             "per processor")
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f"--jobs is {args.jobs}, below 1")

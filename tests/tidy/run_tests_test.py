@@ -125,6 +125,14 @@ sys.exit(run_tests.main())
     assert done.returncode == 1, done.returncode
 
 
+def check_usage(name):
+    """What people call is what --help is about, whichever program answers."""
+    done = subprocess.run([os.path.join(ROOT, "scripts", name), "--help"], capture_output=True, text=True, check=False,
+                          timeout=SECONDS_MAX)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"usage: scripts/{name}"), done.stdout[:200]
+
+
 def main():
     report = junit.Report("run_tests_test")
 
@@ -140,6 +148,8 @@ def main():
         case(f"ends_well_after_{name}", check_error, text, failed)
     case("reader_gone", check_reader_gone)
     case("no_start", check_no_start)
+    for name in ("build", "check", "demo", "format", "setup", "test"):
+        report.run(f"usage_of_{name}", check_usage, name)
     return report.finish()
 
 

@@ -17,6 +17,8 @@ import sum_results  # noqa: E402
 PASS = '<testcase name="a" status="run" result="completed"/>'
 FAIL = '<testcase name="b" status="run"><failure message="no"/></testcase>'
 SKIP = '<testcase name="c" status="run" result="skipped"><skipped message="no device"/></testcase>'
+ROOT_ONLY = ('<testcase name="r" status="run" result="skipped"><skipped message="a_test.cc:34&#x0A;needs root, to run '
+             'clients as other users"/></testcase>')
 OFF = '<testcase name="d" status="notrun" result="suppressed"/>'
 
 
@@ -146,6 +148,19 @@ def check_all_passed(directory):
     assert done.stdout == "2 passed, 0 failed, 2 skipped\n" and done.returncode == 0, done
 
 
+def check_root_only(directory, ci, expected):
+    """A test that needs root may be skipped by a user, and not by CI, which would never run it."""
+    path = os.path.join(directory, "x.xml")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(xml(PASS, SKIP, ROOT_ONLY, ROOT_ONLY))
+    write_phases(directory, [{"name": "x", "kind": "report"}])
+    done = subprocess.run([sys.executable, os.path.join(ROOT, "scripts", "sum_results.py"), directory],
+                          capture_output=True, text=True, env={**os.environ, "CI": ci}, check=False)
+    assert done.stdout.splitlines()[-1] == "%d passed, %d failed, %d skipped" % expected, done.stdout
+    assert done.returncode == bool(expected[1]), done.returncode
+    assert ("has to run this as root: r, r" in done.stdout) == bool(expected[1]), done.stdout
+
+
 def check_report_survives_strange_output(directory):
     report = junit.Report("strange")
     report.add("escape codes", failure="\x1b[31mred\x1b[0m & <tags> \x00")
@@ -158,9 +173,9 @@ def check_report_survives_strange_output(directory):
 def main():
     report = junit.Report("sum_results_test")
 
-    def case(name, function):
+    def case(name, function, *args):
         with tempfile.TemporaryDirectory(prefix="kvtier-sums-") as directory:
-            report.run(name, function, directory)
+            report.run(name, function, directory, *args)
 
     with tempfile.TemporaryDirectory(prefix="kvtier-sums-") as directory:
         make_project(directory, RUNNERS)
@@ -178,6 +193,8 @@ def main():
     case("missing_phases", check_missing_phases)
     case("no_runner_matches", check_no_runner_matches)
     case("all_passed", check_all_passed)
+    case("needs_root", check_root_only, "", (1, 0, 3))
+    case("needs_root_in_ci", check_root_only, "true", (1, 2, 1))
     case("report_survives_strange_output", check_report_survives_strange_output)
     return report.finish()
 
