@@ -56,7 +56,7 @@ class Seen:
     """One run of workers through the daemon."""
     asked: dict  # worker -> its prompts, in order, as far as it has to have answered them
     answers: dict  # prompt -> what was generated without the daemon, hexadecimal
-    results: dict  # worker -> what it said of each prompt (docs: client/examples/README.md)
+    results: dict  # worker -> what it said of each prompt, see client/examples/README.md
     moved: dict  # pool -> blocks moved into it meanwhile
     emulated: set  # pools that host memory stands in for
     reported_reads: int  # the daemon's counter rose by this
