@@ -1,6 +1,7 @@
 #include "bench/engine_figures.h"
 
 #include <malloc.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -32,6 +33,9 @@ constexpr uint32_t kMovesPerTick = 50;
 constexpr uint32_t kLeasesHeld = 4096;
 constexpr uint32_t kPrefixChunks = 4;
 constexpr int kRefusalsMax = 1000;
+// Enough for the leases to reach the number that the workload keeps.
+constexpr uint32_t kWarmUpBatches = 20;
+constexpr uint64_t kSmallerBlocks = 1'000'000;  // what the metadata note compares with
 
 enum class Operation : uint8_t { kLease, kRelease, kReserve, kCommit, kTouch };
 
@@ -150,6 +154,7 @@ class Workload {
   double move_share() const {
     return static_cast<double>(moves_) / static_cast<double>(operations_);
   }
+  size_t leases_held() const { return leases_.size(); }
   uint64_t refused() const { return refused_; }
   uint64_t evicted() const { return engine_->counters().dropped_chunks; }
 
@@ -262,6 +267,55 @@ class Workload {
   CommitArgs commit_;
 };
 
+// An engine full of blocks that has run its workload for a while, and so holds leases.
+struct Loaded {
+  std::unique_ptr<Workload> load;
+  uint64_t resident_bytes = 0;  // what it made the process grow by
+  uint64_t blocks = 0;
+  uint64_t metadata_bytes = 0;  // as the engine counts them
+
+  double resident_bytes_per_block() const {
+    return static_cast<double>(resident_bytes) / static_cast<double>(blocks);
+  }
+};
+
+absl::StatusOr<Loaded> LoadEngine(const EngineFigureOptions& options) {
+  Loaded loaded;
+  const uint64_t resident_before = ResidentBytes();
+  KVTIER_ASSIGN_OR_RETURN(loaded.load, Workload::Create(options));
+  KVTIER_RETURN_IF_ERROR(loaded.load->Fill());
+  for (uint32_t batch = 0; batch < kWarmUpBatches + options.batches / 10; ++batch)
+    KVTIER_RETURN_IF_ERROR(loaded.load->RunBatch().status());
+  loaded.resident_bytes = ResidentBytes() - resident_before;
+  loaded.blocks = loaded.load->engine().Totals(std::nullopt).blocks;
+  loaded.metadata_bytes = static_cast<uint64_t>(loaded.load->engine().MetadataBytes().count());
+  return loaded;
+}
+
+// Resident bytes a block of an engine of its own, in a process of its own: one engine would grow
+// into what another has freed, and seem smaller. Only while the process has no other threads.
+absl::StatusOr<double> MeasureApart(EngineFigureOptions options) {
+  int ends[2];
+  if (::pipe(ends) != 0) return absl::InternalError("pipe");
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const absl::StatusOr<Loaded> loaded = LoadEngine(options);
+    const double value = loaded.ok() ? loaded->resident_bytes_per_block() : 0;
+    const bool written = ::write(ends[1], &value, sizeof(value)) == sizeof(value);
+    ::_exit(written ? 0 : 1);
+  }
+  ::close(ends[1]);
+  double value = 0;
+  const bool read_all = child > 0 && ::read(ends[0], &value, sizeof(value)) == sizeof(value);
+  ::close(ends[0]);
+  if (child > 0) ::waitpid(child, nullptr, 0);
+  if (!read_all || value <= 0) {
+    return absl::InternalError(
+        absl::StrCat("an engine of ", options.blocks, " blocks could not be measured"));
+  }
+  return value;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& options) {
@@ -273,20 +327,22 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
                      " batches: 10,000 to 100,000,000 blocks, a multiple of 1 to 1024 planes, and "
                      "1 batch or more are needed"));
   }
-  const uint64_t resident_before = ResidentBytes();
-  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<Workload> load, Workload::Create(options));
-  KVTIER_RETURN_IF_ERROR(load->Fill());
-  const uint64_t resident_bytes = ResidentBytes() - resident_before;
-  const uint64_t blocks = load->engine().Totals(std::nullopt).blocks;
-  const uint64_t metadata_bytes = static_cast<uint64_t>(load->engine().MetadataBytes().count());
+  std::string smaller;
+  if (options.blocks > kSmallerBlocks) {
+    EngineFigureOptions fewer = options;
+    fewer.blocks = kSmallerBlocks / options.planes * options.planes;
+    KVTIER_ASSIGN_OR_RETURN(const double bytes, MeasureApart(fewer));
+    smaller = absl::StrFormat("; with %d blocks: %.1f bytes a block", fewer.blocks, bytes);
+  }
+  KVTIER_ASSIGN_OR_RETURN(const Loaded loaded, LoadEngine(options));
+  const std::unique_ptr<Workload>& load = loaded.load;
+  const size_t leases_held = load->leases_held();
 
-  PointerChase chase(metadata_bytes, options.seed);
+  PointerChase chase(loaded.metadata_bytes, options.seed);
   std::vector<double> operation_ns, ceiling_ns, ratios;
-  const uint32_t warm_up = options.batches / 10;
-  for (uint32_t batch = 0; batch < warm_up + options.batches; ++batch) {
+  for (uint32_t batch = 0; batch < options.batches; ++batch) {
     KVTIER_ASSIGN_OR_RETURN(const double ns, load->RunBatch());
     const double ceiling = kMissesPerOperation * chase.MeasureNs(1000);
-    if (batch < warm_up) continue;
     operation_ns.push_back(ns);
     ceiling_ns.push_back(ceiling);
     ratios.push_back(ns / ceiling);
@@ -309,12 +365,12 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
       "%d blocks of %d planes; %.1f %% of the operations were moves; %d chunks were evicted, %d "
       "reservations refused; to "
       "reach: 1000 ns and ratio 1",
-      kMissesPerOperation, metadata_bytes >> 20, blocks, options.planes, 100 * load->move_share(),
-      load->evicted(), load->refused());
+      kMissesPerOperation, loaded.metadata_bytes >> 20, loaded.blocks, options.planes,
+      100 * load->move_share(), load->evicted(), load->refused());
 
   Figure metadata;
   metadata.name = "engine_metadata_bytes_per_block";
-  metadata.value = static_cast<double>(resident_bytes) / static_cast<double>(blocks);
+  metadata.value = loaded.resident_bytes_per_block();
   metadata.p50 = metadata.value;
   metadata.p99 = metadata.value;
   metadata.unit = "bytes";
@@ -323,10 +379,10 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
   metadata.runs = 1;
   metadata.page_bytes = ::sysconf(_SC_PAGESIZE);
   metadata.note = absl::StrFormat(
-      "ceiling: the limit asked for; growth of resident memory while %d blocks were stored; the "
-      "engine itself counts %.1f "
-      "bytes a block",
-      blocks, static_cast<double>(metadata_bytes) / static_cast<double>(blocks));
+      "ceiling: the limit asked for; growth of resident memory until %d blocks of %d planes were "
+      "stored and the workload held %d leases; the engine itself counts %.1f bytes a block%s",
+      loaded.blocks, options.planes, leases_held,
+      static_cast<double>(loaded.metadata_bytes) / static_cast<double>(loaded.blocks), smaller);
   return std::vector<Figure>{std::move(operation), std::move(metadata)};
 }
 

@@ -22,8 +22,10 @@ struct EngineFigureOptions {
 // 300 lookups of a random chunk with a lease, 300 releases, 100 reservations of a chunk and 100
 // commits of it, and 100 lookups without a lease (touches); then two Ticks, which finish and start
 // 50 of the policy's moves each. Every call and every finished move is one operation; a value is a
-// batch's time by its operations. Takes about a minute and 2.5 GB by default. INVALID_ARGUMENT:
-// options out of range.
+// batch's time by its operations. Metadata is what the process grew by until the blocks were stored
+// and the workload had run for a while and held its leases; a million blocks, where there are more,
+// are measured for comparison. Takes about a minute and 2.5 GB by default. INVALID_ARGUMENT:
+// options out of range. Forks: call it while the process has one thread.
 absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& options);
 
 }  // namespace kvtier::bench
