@@ -26,10 +26,10 @@ std::string FiguresToJson(absl::Span<const Figure> figures) {
 }
 
 std::string FiguresToTable(absl::Span<const Figure> figures) {
-  std::string table = absl::StrFormat("%-32s %10s %10s %10s %-8s %10s %7s %6s\n", "figure", "value",
+  std::string table = absl::StrFormat("%-36s %10s %10s %10s %-8s %10s %7s %6s\n", "figure", "value",
                                       "p50", "p99", "unit", "ceiling", "ratio", "runs");
   for (const Figure& figure : figures) {
-    absl::StrAppendFormat(&table, "%-32s %10.3f %10.3f %10.3f %-8s %10.3f %7.3f %6d\n", figure.name,
+    absl::StrAppendFormat(&table, "%-36s %10.3f %10.3f %10.3f %-8s %10.3f %7.3f %6d\n", figure.name,
                           figure.value, figure.p50, figure.p99, figure.unit, figure.ceiling,
                           figure.ratio, figure.runs);
   }

@@ -17,14 +17,23 @@
 namespace kvtier::bench {
 namespace {
 
-constexpr uint64_t kBlockBytes = 4096;
 constexpr absl::Duration kTimeout = absl::Seconds(10);
+constexpr uint32_t kChunkTokens = 16;
 
-ModelGeometry Geometry() {
+struct Shape {
+  uint32_t planes;
+  uint64_t plane_bytes;  // of a chunk; a lookup moves none of them
+};
+
+ModelGeometry Geometry(const Shape& shape) {
   ModelGeometry geometry;
-  geometry.name = "kvtier.bench.rpc";
-  geometry.chunk_tokens = 16;
-  geometry.planes.push_back({.name = "bytes", .bytes_per_chunk = kBlockBytes});
+  geometry.name = absl::StrCat("kvtier.bench.rpc.", shape.planes);
+  geometry.chunk_tokens = kChunkTokens;
+  for (uint32_t plane = 0; plane < shape.planes; ++plane) {
+    geometry.planes.push_back({.name = absl::StrCat("layer.", plane),
+                               .layer = plane,
+                               .bytes_per_chunk = shape.plane_bytes});
+  }
   return geometry;
 }
 
@@ -33,12 +42,12 @@ ModelGeometry Geometry() {
 class StoredChunks {
  public:
   static absl::StatusOr<std::unique_ptr<StoredChunks>> Store(const std::string& socket,
-                                                             uint32_t chunks) {
+                                                             const Shape& shape, uint32_t chunks) {
     std::unique_ptr<StoredChunks> stored(new StoredChunks);
     KVTIER_ASSIGN_OR_RETURN(stored->client_,
                             Client::Connect({.socket = socket, .name = "kvtier bench rpc"}));
-    KVTIER_ASSIGN_OR_RETURN(stored->model_, stored->client_->RegisterModel(Geometry()));
-    KVTIER_RETURN_IF_ERROR(stored->StoreAll(chunks));
+    KVTIER_ASSIGN_OR_RETURN(stored->model_, stored->client_->RegisterModel(Geometry(shape)));
+    KVTIER_RETURN_IF_ERROR(stored->StoreAll(shape, chunks));
     return stored;
   }
   ~StoredChunks() {
@@ -58,18 +67,21 @@ class StoredChunks {
  private:
   StoredChunks() = default;
 
-  absl::Status StoreAll(uint32_t chunks) {
+  absl::Status StoreAll(const Shape& shape, uint32_t chunks) {
     std::random_device random;
     const std::string own = absl::StrCat(random(), "-", random());
-    keys_ = model_.PrefixKeys(std::vector<uint32_t>(chunks * 16, 1), own);
-    const std::string bytes(kBlockBytes, 'b');
+    keys_ = model_.PrefixKeys(std::vector<uint32_t>(chunks * kChunkTokens, 1), own);
+    const std::string bytes(shape.plane_bytes, 'b');
     KVTIER_ASSIGN_OR_RETURN(const ReservationHandle reservation,
                             client_->Reserve({.model = model_, .chunk_count = chunks}));
     PutRequest put{.model = model_, .reservation = reservation};
     CommitRequest commit{.model = model_, .reservation = reservation};
     for (uint32_t i = 0; i < chunks; ++i) {
-      put.blocks.push_back({.chunk = i, .plane = 0, .pieces = {{bytes.data(), bytes.size()}}});
-      commit.chunks.push_back({.chunk = i, .key = keys_[i], .token_count = 16});
+      for (uint32_t plane = 0; plane < shape.planes; ++plane) {
+        put.blocks.push_back(
+            {.chunk = i, .plane = plane, .pieces = {{bytes.data(), bytes.size()}}});
+      }
+      commit.chunks.push_back({.chunk = i, .key = keys_[i], .token_count = kChunkTokens});
     }
     KVTIER_RETURN_IF_ERROR(client_->Put(std::move(put)));
     return client_->Commit(std::move(commit)).status();
@@ -90,31 +102,39 @@ class Caller {
     return caller;
   }
 
-  // A session and a model of the daemon.
+  // A session of the daemon.
   absl::Status Attach() {
     v1::AttachRequest attach;
     attach.mutable_version()->set_major(wire::kProtocolMajor);
     attach.mutable_version()->set_minor(wire::kProtocolMinor);
     attach.set_client_name("kvtier bench rpc");
     v1::AttachReply attached;
-    grpc::ClientContext attach_context;
-    KVTIER_RETURN_IF_ERROR(StatusFromGrpc(stub->Attach(&attach_context, attach, &attached)));
+    grpc::ClientContext context;
+    KVTIER_RETURN_IF_ERROR(StatusFromGrpc(stub->Attach(&context, attach, &attached)));
     lookup.set_session_id(attached.session_id());
     release.set_session_id(attached.session_id());
+    return absl::OkStatus();
+  }
+
+  // Looks chunks of this model up from now on.
+  absl::Status UseModel(const Shape& shape) {
     v1::RegisterModelRequest model;
-    model.set_session_id(attached.session_id());
-    const ModelGeometry geometry = Geometry();
+    model.set_session_id(lookup.session_id());
+    const ModelGeometry geometry = Geometry(shape);
     model.mutable_model()->set_name(geometry.name);
     model.mutable_model()->set_chunk_tokens(geometry.chunk_tokens);
-    v1::Plane* plane = model.mutable_model()->add_planes();
-    plane->set_name(geometry.planes[0].name);
-    plane->set_kind(v1::PLANE_KIND_ATTENTION);
-    plane->set_rank(-1);
-    plane->set_bytes_per_chunk(kBlockBytes);
-    plane->set_required(true);
+    for (const PlaneGeometry& plane : geometry.planes) {
+      v1::Plane* out = model.mutable_model()->add_planes();
+      out->set_name(plane.name);
+      out->set_layer(plane.layer);
+      out->set_kind(v1::PLANE_KIND_ATTENTION);
+      out->set_rank(-1);
+      out->set_bytes_per_chunk(plane.bytes_per_chunk);
+      out->set_required(true);
+    }
     v1::RegisterModelReply registered;
-    grpc::ClientContext model_context;
-    KVTIER_RETURN_IF_ERROR(StatusFromGrpc(stub->RegisterModel(&model_context, model, &registered)));
+    grpc::ClientContext context;
+    KVTIER_RETURN_IF_ERROR(StatusFromGrpc(stub->RegisterModel(&context, model, &registered)));
     lookup.set_model_id(registered.model_id());
     return absl::OkStatus();
   }
@@ -146,18 +166,15 @@ class Caller {
   v1::ReleaseReply released;
 };
 
-}  // namespace
-
-absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) {
+absl::StatusOr<Figure> MeasureShape(const RpcFigureOptions& options, const Shape& shape,
+                                    Caller& daemon, Caller& echo) {
   const auto chunks = static_cast<uint32_t>(options.chunks);
-  KVTIER_ASSIGN_OR_RETURN(const auto stored, StoredChunks::Store(options.socket, chunks));
-  KVTIER_ASSIGN_OR_RETURN(auto daemon, Caller::Connect(options.socket));
-  KVTIER_ASSIGN_OR_RETURN(auto echo, Caller::Connect(options.echo_socket));
-  KVTIER_RETURN_IF_ERROR(daemon->Attach());
-  daemon->lookup.set_keys(stored->PackedKeys());
-  daemon->lookup.set_lease(true);
-  echo->lookup = daemon->lookup;
-  echo->release = daemon->release;
+  KVTIER_ASSIGN_OR_RETURN(const auto stored, StoredChunks::Store(options.socket, shape, chunks));
+  KVTIER_RETURN_IF_ERROR(daemon.UseModel(shape));
+  daemon.lookup.set_keys(stored->PackedKeys());
+  daemon.lookup.set_lease(true);
+  echo.lookup = daemon.lookup;
+  echo.release = daemon.release;
 
   std::vector<double> daemon_us, echo_us, round_daemon_us, round_echo_us, ratios;
   // The first round warms up.
@@ -165,8 +182,8 @@ absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) 
     std::vector<double> daemon_round, echo_round;
     for (int call = 0; call < options.calls_per_round; ++call) {
       KVTIER_RETURN_IF_ERROR(options.check());
-      KVTIER_ASSIGN_OR_RETURN(const double daemon_call, daemon->Measure(chunks));
-      KVTIER_ASSIGN_OR_RETURN(const double echo_call, echo->Measure(chunks));
+      KVTIER_ASSIGN_OR_RETURN(const double daemon_call, daemon.Measure(chunks));
+      KVTIER_ASSIGN_OR_RETURN(const double echo_call, echo.Measure(chunks));
       daemon_round.push_back(daemon_call);
       echo_round.push_back(echo_call);
     }
@@ -180,6 +197,7 @@ absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) 
 
   Figure figure;
   figure.name = absl::StrCat("rpc_lookup_lease_", options.chunks);
+  if (shape.planes != 1) absl::StrAppend(&figure.name, "_of_", shape.planes, "_planes");
   figure.p50 = Quantile(daemon_us, 0.5);
   figure.p99 = Quantile(daemon_us, 0.99);
   figure.value = Quantile(round_daemon_us, 0.5);
@@ -188,12 +206,28 @@ absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) 
   figure.ratio = Quantile(ratios, 0.5);
   figure.runs = options.rounds;
   figure.note = absl::StrCat(
-      "ceiling: an echo of the same messages by the same kind of gRPC server in a process of its "
-      "own; ",
+      "chunks of ", kChunkTokens, " tokens, one stored prefix, in a model of ", shape.planes,
+      shape.planes == 1 ? " plane" : " planes", " of ", shape.plane_bytes,
+      " bytes a chunk; gRPC over a Unix socket; ceiling: an echo of the same messages by the same "
+      "kind of gRPC server in a process of its own; ",
       options.calls_per_round,
       " calls of each a run, in turn; p50 and p99 over all calls; p99 of the echo: ",
       static_cast<int>(Quantile(echo_us, 0.99)), " us; to reach: ratio 1.5 or less");
-  return std::vector<Figure>{std::move(figure)};
+  return figure;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options) {
+  KVTIER_ASSIGN_OR_RETURN(auto daemon, Caller::Connect(options.socket));
+  KVTIER_ASSIGN_OR_RETURN(auto echo, Caller::Connect(options.echo_socket));
+  KVTIER_RETURN_IF_ERROR(daemon->Attach());
+  std::vector<Figure> figures;
+  for (const Shape& shape : {Shape{1, 4096}, Shape{64, 256}}) {
+    KVTIER_ASSIGN_OR_RETURN(Figure figure, MeasureShape(options, shape, *daemon, *echo));
+    figures.push_back(std::move(figure));
+  }
+  return figures;
 }
 
 }  // namespace kvtier::bench

@@ -1,5 +1,5 @@
-// Figure `rpc_lookup_lease_256`: one Lookup of 256 chunks with a lease, beside an echo of the same
-// messages.
+// Figures `rpc_lookup_lease_256` and `rpc_lookup_lease_256_of_64_planes`: one Lookup of 256 chunks
+// with a lease, beside an echo of the same messages.
 #pragma once
 
 #include <functional>
@@ -22,10 +22,10 @@ struct RpcFigureOptions {
   std::function<absl::Status()> check = [] { return absl::OkStatus(); };
 };
 
-// Stores `chunks` chunks of 4 KiB of its own, which it forgets in the end, whatever happens; then
-// calls daemon and echo in turn, `calls_per_round` times each a round. The lease is released
-// outside the time. Values are microseconds; the ratio is the median over rounds of the two
-// medians. UNAVAILABLE and other errors of the daemon are passed on.
+// For a model of one plane and then for one of 64: stores `chunks` chunks of its own, which it
+// forgets in the end, whatever happens; then calls daemon and echo in turn, `calls_per_round` times
+// each a round. The lease is released outside the time. Values are microseconds; the ratio is the
+// median over rounds of the two medians. UNAVAILABLE and other errors of the daemon are passed on.
 absl::StatusOr<std::vector<Figure>> RpcFigures(const RpcFigureOptions& options);
 
 }  // namespace kvtier::bench
