@@ -58,7 +58,7 @@ class HintsTest : public DaemonTest {
     const size_t at = log.find(" port=");
     if (at == std::string::npos) return -1;
     const std::string page = HttpGet(std::atoi(log.c_str() + at + 6), "/metrics");
-    for (const absl::string_view line : absl::StrSplit(page, absl::ByAnyChar("\r\n"))) {
+    for (const absl::string_view line : absl::StrSplit(page, '\n')) {
       double value = 0;
       if (absl::StartsWith(line, absl::StrCat(name, " ")) &&
           absl::SimpleAtod(line.substr(name.size() + 1), &value)) {
