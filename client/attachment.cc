@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/daemon_channel.h"
 
 namespace kvtier {
 namespace {
@@ -37,9 +38,13 @@ absl::StatusOr<std::shared_ptr<DaemonLink>> Attachment::MakeLink() {
   // The daemon may have taken one connection and refused the other.
   status = (*link)->HeartbeatOverBulk(heartbeat_timeout());
   if (absl::IsUnavailable(status)) {
-    status = absl::UnavailableError(absl::StrCat(
-        "kvtierd at ", options_.socket,
-        " took one of the two connections of this client and lost the other: ", status.message()));
+    const absl::Status refused = DaemonRefusal(options_.socket);
+    status = absl::IsResourceExhausted(refused)
+                 ? refused
+                 : absl::UnavailableError(absl::StrCat(
+                       "kvtierd at ", options_.socket,
+                       " took one of the two connections of this client and lost the other: ",
+                       status.message()));
   }
   if (status.ok()) status = options_.on_attach(*link);
   if (status.ok()) return link;
