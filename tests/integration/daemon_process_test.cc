@@ -123,12 +123,12 @@ TEST_F(DaemonProcessTest, AnEmptyPathIsNoReasonToStart) {
 TEST_F(DaemonProcessTest, ACheckWarnsAsAStartDoes) {
   const std::string file = directory_->Write(
       "k.yaml", SmallConfig("tenants: [{name: a, uids: [1]}, {name: b, uids: [2]}]\n"));
+  const std::string pools =
+      "pools=[{name: 'dram:0', kind: dram, budget_bytes: 8MiB, numa_node: 1023}]";
   std::string output;
   const std::string log = directory() + "/checked.log";
   ASSERT_OK_AND_ASSIGN(const int status,
-                       RunProgram({ProgramPath("kvtierd"), "--check-config", file, "--set",
-                                   "pools=[{name: 'dram:0', kind: dram, budget_bytes: 8MiB, "
-                                   "numa_node: 1023}]"},
+                       RunProgram({ProgramPath("kvtierd"), "--check-config", file, "--set", pools},
                                   kSoon, &output, log));
   EXPECT_EQ(status, 0);
   EXPECT_EQ(output, file + ": ok\n");

@@ -96,8 +96,9 @@ TEST_F(HttpServerTest, OtherRequestsAreRefused) {
 
 TEST_F(HttpServerTest, HugeLinesAndManyHeadersAreCutOff) {
   Start();
-  EXPECT_THAT(HttpExchange(server_->port(), std::string(64 << 20, 'x')),
-              StartsWith("HTTP/1.1 431 "));
+  std::string huge;
+  huge.resize(64 << 20, 'x');
+  EXPECT_THAT(HttpExchange(server_->port(), huge), StartsWith("HTTP/1.1 431 "));
   std::string headers = "GET /healthz HTTP/1.1\r\n";
   for (int i = 0; i < 20'000; ++i) absl::StrAppend(&headers, "x", i, ": y\r\n");
   EXPECT_THAT(HttpExchange(server_->port(), headers + "\r\n"), StartsWith("HTTP/1.1 431 "));
@@ -139,7 +140,7 @@ TEST_F(HttpServerTest, TheOldestConnectionMakesRoom) {
 }
 
 TEST_F(HttpServerTest, EndsWhileConnectionsAreOpen) {
-  metrics_ = std::string(50'000'000, 'm');
+  metrics_.resize(50'000'000, 'm');
   Start();
   ASSERT_TRUE(SendAll(Connect(), "GET /"));
   const int reading = Connect();
