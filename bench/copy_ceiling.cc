@@ -1,5 +1,6 @@
 #include "bench/copy_ceiling.h"
 
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -31,11 +32,13 @@ void CopySse2(std::byte* to, const std::byte* from, size_t bytes) {
   _mm_sfence();
 }
 
-// kAhead: bytes that loads are asked for ahead of their use; 0: the hardware's own prefetch only.
-template <size_t kStep, size_t kAhead>
+// The first kPrefetched bytes ask for what comes kAhead bytes later; otherwise there is only the
+// hardware's own prefetch.
+template <size_t kStep, size_t kPrefetched>
 __attribute__((target("avx2"))) void CopyAvx2(std::byte* to, const std::byte* from, size_t bytes) {
+  constexpr size_t kAhead = 2048;
   for (size_t offset = 0; offset < bytes; offset += kStep) {
-    if (kAhead > 0 && offset + kAhead < bytes) {
+    if (offset < kPrefetched && offset + kAhead < bytes) {
       for (size_t line = 0; line < kStep; line += 64)
         _mm_prefetch(reinterpret_cast<const char*>(from + offset + kAhead + line), _MM_HINT_T0);
     }
@@ -75,8 +78,11 @@ std::vector<CeilingLoop> LoopsOfThisCpu() {
     loops.push_back({"avx2_128", "AVX2, 128 bytes a step, non-temporal stores", &CopyAvx2<128, 0>});
     loops.push_back({"avx2_256", "AVX2, 256 bytes a step, non-temporal stores", &CopyAvx2<256, 0>});
     loops.push_back({"avx2_256_prefetch",
-                     "AVX2, 256 bytes a step, prefetch 2 KiB ahead, non-temporal stores",
-                     &CopyAvx2<256, 2048>});
+                     "AVX2, 256 bytes a step, all prefetched 2 KiB ahead, non-temporal stores",
+                     &CopyAvx2<256, SIZE_MAX>});
+    loops.push_back({"avx2_256_prefetch_16k",
+                     "AVX2, 256 bytes a step, the first 16 KiB prefetched, non-temporal stores",
+                     &CopyAvx2<256, 16384>});
   }
   if (__builtin_cpu_supports("avx512f")) {
     loops.push_back({"avx512_256", "AVX-512, 256 bytes a step, non-temporal stores", &CopyAvx512});

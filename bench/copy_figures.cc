@@ -22,6 +22,10 @@ namespace {
 // Ways 0 and 1 are the figures, those from kFirstLoop on the ceiling's loops.
 enum Way : size_t { kPlain, kVerified, kFirstLoop };
 
+void Shuffle(std::vector<size_t>& numbers, Rng& rng) {
+  for (size_t i = numbers.size(); i > 1; --i) std::swap(numbers[i - 1], numbers[rng.Below(i)]);
+}
+
 // Two regions like a pool's segments, and the order in which their blocks are used.
 class Ground {
  public:
@@ -36,15 +40,15 @@ class Ground {
                                                             .huge_pages = ground->huge_pages}));
       KVTIER_RETURN_IF_ERROR((*region)->Populate(Bytes(0), options.region_bytes));
     }
-    Rng rng(options.seed);
+    ground->rng = Rng(options.seed);
     for (int64_t i = 0; i < options.region_bytes.count(); i += 8) {
-      const uint64_t word = rng.Next();
+      const uint64_t word = ground->rng.Next();
       std::memcpy(ground->source->address() + i, &word, sizeof(word));
     }
     for (auto* order : {&ground->source_order, &ground->destination_order}) {
       order->resize(static_cast<size_t>(options.region_bytes / options.block_bytes));
       std::iota(order->begin(), order->end(), size_t{0});
-      for (size_t i = order->size(); i > 1; --i) std::swap((*order)[i - 1], (*order)[rng.Below(i)]);
+      Shuffle(*order, ground->rng);
     }
     return ground;
   }
@@ -62,6 +66,7 @@ class Ground {
   std::vector<size_t> destination_order;
   size_t block_bytes = 0;
   size_t position = 0;
+  Rng rng{0};
   bool huge_pages = false;
 };
 
@@ -104,15 +109,16 @@ absl::Status CheckCopies(Ground& ground) {
   return absl::OkStatus();
 }
 
-// Seconds of each of `ways` in each of `runs` runs, in an order that changes with the run.
+// Seconds of each of `ways` in each of `runs` runs, in a random order each time: what a way leaves
+// behind in the caches is not always met by the same next one.
 std::vector<std::vector<double>> MeasureInTurn(const std::vector<size_t>& ways, Ground& ground,
                                                int runs, int blocks) {
   std::vector<std::vector<double>> seconds(ways.size());
+  std::vector<size_t> order(ways.size());
+  std::iota(order.begin(), order.end(), size_t{0});
   for (int run = 0; run < runs; ++run) {
-    for (size_t i = 0; i < ways.size(); ++i) {
-      const size_t at = (static_cast<size_t>(run) + i) % ways.size();
-      seconds[at].push_back(Measure(ways[at], ground, blocks));
-    }
+    Shuffle(order, ground.rng);
+    for (const size_t at : order) seconds[at].push_back(Measure(ways[at], ground, blocks));
   }
   return seconds;
 }

@@ -20,7 +20,7 @@ struct CopyFigureOptions {
   uint64_t seed = 1;  // of the order in which blocks are copied
 };
 
-// One run copies different blocks plain, verified and by the ceiling's loop, in changing order; no
+// One run copies different blocks plain, verified and by the ceiling's loop, in random order; no
 // block comes again before the whole region was through. The loop is the fastest over all runs, of
 // those that a first round found to be within 5 % of the best. A figure's ratio is the median of
 // the runs' ratios. Takes about four seconds by default. INVALID_ARGUMENT: sizes that do not fit
