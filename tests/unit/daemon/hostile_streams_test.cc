@@ -19,16 +19,17 @@ constexpr absl::Duration kSoon = absl::Seconds(30);
 class HostileStreamsTest : public ServiceTest {
  protected:
   // 5 threads beside the watches, 4 of them for byte streams.
-  HostileStreamsTest() : ServiceTest(", rpc_threads_max: 8, session_timeout_ms: 500ms") {}
+  explicit HostileStreamsTest(const std::string& more_limits = "")
+      : ServiceTest(", rpc_threads_max: 8" + more_limits) {}
 
   uint64_t InProgress(RpcMethod method) const { return metrics_.method(method).in_progress; }
-  // Heartbeats of `client` until so many calls of the method are served; false when that takes too
-  // long.
+  // Heartbeats of `client`, whatever they answer, until so many calls of the method are served;
+  // false when that takes too long.
   bool BeatUntil(TestClient& client, RpcMethod method, uint64_t calls) {
     const auto deadline = std::chrono::steady_clock::now() + absl::ToChronoSeconds(kSoon);
     while (InProgress(method) != calls) {
       if (std::chrono::steady_clock::now() > deadline) return false;
-      if (!Beat(client).ok()) return false;
+      (void)Beat(client);
     }
     return true;
   }
@@ -91,7 +92,13 @@ TEST_F(HostileStreamsTest, StreamsLeaveThreadsToOtherCalls) {
   Put(other, 1, "");
 }
 
-TEST_F(HostileStreamsTest, AStreamThatStandsStillIsEnded) {
+class StalledStreamsTest : public HostileStreamsTest {
+ protected:
+  // Short to wait for, long for the pauses of a busy machine.
+  StalledStreamsTest() : HostileStreamsTest(", session_timeout_ms: 2s") {}
+};
+
+TEST_F(StalledStreamsTest, AStreamThatStandsStillIsEnded) {
   TestClient frozen = MakeClient(1);
   TestClient other = MakeClient(1);
   // More than the transport takes without a reader.
