@@ -18,9 +18,9 @@ constexpr absl::Duration kSoon = absl::Seconds(30);
 
 class HostileStreamsTest : public ServiceTest {
  protected:
-  // 5 threads beside the watches, 4 of them for byte streams.
+  // 21 threads beside the watches, 16 of them for byte streams.
   explicit HostileStreamsTest(const std::string& more_limits = "")
-      : ServiceTest(", rpc_threads_max: 8" + more_limits) {}
+      : ServiceTest(", rpc_threads_max: 24" + more_limits) {}
 
   uint64_t InProgress(RpcMethod method) const { return metrics_.method(method).in_progress; }
   // Heartbeats of `client`, whatever they answer, until so many calls of the method are served;
@@ -69,7 +69,7 @@ TEST_F(HostileStreamsTest, CompressedMessagesAreNotInflated) {
 }
 
 TEST_F(HostileStreamsTest, StreamsLeaveThreadsToOtherCalls) {
-  constexpr uint64_t kStreams = 4;
+  constexpr uint64_t kStreams = 16;
   TestClient greedy[2] = {MakeClient(1), MakeClient(1)};
   TestClient other = MakeClient(1);
   std::vector<std::unique_ptr<OpenStore>> held;
@@ -81,7 +81,7 @@ TEST_F(HostileStreamsTest, StreamsLeaveThreadsToOtherCalls) {
     const auto refused = Open(greedy[i % 2]);
     const grpc::Status status = refused->writer->Finish();
     EXPECT_EQ(status.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED);
-    EXPECT_THAT(status.error_message(), HasSubstr("4 byte streams"));
+    EXPECT_THAT(status.error_message(), HasSubstr("16 byte streams"));
     EXPECT_TRUE(Beat(other).ok());
   }
   for (const auto& store : held) {
