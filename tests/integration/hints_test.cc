@@ -29,18 +29,10 @@ using enum absl::StatusCode;
 using ::testing::HasSubstr;
 using Pools = std::map<std::string, uint64_t>;
 
-class HintsTest : public DaemonTest {
+class HintsTest : public ClientTest {
  protected:
   void Start(const std::string& more = "") {
-    StartDaemon(SmallConfig(absl::StrCat("listen: {http: '127.0.0.1:0'}\n", more)));
-    ASSERT_NE(daemon_, nullptr);
-    client_ = Connect();
-    ASSERT_NE(client_, nullptr);
-    ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
-  }
-  void TearDown() override {
-    client_.reset();
-    DaemonTest::TearDown();
+    ClientTest::Start(SmallConfig(absl::StrCat("listen: {http: '127.0.0.1:0'}\n", more)));
   }
   std::vector<Key> Store(const Model& model, uint64_t seed, size_t chunks) {
     std::vector<Key> keys = ChainKeys(model, seed, chunks);
@@ -86,9 +78,6 @@ class HintsTest : public DaemonTest {
     }
     return pools;
   }
-
-  std::unique_ptr<Client> client_;
-  Model model_;
 };
 
 TEST_F(HintsTest, ReportCountsEachBlockThatWasRead) {

@@ -22,26 +22,12 @@ namespace {
 using enum absl::StatusCode;
 using ::testing::HasSubstr;
 
-class LifecycleTest : public DaemonTest {
+class LifecycleTest : public ClientTest {
  protected:
-  void Start(const std::string& config = SmallConfig()) {
-    StartDaemon(config);
-    ASSERT_NE(daemon_, nullptr);
-    client_ = Connect();
-    ASSERT_NE(client_, nullptr);
-    ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
-  }
-  void TearDown() override {
-    client_.reset();
-    DaemonTest::TearDown();
-  }
   absl::Status Store(uint64_t seed, size_t chunks) {
     const std::vector<Key> keys = ChainKeys(model_, seed, chunks);
     return StoreChunks(*client_, model_, {.keys = keys, .count = chunks}).status();
   }
-
-  std::unique_ptr<Client> client_;
-  Model model_;
 };
 
 TEST_F(LifecycleTest, OtherMajorVersionsAreRefusedAndOtherMinorsAreNot) {

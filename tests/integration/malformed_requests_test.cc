@@ -20,13 +20,11 @@ using ::testing::Eq;
 using ::testing::HasSubstr;
 using Code = grpc::StatusCode;
 
-class MalformedRequestsTest : public DaemonTest {
+class MalformedRequestsTest : public ClientTest {
  protected:
   void SetUp() override {
-    StartDaemon(SmallConfig("limits: {events_kept: 8}\n"));
-    client_ = Connect();
-    ASSERT_NE(client_, nullptr);
-    ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+    Start(SmallConfig("limits: {events_kept: 8}\n"));
+    if (HasFatalFailure()) return;
     session_ = Attach();
     other_session_ = Attach();
   }
@@ -44,8 +42,7 @@ class MalformedRequestsTest : public DaemonTest {
     EXPECT_EQ(status.chunks(), 0u);
     EXPECT_EQ(status.leases(), 0u);
     EXPECT_EQ(status.reservations(), 0u);
-    client_.reset();
-    DaemonTest::TearDown();
+    ClientTest::TearDown();
   }
   uint64_t Attach() {
     v1::AttachRequest request;
@@ -130,8 +127,6 @@ class MalformedRequestsTest : public DaemonTest {
     return std::string(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   }
 
-  std::unique_ptr<Client> client_;
-  Model model_;
   uint64_t session_ = 0, other_session_ = 0;
 };
 

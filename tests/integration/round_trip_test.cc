@@ -21,26 +21,14 @@ using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using enum absl::StatusCode;
 
-class RoundTripTest : public DaemonTest {
+class RoundTripTest : public ClientTest {
  protected:
-  void SetUp() override {
-    StartDaemon();
-    client_ = Connect();
-    ASSERT_NE(client_, nullptr);
-    ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
-  }
-  void TearDown() override {
-    client_.reset();
-    DaemonTest::TearDown();
-  }
+  void SetUp() override { Start(); }
   absl::StatusOr<uint32_t> Matched(const Model& model, const std::vector<Key>& keys) {
     const auto match = client_->Lookup({.model = model, .keys = keys, .lease = false});
     if (!match.ok()) return match.status();
     return match->chunks;
   }
-
-  std::unique_ptr<Client> client_;
-  Model model_;
 };
 
 // Memory of a caller: blocks are gathered into pieces that lie apart in it, and what lies between

@@ -13,6 +13,13 @@ class EngineRoom : public ::testing::Test {
     for (const Event& event : fixture.Events(tenant)) dropped += event.kind == EventKind::kDropped;
     return dropped;
   }
+  static ModelSpec OnePlane(const std::string& name, Bytes bytes) {
+    ModelSpec spec = DenseModel();
+    spec.name = name;
+    spec.planes.resize(1);
+    spec.planes[0].bytes_per_chunk = bytes;
+    return spec;
+  }
 };
 
 TEST_F(EngineRoom, AReservationThatCannotFitDropsNothing) {
@@ -36,11 +43,8 @@ TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
   EngineFixture fixture(options);
   const Caller caller = fixture.Attach();
   const ModelId model = fixture.Register(caller, DenseModel());
-  ModelSpec large = DenseModel();
-  large.name = "one plane, as large as a segment";
-  large.planes.resize(1);
-  large.planes[0].bytes_per_chunk = options.segment_bytes;
-  const ModelId large_model = fixture.Register(caller, large);
+  const ModelId large_model =
+      fixture.Register(caller, OnePlane("as large as a segment", options.segment_bytes));
   // Four chunks of four blocks of 512 bytes fill a segment of 8 KiB.
   for (uint64_t number = 0; number < 4 * 64; ++number) {
     const wire::ChunkKey key = NumberedKey(1 + number);
@@ -121,13 +125,9 @@ TEST_F(EngineRoom, ADemotionDropsNothingThatDoesNotMakeItsRoom) {
   options.segments = {1, 1};
   EngineFixture fixture(options);
   const Caller caller = fixture.Attach();
-  ModelSpec spec = DenseModel();
-  spec.name = "small";
-  spec.planes.resize(1);
-  const ModelId small = fixture.Register(caller, spec);
-  spec.name = "large";
-  spec.planes[0].bytes_per_chunk = Bytes(options.segment_bytes.count() / 2);
-  const ModelId large = fixture.Register(caller, spec);
+  const ModelId small = fixture.Register(caller, OnePlane("small", Bytes(512)));
+  const ModelId large =
+      fixture.Register(caller, OnePlane("large", Bytes(options.segment_bytes.count() / 2)));
   ASSERT_THAT(fixture.Put(caller, small, kNoParent, NumberedKey(1)), IsOk());
   for (uint64_t number = 101; number <= 102; ++number)
     ASSERT_THAT(fixture.Put(caller, large, kNoParent, NumberedKey(number)), IsOk());
@@ -154,11 +154,8 @@ TEST_F(EngineRoom, RetiredSlotsNameNobodysChunks) {
   const Caller bert = fixture.Attach(1);
   const ModelId annas = fixture.Register(anna, DenseModel());
   const ModelId berts = fixture.Register(bert, DenseModel());
-  ModelSpec large = DenseModel();
-  large.name = "one plane, as large as a segment";
-  large.planes.resize(1);
-  large.planes[0].bytes_per_chunk = options.segment_bytes;
-  const ModelId berts_large = fixture.Register(bert, large);
+  const ModelId berts_large =
+      fixture.Register(bert, OnePlane("as large as a segment", options.segment_bytes));
   const auto keys = Keys(1, 2);
   fixture.PutChain(bert, berts, keys);
   const SectionId section = engine.EnterSection();

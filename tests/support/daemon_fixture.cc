@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "proto/wire/version.h"
+#include "tests/support/client_blocks.h"
 #include "tests/support/status_matchers.h"
 
 namespace kvtier::test_support {
@@ -193,6 +194,19 @@ std::unique_ptr<Client> DaemonTest::Connect(const ClientOptions& options) {
   absl::StatusOr<std::unique_ptr<Client>> client = Client::Connect(options);
   EXPECT_THAT(client, IsOk());
   return client.ok() ? *std::move(client) : nullptr;
+}
+
+void ClientTest::Start(const std::string& config) {
+  StartDaemon(config);
+  ASSERT_NE(daemon_, nullptr);
+  client_ = Connect();
+  ASSERT_NE(client_, nullptr);
+  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+}
+
+void ClientTest::TearDown() {
+  client_.reset();
+  DaemonTest::TearDown();
 }
 
 }  // namespace kvtier::test_support

@@ -111,4 +111,14 @@ class DaemonTest : public ::testing::Test {
   std::unique_ptr<TestDaemon> daemon_;
 };
 
+// A daemon, one client of it, and the model of UnequalModel() registered.
+class ClientTest : public DaemonTest {
+ protected:
+  void Start(const std::string& config = SmallConfig());
+  void TearDown() override;
+
+  std::unique_ptr<Client> client_;
+  Model model_;
+};
+
 }  // namespace kvtier::test_support
