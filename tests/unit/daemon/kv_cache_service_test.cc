@@ -15,6 +15,7 @@ namespace kvtier {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class KvCacheServiceTest : public ServiceTest {
  protected:
@@ -260,10 +261,12 @@ TEST_F(KvCacheServiceTest, WhatAnotherTenantLeftInASlotIsGone) {
     v1::CommitReply reply;
     ASSERT_TRUE(Call(b, &v1::KvCache::Stub::Commit, request, &reply).ok());
     EXPECT_EQ(reply.chunks(0).code(), grpc::StatusCode::DATA_LOSS);
+    const std::string error = reply.chunks(0).error();
     for (int plane = 0; plane < 3; ++plane) {
       const std::string zeros(kPlaneBytes[plane], '\0');
       const uint64_t checksum = wire::BlockChecksum(
           absl::MakeConstSpan(reinterpret_cast<const std::byte*>(zeros.data()), zeros.size()));
+      EXPECT_THAT(error, Not(HasSubstr(absl::StrCat(absl::Hex(checksum, absl::kZeroPad16)))));
       request.mutable_chunks(0)->set_checksums(plane, checksum);
     }
     ASSERT_TRUE(Call(b, &v1::KvCache::Stub::Commit, request, &reply).ok());
