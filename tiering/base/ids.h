@@ -42,6 +42,8 @@ using LeaseId = StrongId<struct LeaseTag, uint64_t>;
 using ReservationId = StrongId<struct ReservationTag, uint64_t>;
 // An open read section of a thread that reads or writes slots on the engine's behalf.
 using SectionId = StrongId<struct SectionTag, uint64_t>;
+// A client that maps shared memory, from its attachment until its process is gone; zero is none.
+using ShmClientId = StrongId<struct ShmClientTag, uint32_t>;
 // Names one submitted copy.
 using CopyTicket = StrongId<struct CopyTicketTag, uint64_t>;
 

@@ -1,0 +1,102 @@
+// Messages of the shared-memory socket: Unix SEQPACKET, one struct a packet, little-endian, no
+// padding that is not zero. Both ends check the size and `type` before anything else.
+//
+//   client                                daemon
+//   HelloRequest                    →
+//                                   ←     HelloReply + fds {index, client page}
+//   SegmentRequest                  →
+//                                   ←     SegmentReply + fd {segment}
+//   SegmentMapped (writable ones)   →
+//                                   ←     SegmentSealed
+//
+// The client sends one request at a time. Closing the socket ends the attachment once the process
+// has ended too.
+#pragma once
+
+#include <cstdint>
+
+namespace kvtier::wire {
+
+// What is added to the path of the gRPC socket.
+inline constexpr char kAttachSocketSuffix[] = ".shm";
+inline constexpr uint32_t kAttachMajor = 1;
+inline constexpr uint32_t kAttachMinor = 0;
+// "kvtierat", little-endian.
+inline constexpr uint64_t kAttachMagic = 0x746172656974766b;
+
+enum class AttachType : uint32_t {
+  kHelloRequest = 1,
+  kHelloReply,
+  kSegmentRequest,
+  kSegmentReply,
+  kSegmentMapped,
+  kSegmentSealed,
+};
+
+inline constexpr uint32_t kAttachTextBytes = 232;
+
+struct HelloRequest {
+  AttachType type = AttachType::kHelloRequest;
+  uint32_t major = kAttachMajor;
+  uint64_t magic = kAttachMagic;
+  uint32_t minor = kAttachMinor;
+  uint32_t reserved = 0;
+  uint64_t session_id = 0;
+  uint64_t daemon_epoch = 0;
+};
+static_assert(sizeof(HelloRequest) == 40);
+
+// With code 0 two fds come along.
+struct HelloReply {
+  AttachType type = AttachType::kHelloReply;
+  uint32_t code = 0;  // absl::StatusCode
+  uint32_t major = kAttachMajor;
+  uint32_t minor = kAttachMinor;
+  uint64_t index_bytes = 0;
+  uint64_t client_page_bytes = 0;
+  char text[kAttachTextBytes] = {};  // of an error, zero-terminated
+};
+static_assert(sizeof(HelloReply) == 32 + kAttachTextBytes);
+
+enum class SegmentAccess : uint32_t { kRead = 1, kWrite = 2 };
+
+// Names a segment as a ResidencyWord does. SegmentMapped has the same fields.
+struct SegmentRequest {
+  AttachType type = AttachType::kSegmentRequest;
+  SegmentAccess access = SegmentAccess::kRead;
+  uint32_t pool = 0;
+  uint32_t segment = 0;
+  uint32_t incarnation = 0;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(SegmentRequest) == 24);
+
+// With code 0 one fd comes along. NOT_FOUND: another incarnation is there by now, or another
+// tenant's.
+struct SegmentReply {
+  AttachType type = AttachType::kSegmentReply;
+  uint32_t code = 0;
+  uint64_t segment_bytes = 0;
+  uint64_t slot_bytes = 0;
+  char text[kAttachTextBytes] = {};
+};
+static_assert(sizeof(SegmentReply) == 24 + kAttachTextBytes);
+
+struct SegmentMapped {
+  AttachType type = AttachType::kSegmentMapped;
+  SegmentAccess access = SegmentAccess::kWrite;
+  uint32_t pool = 0;
+  uint32_t segment = 0;
+  uint32_t incarnation = 0;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(SegmentMapped) == 24);
+
+// From here on nobody can map it writable any more.
+struct SegmentSealed {
+  AttachType type = AttachType::kSegmentSealed;
+  uint32_t code = 0;
+};
+static_assert(sizeof(SegmentSealed) == 8);
+
+}  // namespace kvtier::wire
