@@ -23,6 +23,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "proto/wire/chunk_key.h"
+#include "proto/wire/client_page.h"
 #include "tiering/base/bytes.h"
 #include "tiering/base/ids.h"
 #include "tiering/block/model.h"
@@ -142,6 +143,21 @@ struct EngineCounters {
   uint64_t corrupt_copies = 0, lost_blocks = 0;
   uint64_t reservations_refused = 0, sessions_expired = 0, leases_expired = 0;
   uint64_t reported_reads = 0, prefetch_chunks = 0;
+  // Shared memory: reports taken from rings, those that named nothing of the tenant's, and those
+  // that clients say they dropped; calls refused to clients over the section limit; chunks that are
+  // not in an index because their bucket or the memory for rows was full.
+  uint64_t shared_reports = 0, shared_reports_invalid = 0, shared_reports_dropped = 0;
+  uint64_t section_limit_refusals = 0, index_refusals = 0;
+};
+
+// What one client of shared memory holds.
+struct SharedClientStatus {
+  ShmClientId client;
+  TenantId tenant;
+  SessionId session;           // zero once it ended
+  uint32_t open_sections = 0;  // at the last Tick
+  absl::Duration longest;      // the oldest of them, as seen by Tick
+  bool over_limit = false;     // no new leases and reservations for it
 };
 
 struct ChunkInfo {
@@ -203,8 +219,8 @@ class Engine {
   // ----------------------------------------------------------------------------------------------
   // Longest usable prefix of `keys`; with `lease_ttl` (zero: the default) also a lease on it. Each
   // key but the first has to name a child of the chunk before it: a chunk without a parent counts
-  // in the first place only, so no chunk counts twice. RESOURCE_EXHAUSTED: leases_max, or the
-  // tenant's share of leased_chunks_max.
+  // in the first place only, so no chunk counts twice. RESOURCE_EXHAUSTED: leases_max, the tenant's
+  // share of leased_chunks_max, or the session's client is over the section limit.
   absl::StatusOr<LookupResult> Lookup(Caller caller, ModelId model,
                                       absl::Span<const wire::ChunkKey> keys,
                                       std::optional<absl::Duration> lease_ttl, absl::Time now);
@@ -229,6 +245,23 @@ class Engine {
   SectionId EnterSection();
   void ExitSection(SectionId section);
 
+  // --- Shared memory
+  // ----------------------------------------------------------------------------------------
+  // Bytes of one tenant's index with these limits, of which only what is used is ever touched.
+  static Bytes IndexBytes(const EngineLimits& limits, size_t tenants);
+  // A process of this session that looks blocks up by itself. `page` is mapped for writing by it,
+  // too, and stays until EndShared: what its sections hold is kept even when the session ends.
+  // FAILED_PRECONDITION: the engine shares nothing, or the session has such a client already.
+  // RESOURCE_EXHAUSTED: the tenant has its share of sessions_max clients whose process is not gone.
+  absl::StatusOr<ShmClientId> AttachShared(Caller caller, wire::ClientPage* page);
+  // Its process is gone: its sections count no more, and `page` is not touched afterwards.
+  void EndShared(ShmClientId client);
+  // Names in the index (wire::PackRow) of the lease's chunks, in order; 0 where a chunk is not in
+  // it. None when the session has no client of shared memory.
+  absl::Status LeaseRows(Caller caller, LeaseId lease, std::vector<uint64_t>& rows) const;
+  // Clients whose process is not gone.
+  std::vector<SharedClientStatus> SharedClients() const;
+
   // --- Hints
   // ------------------------------------------------------------------------------------------------
   absl::Status Report(Caller caller, LeaseId lease, absl::Span<const PlaneReads> reads,
@@ -242,8 +275,9 @@ class Engine {
 
   // --- Time
   // -------------------------------------------------------------------------------------------------
-  // Takes completed copies, ends what timed out, frees slots, starts moves. Call every few
-  // milliseconds and when a copy completes. Returns whether moves are in flight or wanted.
+  // Takes completed copies and clients' reports, ends what timed out, frees slots, starts moves.
+  // Call every few milliseconds and when a copy completes. Returns whether moves are in flight or
+  // wanted.
   bool Tick(absl::Time now);
 
   // --- Observing

@@ -1,12 +1,14 @@
 // What an engine is made of and what it may hold at most.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "tiering/base/bytes.h"
 #include "tiering/memory/memory_pool.h"
 #include "tiering/move/copy_engine.h"
@@ -48,6 +50,17 @@ struct EngineLimits {
   uint32_t moves_in_flight_max = 64;
   Bytes move_bytes_per_second_max;  // 0: no limit
   uint32_t events_kept = 65'536;    // per tenant
+  // A client with a read section open for longer gets no new lease or reservation until it leaves.
+  absl::Duration section_max = absl::Seconds(10);  // section_ms_max
+};
+
+// Memory that clients look blocks up in by themselves (proto/wire/shared_index.h).
+struct ShareOptions {
+  // By tenant, each of Engine::IndexBytes, zeroed, aligned to 4 KiB; outlives the engine. Empty:
+  // nothing is shared, which costs nothing.
+  std::vector<absl::Span<std::byte>> index;
+  uint64_t daemon_epoch = 0;  // as clients are told it
+  uint64_t seed = 0;          // of the indexes' hashes
 };
 
 struct EngineOptions {
@@ -59,6 +72,7 @@ struct EngineOptions {
   // Of the index over chunk keys. Where clients choose keys it has to be secret and random, or they
   // could choose ones that are slow to look up; with the same seed a run can be repeated.
   uint64_t index_seed = 0;
+  ShareOptions share;
 };
 
 }  // namespace kvtier
