@@ -113,12 +113,15 @@ constexpr uint64_t PackRow(uint32_t generation, uint32_t line) {
 
 // Where a key of a model is looked for. Seeded, so that nobody outside the tenant can choose keys
 // that meet in one bucket.
-inline uint64_t KeyHash(const ChunkKey& key, uint32_t model, uint64_t seed) {
-  uint64_t x = key.low() ^ seed;
+constexpr uint64_t KeyHash(uint64_t low, uint64_t high, uint32_t model, uint64_t seed) {
+  uint64_t x = low ^ seed;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x ^= key.high() + (uint64_t{model} + 1) * 0x9e3779b97f4a7c15u;
+  x ^= high + (uint64_t{model} + 1) * 0x9e3779b97f4a7c15u;
   x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
   return x ^ (x >> 31);
+}
+inline uint64_t KeyHash(const ChunkKey& key, uint32_t model, uint64_t seed) {
+  return KeyHash(key.low(), key.high(), model, seed);
 }
 
 }  // namespace kvtier::wire

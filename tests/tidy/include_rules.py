@@ -1,7 +1,7 @@
 """Which folder may include what: the arrows between kvtier's parts, as data.
 
     client -> proto <- daemon -> kernels (optional) -> tiering <- sim
-    inside tiering: base <- {block, memory, topology, codec} <- predict <- {plan, bound} <- move <- engine
+    inside tiering: base <- {block, memory, share, topology, codec} <- predict <- {plan, bound} <- move <- engine
 
 `host` stands beside tiering's core: the one part of it that may know threads, clocks and devices.
 """
@@ -13,7 +13,8 @@ from tree import code_lines
 _INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
 
 _BASE = ("proto/wire", "tiering/base")
-_STATE = _BASE + ("tiering/block", "tiering/memory", "tiering/topology", "tiering/codec")
+_STATE = _BASE + ("tiering/block", "tiering/memory", "tiering/share", "tiering/topology",
+                  "tiering/codec")
 _PREDICT = _STATE + ("tiering/predict",)
 _PLAN = _PREDICT + ("tiering/plan", "tiering/bound")
 _MOVE = _PLAN + ("tiering/move",)
@@ -27,6 +28,7 @@ ALLOWED = {
     "tiering/base": _BASE,
     "tiering/block": _STATE,
     "tiering/memory": _STATE,
+    "tiering/share": _BASE + ("tiering/share",),
     "tiering/topology": _STATE,
     "tiering/codec": _STATE,
     "tiering/predict": _PREDICT,

@@ -1,0 +1,60 @@
+#include "tiering/share/reader_sections.h"
+
+#include <algorithm>
+
+namespace kvtier {
+namespace {
+
+uint64_t EpochOf(const wire::ClientPage& page, size_t slot) {
+  const wire::SectionSlot& words = page.sections[slot];
+  return wire::ReadSection(words.section, words.end, page.timeline.data(), page.timeline.size());
+}
+
+}  // namespace
+
+void ReaderSections::Add(ShmClientId client, const wire::ClientPage* page) {
+  readers_.push_back({client, page, std::vector<Seen>(wire::kSectionsMax)});
+  statuses_.push_back({.client = client});
+}
+
+void ReaderSections::Remove(ShmClientId client) {
+  std::erase_if(readers_, [client](const Reader& reader) { return reader.client == client; });
+  std::erase_if(statuses_, [client](const Status& status) { return status.client == client; });
+}
+
+uint64_t ReaderSections::Oldest() const {
+  uint64_t oldest = wire::kNoSection;
+  for (const Reader& reader : readers_) {
+    for (size_t slot = 0; slot < wire::kSectionsMax; ++slot)
+      oldest = std::min(oldest, EpochOf(*reader.page, slot));
+  }
+  return oldest;
+}
+
+bool ReaderSections::Observe(absl::Time now, absl::Duration section_max, uint64_t current) {
+  bool wants_epoch = false;
+  for (size_t i = 0; i < readers_.size(); ++i) {
+    Status status{.client = readers_[i].client};
+    for (size_t slot = 0; slot < wire::kSectionsMax; ++slot) {
+      Seen& seen = readers_[i].seen[slot];
+      const uint64_t epoch = EpochOf(*readers_[i].page, slot);
+      if (epoch != seen.epoch) seen = {epoch, now};
+      if (epoch == wire::kNoSection) continue;
+      const absl::Duration open = now - seen.since;
+      ++status.open;
+      status.longest = std::max(status.longest, open);
+      wants_epoch |= epoch == current && open >= section_max / 4;
+    }
+    status.over_limit = status.longest > section_max;
+    statuses_[i] = status;
+  }
+  return wants_epoch;
+}
+
+bool ReaderSections::OverLimit(ShmClientId client) const {
+  return std::any_of(statuses_.begin(), statuses_.end(), [client](const Status& status) {
+    return status.client == client && status.over_limit;
+  });
+}
+
+}  // namespace kvtier
