@@ -68,6 +68,7 @@ RowIndex BlockTable::Create(ModelId model, const wire::ChunkKey& key, RowIndex p
                 [this](RowIndex other) { return hash_(rows_[other].key, rows_[other].model); });
   ++row_count_;
   ++blocks.row_count;
+  if (observer_ != nullptr) observer_->OnCreate(row);
   return row;
 }
 
@@ -82,8 +83,10 @@ uint32_t BlockTable::AddBlocks(ModelBlocks& model) {
 void BlockTable::Unlink(RowIndex row) {
   Row& r = rows_[row];
   if (hidden(row)) return;
+  const bool was_seen = Visible(row);
   index_.Erase(hash_(r.key, r.model), row);
   r.flags |= kHidden;
+  if (observer_ != nullptr && was_seen) observer_->OnInvisible(row);
 }
 
 void BlockTable::Remove(RowIndex row) {
@@ -93,6 +96,7 @@ void BlockTable::Remove(RowIndex row) {
   for (size_t i = 0; i < planes; ++i) {
     KVTIER_CHECK(!models_[r.model]->blocks.At(r.block)[i].best.valid());
   }
+  if (observer_ != nullptr) observer_->OnRemove(row);
   if (!hidden(row)) index_.Erase(hash_(r.key, r.model), row);
   if (r.prev_sibling != kNoRow) {
     rows_[r.prev_sibling].next_sibling = r.next_sibling;
@@ -134,6 +138,9 @@ void BlockTable::SetFirst(RowIndex row, PlaneIndex plane, CopyRef copy, uint64_t
     KVTIER_CHECK(r.missing_required > 0);
     --r.missing_required;
   }
+  if (observer_ == nullptr) return;
+  observer_->OnCopies(row, plane);
+  if (models_[r.model]->layout.required[plane.value()] && Visible(row)) observer_->OnVisible(row);
 }
 
 void BlockTable::AddCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
@@ -141,24 +148,27 @@ void BlockTable::AddCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   KVTIER_CHECK(block.best.valid() && !block.second.valid() && copy.valid());
   block.second = copy;
   if (copy.pool() < block.best.pool()) std::swap(block.best, block.second);
+  if (observer_ != nullptr) observer_->OnCopies(row, plane);
 }
 
 bool BlockTable::RemoveCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   Row& r = rows_[row];
   Block& block = mutable_block(r, plane);
   if (!copy.valid()) return false;
-  if (block.second == copy) {
-    block.second = CopyRef();
-    return true;
+  if (block.second != copy) {
+    if (block.best != copy) return false;
+    block.best = block.second;
   }
-  if (block.best != copy) return false;
-  block.best = block.second;
   block.second = CopyRef();
+  const bool was_seen = Visible(row);
   if (!block.best.valid()) {
     --block_count_;
     --models_[r.model]->block_count;
     if (models_[r.model]->layout.required[plane.value()]) ++r.missing_required;
   }
+  if (observer_ == nullptr) return true;
+  if (was_seen && !Visible(row)) observer_->OnInvisible(row);
+  observer_->OnCopies(row, plane);
   return true;
 }
 

@@ -18,6 +18,7 @@
 #include "tiering/block/block_store.h"
 #include "tiering/block/chunk_hash.h"
 #include "tiering/block/model.h"
+#include "tiering/block/residency_observer.h"
 
 namespace kvtier {
 
@@ -51,6 +52,9 @@ class BlockTable {
   // keys that fall into one bucket of the index.
   explicit BlockTable(uint64_t chunks_max, uint64_t blocks_max = kBlocksMax,
                       uint64_t index_seed = 0);
+
+  // Tells it of every change from now on; it outlives the table. Nobody is told by default.
+  void Observe(ResidencyObserver* observer) { observer_ = observer; }
 
   // Models are added in the order of their ids.
   void AddModel(ModelLayout layout);
@@ -94,6 +98,8 @@ class BlockTable {
   void MarkVisible(RowIndex row) { rows_[row].flags |= kWasVisible; }
   // All required planes have a copy, and nobody forgot it.
   bool Visible(RowIndex row) const { return rows_[row].missing_required == 0 && !hidden(row); }
+  // Brings the row into the cache.
+  void Prefetch(RowIndex row) const { __builtin_prefetch(&rows_[row]); }
   bool HasResumePlanes(ModelId model) const { return !layout(model).resume_planes.empty(); }
 
   // --- what keeps a row
@@ -176,6 +182,7 @@ class BlockTable {
   uint64_t block_count_ = 0;
   BlockIndex index_;
   std::vector<std::unique_ptr<ModelBlocks>> models_;
+  ResidencyObserver* observer_ = nullptr;
 };
 
 }  // namespace kvtier

@@ -91,6 +91,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
                                                         options.pools.size()));
     }
   }
+  const ShareOptions share = std::move(options.share);
   std::vector<Bytes> budgets;
   for (const PoolOptions& pool : options.pools) budgets.push_back(pool.budget);
 
@@ -103,6 +104,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
     for (const TenantOptions& tenant : state->tenants) slots.quota.push_back(tenant.quota[i]);
     KVTIER_ASSIGN_OR_RETURN(auto allocator, SlotAllocator::Create(std::move(slots)));
     state->allocators.push_back(std::move(allocator));
+  }
+  if (!share.index.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(state->share,
+                            EngineShare::Create(share, state->limits, state->tenants.size(),
+                                                &state->blocks, &state->allocators));
+    state->blocks.Observe(state->share.get());
   }
   state->policy->Bind(state.get(), &state->blocks);
   return std::unique_ptr<Engine>(new Engine(std::move(state)));
@@ -170,6 +177,7 @@ void Engine::State::EndSession(SessionId id) {
     if (chunk.creator != id || Settled(chunk)) continue;
     counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
   }
+  if (session->shared != ShmClientId()) share->Find(session->shared)->session = SessionId();
   --use[session->tenant.value()].sessions;
   sessions.Remove(all_sessions, id.value());
 }

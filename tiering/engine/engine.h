@@ -201,7 +201,8 @@ class Engine {
   // Hands out slots for `chunk_count` chunks and pins the parent. The parent may have planes that
   // are still to come: ranks commit on their own, and nothing shows before its whole prefix does.
   // FAILED_PRECONDITION: the parent is not committed at all, or partial. RESOURCE_EXHAUSTED: no
-  // room and nothing of this tenant can be evicted.
+  // room and nothing of this tenant can be evicted, or the session's client of shared memory is
+  // over the section limit.
   absl::StatusOr<ReservationId> Reserve(Caller caller, const ReserveArgs& args, absl::Time now);
   absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
   absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
@@ -286,7 +287,8 @@ class Engine {
   EngineCounters counters() const;
   EngineTotals Totals(std::optional<TenantId> tenant) const;
   std::vector<PoolStatus> Pools() const;
-  // Bytes of the engine's own tables (index, rows, blocks, owners, leases), as allocated.
+  // Bytes of the engine's own tables (index, rows, blocks, owners, leases), as allocated, and of
+  // what it shares, as far as that was ever used.
   Bytes MetadataBytes() const;
   // At most `limit` chunks of the tenant from `cursor` on (0 at first); sets the next cursor, 0 at
   // the end.

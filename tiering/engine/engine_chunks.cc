@@ -46,7 +46,15 @@ void Engine::State::Retire(CopyRef slot) {
 void Engine::State::ReclaimRetired() {
   slots_scratch.clear();
   quarantine.TakeFree(slots_scratch);
-  for (const CopyRef slot : slots_scratch) allocator(slot.pool()).Free(slot);
+  for (const CopyRef slot : slots_scratch) {
+    // Sections of the daemon's own threads first, then those of the tenant's clients.
+    if (share != nullptr) {
+      share->Retire(slot);
+    } else {
+      allocator(slot.pool()).Free(slot);
+    }
+  }
+  if (share != nullptr) share->Reclaim([this](CopyRef slot) { allocator(slot.pool()).Free(slot); });
 }
 
 bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates,

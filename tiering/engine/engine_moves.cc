@@ -40,6 +40,10 @@ bool Engine::Tick(absl::Time now) {
   s.last_tick = now;
   s.move_budget.Refill(elapsed);
   s.FinishMoves();
+  if (s.share != nullptr) {
+    s.share->Observe(now, s.limits.section_max);
+    s.TakeReports();
+  }
   s.SweepSessions(now);
   s.SweepLeases(now);
   s.SweepIncomplete(now);
@@ -217,9 +221,10 @@ void Engine::State::StartRun(size_t first, size_t end) {
   KVTIER_CHECK(run.from.value() < allocators.size() && run.to.value() < allocators.size());
   const ModelId model = blocks.model(run.row);
   const TenantId tenant = blocks.tenant(run.row);
-  // At the cap of slots that wait for readers, moves stop: each would add one more.
-  const Bytes retired = quarantine.retired(run.from);
-  const Bytes size = std::max(allocator(run.from).budget(), allocator(run.from).held());
+  // At the cap of slots that wait for readers, the tenant's moves stop: each would add one more.
+  const SlotAllocator& from = allocator(run.from);
+  const Bytes retired = from.retired(tenant);
+  const Bytes size = std::max(std::min(from.quota(tenant), from.budget()), from.held(tenant));
   const Bytes retired_max(
       static_cast<int64_t>(limits.retired_share_max * static_cast<double>(size.count())));
   if (retired > Bytes(0) && retired >= retired_max) return;

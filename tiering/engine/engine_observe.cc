@@ -11,7 +11,11 @@ namespace kvtier {
 
 const EventLog& Engine::events(TenantId tenant) const { return state_->logs[tenant.value()]; }
 
-EngineCounters Engine::counters() const { return state_->counts; }
+EngineCounters Engine::counters() const {
+  EngineCounters counts = state_->counts;
+  if (state_->share != nullptr) counts.index_refusals = state_->share->index_refusals();
+  return counts;
+}
 
 const PlacementPolicy& Engine::policy() const { return *state_->policy; }
 
@@ -50,12 +54,12 @@ std::vector<PoolStatus> Engine::Pools() const {
     pool.limit = pool.segment_bytes * s.pools[i]->segments_max();
     pool.segments = slots.segments();
     pool.used = slots.used();
-    pool.retired = s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
     pool.mean_run_length = slots.mean_run_length();
     pool.moved_in_blocks = s.moved_in_blocks[i];
     for (size_t t = 0; t < s.tenants.size(); ++t) {
       const TenantId tenant(static_cast<uint16_t>(t));
       pool.tenants.push_back({slots.quota(tenant), slots.used(tenant)});
+      pool.retired += slots.retired(tenant);
     }
     result.push_back(std::move(pool));
   }
@@ -67,6 +71,7 @@ Bytes Engine::MetadataBytes() const {
   Bytes total = s.blocks.metadata_bytes() + s.sessions.metadata_bytes() +
                 s.leases.metadata_bytes() + s.reservations.metadata_bytes();
   for (const auto& slots : s.allocators) total += slots->metadata_bytes();
+  if (s.share != nullptr) total += s.share->metadata_bytes();
   return total;
 }
 
@@ -116,6 +121,7 @@ absl::StatusOr<Bytes> Engine::SetBudget(PoolId pool, Bytes budget) {
 void Engine::CheckInvariants() const {
   const State& s = *state_;
   s.blocks.CheckInvariants();
+  if (s.share != nullptr) s.share->CheckInvariants();
   Bytes accounted;
   std::vector<uint64_t> room(s.tenants.size());  // blocks, there or not
   for (RowIndex row = 0; row < s.blocks.row_end(); ++row) {
@@ -160,7 +166,8 @@ void Engine::CheckInvariants() const {
   for (size_t i = 0; i < s.allocators.size(); ++i) {
     s.allocators[i]->CheckInvariants();
     used += s.allocators[i]->used();
-    accounted += s.quarantine.retired(PoolId(static_cast<uint8_t>(i)));
+    for (size_t t = 0; t < s.tenants.size(); ++t)
+      accounted += s.allocators[i]->retired(TenantId(static_cast<uint16_t>(t)));
   }
   for (size_t i = 0; i < s.tenants.size(); ++i) {
     const TenantUse& use = s.use[i];

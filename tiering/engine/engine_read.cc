@@ -86,6 +86,7 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   s.policy->OnTouch(rows);
   if (!lease_ttl || rows.empty()) return result;
 
+  KVTIER_RETURN_IF_ERROR(s.CheckSections(*session));
   TenantUse& use = s.use[caller.tenant.value()];
   KVTIER_RETURN_IF_ERROR(
       s.CheckShare(caller.tenant, "leases", use.leases, s.leases.size(), s.limits.leases_max));

@@ -41,6 +41,8 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
     ++s.counts.reservations_refused;
     return absl::ResourceExhaustedError(why);
   };
+  if (absl::Status sections = s.CheckSections(*session); !sections.ok())
+    return refused(std::string(sections.message()));
   TenantUse& use = s.use[caller.tenant.value()];
   if (absl::Status share = s.CheckShare(caller.tenant, "reservations", use.reservations,
                                         s.reservations.size(), s.limits.reservations_max);

@@ -11,6 +11,7 @@
 #include "absl/container/inlined_vector.h"
 #include "tiering/block/block_table.h"
 #include "tiering/engine/engine.h"
+#include "tiering/engine/engine_share.h"
 #include "tiering/engine/owned_table.h"
 #include "tiering/memory/slot_allocator.h"
 #include "tiering/memory/slot_quarantine.h"
@@ -23,7 +24,8 @@ struct Session {
   absl::Time seen;  // last sign of life
   OwnedList leases;
   OwnedList reservations;
-  Bytes reserved;  // slot bytes in its reservations
+  ShmClientId shared;  // its client of shared memory; zero: none
+  Bytes reserved;      // slot bytes in its reservations
 };
 
 struct Lease {
@@ -107,6 +109,12 @@ struct Engine::State : public PlacementView {
   absl::Status CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
                          uint32_t chunk_count) const;
 
+  // --- shared memory
+  // --------------------------------------------------------------------------------------
+  // RESOURCE_EXHAUSTED while the session's client is over the section limit.
+  absl::Status CheckSections(const Session& session);
+  void TakeReports();
+
   // --- slots
   // ------------------------------------------------------------------------------------------------
   SlotAllocator& allocator(PoolId pool) { return *allocators[pool.value()]; }
@@ -175,6 +183,7 @@ struct Engine::State : public PlacementView {
   std::unique_ptr<PlacementPolicy> policy;
   std::unique_ptr<CopyEngine> copies;
 
+  std::unique_ptr<EngineShare> share;  // null: nothing is shared; `blocks` tells it what changes
   BlockTable blocks;
   SlotQuarantine quarantine;
   std::deque<RegisteredSpec> specs;  // by model id; addresses stay

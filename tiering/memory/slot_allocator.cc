@@ -234,6 +234,13 @@ std::byte* SlotAllocator::AddressOf(CopyRef slot) const {
 
 Bytes SlotAllocator::SlotBytesOf(CopyRef slot) const { return Bytes(SegmentOf(slot).slot_bytes); }
 
+TenantId SlotAllocator::tenant(CopyRef slot) const { return SegmentOf(slot).size_class->key.first; }
+
+uint32_t SlotAllocator::Incarnation(CopyRef slot) const {
+  KVTIER_CHECK(SegmentOf(slot).size_class != nullptr);
+  return incarnations_[slot.segment().value()];
+}
+
 Bytes SlotAllocator::used(TenantId tenant) const {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   return tenants_[tenant.value()].used;

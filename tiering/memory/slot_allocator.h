@@ -64,6 +64,10 @@ class SlotAllocator {
   Bytes OffsetOf(CopyRef slot) const;        // within its segment
   std::byte* AddressOf(CopyRef slot) const;  // null when the pool has none
   Bytes SlotBytesOf(CopyRef slot) const;
+  TenantId tenant(CopyRef slot) const;
+  // Number of this use of the slot's segment by one tenant and slot size: whoever knows where the
+  // slots of another use are does not know where these are. Never 0; below 2^31.
+  uint32_t Incarnation(CopyRef slot) const;
 
   // Bytes in slots handed out (not freed), and in segments held, of one tenant or of all. Empty
   // segments are held by nobody; whoever emptied one gets it as it is, others with zeroed bytes.
@@ -139,8 +143,9 @@ class SlotAllocator {
 
   Options options_;
   Bytes segment_bytes_;
-  std::vector<Segment> table_;   // by SegmentIndex, up to the largest one seen
-  std::vector<Tenant> tenants_;  // by TenantId
+  std::vector<Segment> table_;          // by SegmentIndex, up to the largest one seen
+  std::vector<uint32_t> incarnations_;  // likewise; they outlive a segment's release
+  std::vector<Tenant> tenants_;         // by TenantId
   absl::flat_hash_map<ClassKey, std::unique_ptr<SizeClass>> classes_;  // those with segments
   SizeClass* recent_ = nullptr;  // of the last Allocate: the next one often wants the same
   uint64_t segment_count_ = 0;   // taken from the pool

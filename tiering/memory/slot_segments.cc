@@ -93,6 +93,9 @@ uint64_t SlotAllocator::BudgetSegments() const {
 
 void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
   Segment& segment = table_[index.value()];
+  if (incarnations_.size() <= index.value()) incarnations_.resize(index.value() + 1);
+  uint32_t& incarnation = incarnations_[index.value()];
+  incarnation = std::max(1u, (incarnation + 1) & 0x7fffffffu);
   if (segment.slot_bytes != size_class.key.second) {
     segment.slot_bytes = size_class.key.second;
     segment.slot_count = static_cast<uint32_t>(segment_bytes_.count() / segment.slot_bytes);
