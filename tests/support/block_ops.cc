@@ -51,6 +51,10 @@ struct LookupOp : BlockOp {
         expected = {.errors = {absl::StatusCode::kResourceExhausted}};
         world.Saw("Lookup without room for its lease");
       }
+      if (with_lease && matched > 0 && world.shared().OverLimit(caller)) {
+        expected = {.errors = {absl::StatusCode::kResourceExhausted}};
+        world.Saw("Lookup over the section limit");
+      }
     }
     const auto result = world.engine().Lookup(
         caller, model, keys, with_lease ? std::optional(asked) : std::nullopt, world.now());
@@ -229,6 +233,10 @@ struct TickOp : BlockOp {
       world.Fail("Tick says that nothing is under way, but moves are in flight");
     }
     world.model().Tick(world.now());
+    if (const std::string wrong = world.shared().Ticked(); !wrong.empty()) world.Fail(wrong);
+    if (after.shared_reports > before.shared_reports) world.Saw("reports taken from a ring");
+    if (after.shared_reports_invalid > before.shared_reports_invalid)
+      world.Saw("invalid reports in a ring");
     if (after.sessions_expired > before.sessions_expired) world.Saw("session expired");
     if (after.leases_expired > before.leases_expired) world.Saw("lease expired");
     if (after.moves_failed > before.moves_failed) world.Saw("move failed");
@@ -318,6 +326,38 @@ struct SectionOp : BlockOp {
   }
 };
 
+// What clients of shared memory do on their own.
+struct SharedOp : BlockOp {
+  uint8_t what, which, spec, path, odd;
+  explicit SharedOp(Choices& c)
+      : what(c.Byte()), which(c.Byte()), spec(c.Byte()), path(c.Byte()), odd(c.Byte()) {}
+  std::string ToString() const override {
+    return absl::StrCat("Shared what=", what, " which=", which, " spec=", spec, " path=", path,
+                        " odd=", odd);
+  }
+  void Perform(OpWorld& world) const override {
+    SharedReaders& shared = world.shared();
+    std::string wrong, done;
+    if (what < 64) {
+      wrong = shared.Attach(world.session(which), done);
+    } else if (what < 160) {
+      std::vector<wire::ChunkKey> keys = ChunkPath{path}.Keys(ChunkPath::kDepthMax);
+      keys.push_back(ChunkPath{path}.Key(1 + odd % ChunkPath::kDepthMax, true));
+      const TenantId tenant = world.TenantOf(which);
+      const ModelId model = world.IdOf(tenant, spec % world.spec_count());
+      wrong = shared.Open(which, model, keys, odd % 4 == 3, done);
+    } else if (what < 232) {
+      wrong = shared.Leave(which, done);
+    } else if (what < 238) {
+      shared.Scribble(which, uint64_t{odd} << 8 | path, done);
+    } else {
+      wrong = shared.End(which, done);
+    }
+    if (!wrong.empty()) world.Fail(wrong);
+    if (!done.empty()) world.Saw(done);
+  }
+};
+
 }  // namespace
 
 std::unique_ptr<BlockOp> DrawOp(Choices& choices) {
@@ -339,10 +379,12 @@ std::unique_ptr<BlockOp> DrawOp(Choices& choices) {
   if (kind < 190) return std::make_unique<LeaseOp>(Kind::kDamage, choices);
   if (kind < 194) return std::make_unique<HintOp>(false, choices);
   if (kind < 199) return std::make_unique<HintOp>(true, choices);
-  if (kind < 236) return std::make_unique<TickOp>(choices);
+  if (kind < 226) return std::make_unique<TickOp>(choices);
+  if (kind < 236) return std::make_unique<SharedOp>(choices);
   if (kind < 241) return std::make_unique<SetBudgetOp>(choices);
   if (kind < 246) return std::make_unique<FailCopyOp>(choices);
-  return std::make_unique<SectionOp>(choices);
+  if (kind < 249) return std::make_unique<SectionOp>(choices);
+  return std::make_unique<SharedOp>(choices);
 }
 
 std::vector<std::unique_ptr<BlockOp>> DrawOps(Choices& choices, size_t count_max) {

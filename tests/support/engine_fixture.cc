@@ -61,7 +61,13 @@ EngineOptions MakeEngineOptions(const EngineFixtureOptions& options,
 }
 
 EngineFixture::EngineFixture(EngineFixtureOptions options) : options_(std::move(options)) {
-  auto engine = Engine::Create(MakeEngineOptions(options_, &pools_, &copies_));
+  EngineOptions engine_options = MakeEngineOptions(options_, &pools_, &copies_);
+  for (uint16_t tenant = 0; options_.shared && tenant < options_.tenants; ++tenant) {
+    index_memory_.push_back(
+        std::make_unique<IndexMemory>(Engine::IndexBytes(options_.limits, options_.tenants)));
+    engine_options.share.index.push_back(index_memory_.back()->bytes());
+  }
+  auto engine = Engine::Create(std::move(engine_options));
   if (!engine.ok()) std::fprintf(stderr, "%s\n", engine.status().ToString().c_str());
   KVTIER_CHECK(engine.ok());
   engine_ = *std::move(engine);

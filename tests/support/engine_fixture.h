@@ -11,6 +11,7 @@
 #include "absl/types/span.h"
 #include "sim/sim_copy_engine.h"
 #include "sim/sim_pool.h"
+#include "tests/support/index_memory.h"
 #include "tests/support/test_policies.h"
 #include "tiering/engine/engine.h"
 
@@ -31,6 +32,7 @@ struct EngineFixtureOptions {
   uint64_t copy_seed = 1;
   uint32_t copy_polls_max = 3;
   bool with_bytes = true;
+  bool shared = false;  // tenants have an index in shared memory
 };
 
 // Time stands still until Advance(). Not thread-safe.
@@ -42,6 +44,8 @@ class EngineFixture {
   sim::SimPool& pool(size_t index) { return *pools_[index]; }
   size_t pool_count() const { return pools_.size(); }
   sim::SimCopyEngine& copies() { return *copies_; }
+  // By tenant; empty without EngineFixtureOptions::shared.
+  const std::vector<std::unique_ptr<IndexMemory>>& index_memory() const { return index_memory_; }
   // With PolicyChoice::kScripted.
   ScriptedPolicy& script();
   absl::Time now() const { return now_; }
@@ -85,6 +89,7 @@ class EngineFixture {
 
  private:
   EngineFixtureOptions options_;
+  std::vector<std::unique_ptr<IndexMemory>> index_memory_;
   std::vector<sim::SimPool*> pools_;  // owned by the engine
   sim::SimCopyEngine* copies_ = nullptr;
   std::unique_ptr<Engine> engine_;

@@ -51,12 +51,14 @@ EngineFixtureOptions OpWorld::FixtureOptions(const OpWorldOptions& options) {
   fixture.limits.moves_in_flight_max = static_cast<uint32_t>(1 + rng.Below(8));
   fixture.limits.retired_share_max = rng.OneIn(2) ? 0.05 : 0.5;
   fixture.limits.events_kept = 256;
+  fixture.shared = !rng.OneIn(3);
   return fixture;
 }
 
 OpWorld::OpWorld(const OpWorldOptions& options)
     : fixture_(FixtureOptions(options)),
       model_(fixture_.options().limits, fixture_.options().tenants),
+      shared_(&fixture_, &model_),
       sessions_(kSessions),
       events_taken_(fixture_.options().tenants),
       held_before_(fixture_.pool_count()) {
@@ -180,7 +182,11 @@ void OpWorld::CheckAll(bool deep) {
   if (failed()) return;
   CheckPools();
   CheckCopies();
-  if (deep || checks_++ % 4 == 0) engine().CheckInvariants();
+  if (const std::string wrong = shared_.CheckHeld(); !wrong.empty()) return Fail(wrong);
+  if (deep || checks_++ % 4 == 0) {
+    engine().CheckInvariants();
+    if (const std::string wrong = shared_.CheckIndex(); !wrong.empty()) return Fail(wrong);
+  }
   if (const std::string wrong = model_.Compare(engine()); !wrong.empty()) Fail(wrong);
   for (size_t i = 0; deep && !failed() && i < leases_.size(); ++i) {
     if (model_.Lease(leases_[i].id) == nullptr) continue;
@@ -288,12 +294,14 @@ void OpWorld::DamageCopy(const HeldLease& lease, uint32_t chunk, PlaneIndex plan
       if (target.address == bytes) target.bytes[0] ^= std::byte{1};
     }
   }
+  shared_.Damaged(bytes);
   Saw("copy damaged");
 }
 
 void OpWorld::Finish() {
   for (HeldSection& section : sections_) engine().ExitSection(section.id);
   sections_.clear();
+  if (const std::string wrong = shared_.Finish(); !wrong.empty()) return Fail(wrong);
   for (size_t i = 0; i < fixture_.pool_count() && !failed(); ++i) {
     const Bytes limit = engine().Pools()[i].limit;
     if (!engine().SetBudget(PoolId(static_cast<uint8_t>(i)), limit).ok())

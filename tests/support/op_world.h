@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "tests/support/engine_fixture.h"
 #include "tests/support/reference_model.h"
+#include "tests/support/shared_readers.h"
 
 namespace kvtier::test_support {
 
@@ -84,6 +85,7 @@ class OpWorld {
   std::vector<HeldReservation>& reservations() { return reservations_; }
   std::vector<HeldLease>& leases() { return leases_; }
   std::vector<HeldSection>& sections() { return sections_; }
+  SharedReaders& shared() { return shared_; }
 
   // --- checks ---
   bool failed() const { return !failure_.empty(); }
@@ -137,6 +139,7 @@ class OpWorld {
 
   EngineFixture fixture_;
   ReferenceModel model_;
+  SharedReaders shared_;
   std::vector<ModelSpec> specs_;
   std::map<std::pair<TenantId, size_t>, ModelId> ids_;
   std::vector<Caller> sessions_;

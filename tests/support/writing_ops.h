@@ -162,6 +162,7 @@ struct ReserveOp : BlockOp {
     if (expected.errors.empty()) world.model().PinParent(caller, args);
     const auto id = world.engine().Reserve(caller, args, world.now());
     world.TakeEvents();
+    if (id.ok() && world.shared().OverLimit(caller)) world.Fail("Reserve over the section limit");
     if (!world.Check("Reserve", id.status(), expected)) {
       if (expected.errors.empty()) world.model().UnpinParent(caller, args);
       if (world.model().SessionAlive(caller)) world.model().Seen(caller, world.now());
