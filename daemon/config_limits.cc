@@ -97,6 +97,7 @@ constexpr FieldLimit kLimits[] = {
      .default_text = "0600, or 0666 when a tenant lists another uid than the daemon's",
      .help = "permissions of the socket"},
     Text("listen.http", 0, 64, "off", "ADDRESS:PORT of /metrics, /healthz and /readyz; empty: off"),
+    Flag("listen.shared_memory", true, "clients may read and write blocks in place"),
     Size("memory.segment_bytes", 64 * kKiB, 16 * kGiB, 64 * kMiB,
          "pools grow by this; a multiple of 4KiB"),
     Size("memory.reserve_bytes", 0, 64 * kTiB, kGiB, "pools stop growing while less is available"),
@@ -149,6 +150,10 @@ constexpr FieldLimit kLimits[] = {
            "blocks of the block table: one a plane for every chunk"),
     Number("limits.leased_chunks_max", 1, 268'435'456, 16'777'216,
            "chunks in all leases, a chunk once a lease; tenants share it evenly"),
+    Time("limits.section_ms_max", 100, kHour, 10 * kSecond,
+         "a client that reads in one section for longer gets nothing new until it leaves it"),
+    Size("limits.scrub_bytes_per_second", 0, 64 * kGiB, 64 * kMiB,
+         "copies verified in the background; 0: off"),
     Choice("log.level", "trace|debug|info|warn|error", "info", "the least that is logged"),
     Choice("log.format", "text|json", "text", "json: one object a line"),
 };
