@@ -243,12 +243,6 @@ std::byte* HostPool::Address(SegmentIndex segment) const {
              : nullptr;
 }
 
-int HostPool::fd(SegmentIndex segment) const {
-  MutexLock lock(mutex_);
-  KVTIER_CHECK(segment.value() < segments_max_ && active_[segment.value()] != nullptr);
-  return active_[segment.value()]->segment->fd();
-}
-
 HostPoolStats HostPool::stats() const {
   MutexLock lock(mutex_);
   HostPoolStats stats;

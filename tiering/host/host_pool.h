@@ -16,6 +16,7 @@
 #include "tiering/base/mutex.h"
 #include "tiering/host/host_segment.h"
 #include "tiering/host/memory_reserve.h"
+#include "tiering/host/owned_fd.h"
 #include "tiering/memory/memory_pool.h"
 #include "tiering/topology/topology.h"
 
@@ -77,6 +78,14 @@ class HostPool : public MemoryPool {
 
   // The memfd behind a segment that exists, owned by the pool, valid until ReleaseSegment.
   int fd(SegmentIndex segment) const;
+  // From now on nobody but the pool, and who has mapped it for writing before, can write to the
+  // segment, which exists. FAILED_PRECONDITION: who had it for writing keeps it from being sealed.
+  absl::Status Seal(SegmentIndex segment);
+  bool sealed(SegmentIndex segment) const;
+  // To be sent to a client, and closed then: of a sealed segment for reading, of one that is not
+  // sealed for writing. The caller sees to it that the segment is not released meanwhile.
+  absl::StatusOr<OwnedFd> OpenForReading(SegmentIndex segment) const;
+  absl::StatusOr<OwnedFd> OpenForWriting(SegmentIndex segment) const;
 
   HostPoolStats stats() const;
 

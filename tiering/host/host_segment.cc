@@ -11,8 +11,8 @@
 #include <cstring>
 #include <utility>
 
-#include "absl/strings/str_format.h"
 #include "tiering/base/check.h"
+#include "tiering/host/memfd_access.h"
 
 namespace kvtier {
 namespace {
@@ -28,13 +28,6 @@ int BindRange(void* address, size_t bytes, int mode, int node) {
   mask[static_cast<size_t>(node / kBitsPerWord)] = 1ul << (node % kBitsPerWord);
   // The kernel reads one bit less than it is told.
   return mbind(address, bytes, mode, mask.data(), kNodesMax + 1, 0) == 0 ? 0 : errno;
-}
-
-absl::Status KernelError(const std::string& segment, const char* call, int error) {
-  const std::string message =
-      absl::StrFormat("segment %s: %s: %s", segment, call, std::strerror(error));
-  const bool exhausted = error == ENOMEM || error == ENOSPC || error == EMFILE || error == ENFILE;
-  return exhausted ? absl::ResourceExhaustedError(message) : absl::FailedPreconditionError(message);
 }
 
 }  // namespace
@@ -74,10 +67,10 @@ absl::StatusOr<std::unique_ptr<HostSegment>> HostSegment::Create(const Options& 
   unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
   if (options.huge_pages) flags |= MFD_HUGETLB | MFD_HUGE_2MB;
   const int fd = memfd_create(options.name.c_str(), flags);
-  if (fd < 0) return KernelError(options.name, "memfd_create", errno);
+  if (fd < 0) return MemoryError(options.name, "memfd_create", errno);
   const auto fail = [&](const char* call, int error) {
     close(fd);
-    return KernelError(options.name, call, error);
+    return MemoryError(options.name, call, error);
   };
   if (ftruncate(fd, options.bytes.count()) != 0) return fail("ftruncate", errno);
   if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) return fail("F_ADD_SEALS", errno);
@@ -87,11 +80,11 @@ absl::StatusOr<std::unique_ptr<HostSegment>> HostSegment::Create(const Options& 
   std::unique_ptr<HostSegment> segment(
       new HostSegment(fd, static_cast<std::byte*>(address), options.bytes, options.name));
   if (madvise(address, bytes, MADV_DONTFORK) != 0)
-    return KernelError(options.name, "MADV_DONTFORK", errno);
+    return MemoryError(options.name, "MADV_DONTFORK", errno);
   if (options.binding != NodeBinding::kNone) {
     const int mode = options.binding == NodeBinding::kBound ? MPOL_BIND : MPOL_PREFERRED;
     const int error = BindRange(address, bytes, mode, options.node);
-    if (error != 0) return KernelError(options.name, "mbind", error);
+    if (error != 0) return MemoryError(options.name, "mbind", error);
   }
   return segment;
 }
@@ -110,10 +103,10 @@ absl::Status HostSegment::Populate(Bytes offset, Bytes bytes) {
   }
   // EFAULT is what it says when huge pages ran out, EINVAL what a kernel before 5.14 says.
   if (errno != EINVAL)
-    return KernelError(name_, "MADV_POPULATE_WRITE", errno == EFAULT ? ENOMEM : errno);
+    return MemoryError(name_, "MADV_POPULATE_WRITE", errno == EFAULT ? ENOMEM : errno);
   // The pages at least; mapping them is left to the first touch.
   if (fallocate(fd_, 0, offset.count(), bytes.count()) == 0) return absl::OkStatus();
-  return KernelError(name_, "fallocate", errno);
+  return MemoryError(name_, "fallocate", errno);
 }
 
 }  // namespace kvtier

@@ -24,7 +24,7 @@ const char* NodeBindingName(NodeBinding binding);
 NodeBinding ProbeNodeBinding(int node);
 
 // The memfd is close-on-exec, can neither shrink nor grow (sealed), and may take more seals:
-// whoever shares it read-only adds those. The mapping is not inherited by fork. Destroying it
+// whoever shares it adds those. The mapping is not inherited by fork. Destroying it
 // unmaps and closes; the memory is given back once no other process maps it either.
 class HostSegment {
  public:

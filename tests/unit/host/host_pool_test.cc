@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "tests/support/topologies.h"
+#include "tests/support/ways_to_write.h"
 #include "tests/unit/host/host_pool_fixture.h"
 #include "tiering/host/topology_discovery.h"
 
@@ -119,15 +120,34 @@ TEST_F(HostPoolTest, MemfdsAreSealedAndCloseOnExec) {
   EXPECT_EQ(errno, EPERM);
   EXPECT_EQ(lseek(fd, 0, SEEK_END), MiB(2).count());
   EXPECT_TRUE(fcntl(fd, F_GETFD) & FD_CLOEXEC);
-  // Whoever shares a segment can still forbid further writable mappings, and a reader sees what is
-  // written here.
-  EXPECT_EQ(fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
-  EXPECT_EQ(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), MAP_FAILED);
-  void* reader = mmap(nullptr, 4096, PROT_READ, MAP_SHARED, fd, 0);
-  ASSERT_NE(reader, MAP_FAILED);
-  *pool->Address(segment) = std::byte{42};
-  EXPECT_EQ(*static_cast<std::byte*>(reader), std::byte{42});
-  munmap(reader, 4096);
+}
+
+TEST_F(HostPoolTest, OnceSealedASegmentIsWrittenByThoseWhoMappedItBefore) {
+  const auto pool = NewPool(Options());
+  ASSERT_OK_AND_ASSIGN(const SegmentIndex segment, pool->AddSegment());
+  EXPECT_FALSE(pool->sealed(segment));
+  ASSERT_OK_AND_ASSIGN(const OwnedFd writer, pool->OpenForWriting(segment));
+  auto* inbox = static_cast<std::byte*>(
+      mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, writer.get(), 0));
+  ASSERT_NE(inbox, MAP_FAILED);
+  ASSERT_THAT(pool->Seal(segment), IsOk());
+  ASSERT_THAT(pool->Seal(segment), IsOk()) << "again";
+  EXPECT_TRUE(pool->sealed(segment));
+
+  ASSERT_OK_AND_ASSIGN(const OwnedFd reader, pool->OpenForReading(segment));
+  EXPECT_EQ(test_support::WaysToWrite(reader.get(), MiB(2).count()), 0u);
+  EXPECT_EQ(test_support::WaysToWrite(writer.get(), MiB(2).count()), 0u);
+  auto* bytes =
+      static_cast<std::byte*>(mmap(nullptr, 4096, PROT_READ, MAP_SHARED, reader.get(), 0));
+  ASSERT_NE(bytes, MAP_FAILED);
+  *inbox = std::byte{42};
+  EXPECT_EQ(*bytes, std::byte{42});
+  *pool->Address(segment) = std::byte{43};
+  EXPECT_EQ(*bytes, std::byte{43});
+  EXPECT_TRUE(pool->AwaitPrefault(kPatience)) << "the pool itself goes on";
+  EXPECT_THAT(pool->stats().growth, IsOk());
+  munmap(inbox, 4096);
+  munmap(bytes, 4096);
 }
 
 TEST_F(HostPoolTest, GivesBackWhatIsNotKeptReady) {

@@ -1,0 +1,29 @@
+// What processes that are handed a memfd can do with it.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "tiering/host/owned_fd.h"
+
+namespace kvtier {
+
+// From now on nobody can make a writable mapping of it, write to it or punch holes into it; the
+// mappings that are there write on. Neither this nor anything else about it can be changed later.
+// Its size is fixed before. FAILED_PRECONDITION: somebody who had it for writing has locked its
+// seals. `name` is for errors.
+absl::Status SealFromWriting(const std::string& name, int fd);
+// Whether SealFromWriting succeeded, or somebody else did the same.
+bool SealedFromWriting(int fd);
+
+// Another descriptor, close-on-exec, for reading only. RESOURCE_EXHAUSTED: no descriptor is left.
+absl::StatusOr<OwnedFd> ReopenForReading(const std::string& name, int fd);
+// The same descriptor once more, close-on-exec.
+absl::StatusOr<OwnedFd> Duplicate(const std::string& name, int fd);
+
+// An error of a system call about the memory `name`: RESOURCE_EXHAUSTED where memory or descriptors
+// are short, else FAILED_PRECONDITION.
+absl::Status MemoryError(const std::string& name, const char* call, int error);
+
+}  // namespace kvtier
