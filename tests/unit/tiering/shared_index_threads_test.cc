@@ -169,5 +169,57 @@ TEST(SharedIndexThreadsTest, SectionsKeepWhatTheyFoundAndSteadyKeysAreAlwaysFoun
   EXPECT_EQ((*share)->refusals(), 0u);
 }
 
+// Tables that grow from one bucket on, so that most lookups meet a split: a reader that looks in
+// the old bucket and misses what was just moved must look again.
+TEST(SharedIndexThreadsTest, NoSplitHidesAKey) {
+  constexpr uint64_t kTables = 400, kFirst = 4, kRows = 96;
+  static constexpr IndexLimits kLimits{.chunks_max = 128, .blocks_max = 128};
+  struct Table {
+    test_support::IndexMemory memory{TenantShare::BytesFor(kLimits)};
+    std::unique_ptr<TenantShare> share;
+    std::optional<IndexReader> reader;
+  };
+  const auto add = [](TenantShare& share, uint64_t number) {
+    const uint32_t line = share.AddRow({.key = KeyOf(number),
+                                        .model = ModelId(1),
+                                        .planes = 1,
+                                        .token_count = 4,
+                                        .parent = TenantShare::kNoLine,
+                                        .row = static_cast<RowIndex>(number)});
+    ASSERT_TRUE(share.Show(line));
+  };
+  std::vector<std::unique_ptr<Table>> tables;
+  for (uint64_t i = 0; i < kTables; ++i) {
+    tables.push_back(std::make_unique<Table>());
+    Table& table = *tables.back();
+    auto share =
+        TenantShare::Create({.memory = table.memory.bytes(), .limits = kLimits, .hash_seed = i});
+    ASSERT_TRUE(share.ok());
+    table.share = *std::move(share);
+    for (uint64_t number = 0; number < kFirst; ++number) add(*table.share, number);
+    std::string why;
+    table.reader = IndexReader::Create(table.memory.bytes(), why);
+    ASSERT_TRUE(table.reader.has_value()) << why;
+  }
+  std::atomic<uint64_t> at{0}, met{0};
+  uint64_t found = 0, missed = 0;
+  std::thread reader([&] {
+    for (uint64_t table = 0; table < kTables; table = at.load(std::memory_order_acquire)) {
+      for (uint64_t number = 0; number < kFirst; ++number)
+        (tables[table]->reader->Find(KeyOf(number), 1) ? found : missed) += 1;
+      met.store(table, std::memory_order_release);
+    }
+  });
+  for (uint64_t table = 0; table < kTables; ++table) {
+    at.store(table, std::memory_order_release);
+    while (met.load(std::memory_order_acquire) != table) std::this_thread::yield();
+    for (uint64_t number = kFirst; number < kRows; ++number) add(*tables[table]->share, number);
+  }
+  at.store(kTables, std::memory_order_release);
+  reader.join();
+  EXPECT_GT(found, kTables);
+  EXPECT_EQ(missed, 0u);
+}
+
 }  // namespace
 }  // namespace kvtier
