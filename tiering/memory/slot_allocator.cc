@@ -76,12 +76,12 @@ Bytes SlotAllocator::SlotBytes(Bytes block_bytes) const {
 }
 
 bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
-                             std::vector<CopyRef>& slots) {
+                             std::vector<CopyRef>& slots, ShmClientId writer) {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   const Bytes slot_bytes = SlotBytes(block_bytes);
   if (slot_bytes > segment_bytes_) return false;
   if (count == 0) return true;
-  const ClassKey key(tenant, slot_bytes.count());
+  const ClassKey key{tenant, slot_bytes.count(), writer};
   SizeClass* size_class = FindClass(key);
   const uint64_t free = size_class == nullptr ? 0 : size_class->free_slots;
   if (free < count) {
@@ -125,12 +125,12 @@ void SlotAllocator::Free(CopyRef slot) {
   AddRun(segment, before + 1 + after);
   if (segment.owners[slot.slot()] == kRetired) {
     --segment.size_class->retired_slots;
-    tenants_[segment.size_class->key.first.value()].retired -= Bytes(segment.slot_bytes);
+    tenants_[segment.size_class->key.tenant.value()].retired -= Bytes(segment.slot_bytes);
   }
   segment.owners[slot.slot()] = kNoRow;
   --segment.used;
   ++segment.size_class->free_slots;
-  tenants_[segment.size_class->key.first.value()].used -= Bytes(segment.slot_bytes);
+  tenants_[segment.size_class->key.tenant.value()].used -= Bytes(segment.slot_bytes);
   used_ -= Bytes(segment.slot_bytes);
   if (segment.used == 0) Detach(slot.segment());
 }
@@ -211,7 +211,7 @@ void SlotAllocator::Retire(CopyRef slot) {
   KVTIER_CHECK(segment.owners[slot.slot()] != kRetired);
   segment.owners[slot.slot()] = kRetired;
   ++segment.size_class->retired_slots;
-  tenants_[segment.size_class->key.first.value()].retired += Bytes(segment.slot_bytes);
+  tenants_[segment.size_class->key.tenant.value()].retired += Bytes(segment.slot_bytes);
 }
 
 RowIndex SlotAllocator::owner(CopyRef slot) const {
@@ -220,6 +220,45 @@ RowIndex SlotAllocator::owner(CopyRef slot) const {
   const Segment& segment = table_[slot.segment().value()];
   const RowIndex row = slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
   return row == kRetired ? kNoRow : row;
+}
+
+std::optional<SlotAllocator::SegmentUse> SlotAllocator::UseOf(SegmentIndex index) const {
+  if (index.value() >= table_.size() || table_[index.value()].size_class == nullptr)
+    return std::nullopt;
+  const Segment& segment = table_[index.value()];
+  const ClassKey& key = segment.size_class->key;
+  const bool inbox = key.writer != ShmClientId();
+  return SegmentUse{.tenant = key.tenant,
+                    .slot_bytes = Bytes(key.slot_bytes),
+                    .incarnation = incarnations_[index.value()],
+                    .writer = key.writer,
+                    .granted = segment.granted,
+                    .sealed = !inbox || segment.sealed};
+}
+
+uint32_t SlotAllocator::Incarnation(CopyRef slot) const {
+  SegmentOf(slot);
+  return incarnations_[slot.segment().value()];
+}
+
+TenantId SlotAllocator::tenant(CopyRef slot) const {
+  return SegmentOf(slot).size_class->key.tenant;
+}
+
+ShmClientId SlotAllocator::writer(CopyRef slot) const {
+  return SegmentOf(slot).size_class->key.writer;
+}
+
+void SlotAllocator::MarkGranted(SegmentIndex index) {
+  const std::optional<SegmentUse> use = UseOf(index);
+  KVTIER_CHECK(use.has_value() && use->writer != ShmClientId() && !use->granted);
+  table_[index.value()].granted = true;
+}
+
+void SlotAllocator::MarkSealed(SegmentIndex index) {
+  const std::optional<SegmentUse> use = UseOf(index);
+  KVTIER_CHECK(use.has_value() && use->granted && !use->sealed);
+  table_[index.value()].sealed = true;
 }
 
 Bytes SlotAllocator::OffsetOf(CopyRef slot) const {
@@ -234,13 +273,6 @@ std::byte* SlotAllocator::AddressOf(CopyRef slot) const {
 
 Bytes SlotAllocator::SlotBytesOf(CopyRef slot) const { return Bytes(SegmentOf(slot).slot_bytes); }
 
-TenantId SlotAllocator::tenant(CopyRef slot) const { return SegmentOf(slot).size_class->key.first; }
-
-uint32_t SlotAllocator::Incarnation(CopyRef slot) const {
-  KVTIER_CHECK(SegmentOf(slot).size_class != nullptr);
-  return incarnations_[slot.segment().value()];
-}
-
 Bytes SlotAllocator::used(TenantId tenant) const {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   return tenants_[tenant.value()].used;
@@ -251,12 +283,12 @@ Bytes SlotAllocator::retired(TenantId tenant) const {
   return tenants_[tenant.value()].retired;
 }
 
-Bytes SlotAllocator::retired(TenantId tenant, Bytes block_bytes) const {
-  const ClassKey key(tenant, SlotBytes(block_bytes).count());
+Bytes SlotAllocator::retired(TenantId tenant, Bytes block_bytes, ShmClientId writer) const {
+  const ClassKey key{tenant, SlotBytes(block_bytes).count(), writer};
   const auto found = classes_.find(key);
   return found == classes_.end()
              ? Bytes(0)
-             : Bytes(key.second) * static_cast<int64_t>(found->second->retired_slots);
+             : Bytes(key.slot_bytes) * static_cast<int64_t>(found->second->retired_slots);
 }
 
 Bytes SlotAllocator::held(TenantId tenant) const {
@@ -291,18 +323,22 @@ Bytes SlotAllocator::excess() const {
                   segment_bytes_ * static_cast<int64_t>(segment_count_) - options_.budget);
 }
 
-std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant,
-                                                           Bytes block_bytes) const {
-  const int64_t other_than = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
+std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant, Bytes block_bytes,
+                                                           ShmClientId writer) const {
+  const int64_t slot_bytes = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
+  const ClassKey other_than{tenant, slot_bytes, writer};
   std::optional<SegmentIndex> emptiest;
-  uint32_t used = 0;
+  std::pair<bool, uint32_t> least;
   for (uint32_t i = 0; i < table_.size(); ++i) {
     const Segment& segment = table_[i];
-    if (segment.size_class == nullptr || segment.size_class->key.first != tenant) continue;
-    if (segment.slot_bytes == other_than) continue;
-    if (emptiest.has_value() && segment.used >= used) continue;
+    if (segment.size_class == nullptr) continue;
+    const ClassKey& key = segment.size_class->key;
+    if (key.tenant != tenant || key == other_than) continue;
+    const bool stays = key.writer == ShmClientId() || !writers_.at(key.writer).ended;
+    const std::pair<bool, uint32_t> rank(stays, segment.used);
+    if (emptiest.has_value() && rank >= least) continue;
     emptiest = SegmentIndex(i);
-    used = segment.used;
+    least = rank;
   }
   return emptiest;
 }

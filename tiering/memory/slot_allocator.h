@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -25,6 +26,11 @@ namespace kvtier {
 // tenant, and goes back to the pool when a lowered budget asks for it. Not thread-safe.
 // Deterministic. Tenants must be in Options::quota, and slots must be handed out by this allocator
 // and not freed since: anything else aborts.
+//
+// Inboxes: segments that a process outside maps for writing, their writer. They come fresh from the
+// pool, only their writer gets slots in them, and they go back to the pool as a whole: what the
+// writer has mapped could never be safe for anybody else's bytes. An emptied inbox waits for its
+// writer, with its slot size, until others need the room or the writer ends.
 class SlotAllocator {
  public:
   struct Options {
@@ -50,9 +56,14 @@ class SlotAllocator {
   // where possible (the shortest free run that holds all of them first, else the longest runs;
   // above 64 slots run lengths are told apart to within a quarter). Segments are added only when
   // the tenant's free slots of this size do not suffice. False when quota, budget or the machine
-  // does not allow it, or a block is larger than a segment; nothing changed then.
-  bool Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots);
+  // does not allow it, or a block is larger than a segment; nothing changed then. With a writer:
+  // slots of its inboxes alone. A writer has one tenant and must not have ended.
+  bool Allocate(TenantId tenant, Bytes block_bytes, size_t count, std::vector<CopyRef>& slots,
+                ShmClientId writer = {});
   void Free(CopyRef slot);
+  // The writer gets no more slots; its inboxes go back to the pool as they empty. Any number of
+  // times, also for one that never had a slot.
+  void EndWriter(ShmClientId writer);
 
   // Which chunk uses a slot; kNoRow until set, and after Retire and Free.
   void SetOwner(CopyRef slot, RowIndex row);
@@ -61,21 +72,40 @@ class SlotAllocator {
   // retired until Free.
   void Retire(CopyRef slot);
 
+  // How a segment in use is used.
+  struct SegmentUse {
+    TenantId tenant;
+    Bytes slot_bytes;
+    // Number of this use of the segment by a tenant, slot size and writer: 1 to kIncarnationMax,
+    // higher than for any use before.
+    uint32_t incarnation = 0;
+    ShmClientId writer;    // zero: no inbox
+    bool granted = false;  // its writer was given it for writing
+    bool sealed = true;    // nobody can map it for writing any more; always so without a writer
+  };
+  static constexpr uint32_t kIncarnationMax = 0x7fffffffu;
+  // None for a segment without used slots, and for one that never was there.
+  std::optional<SegmentUse> UseOf(SegmentIndex segment) const;
+  // The same of a slot that is handed out.
+  uint32_t Incarnation(CopyRef slot) const;
+  TenantId tenant(CopyRef slot) const;
+  ShmClientId writer(CopyRef slot) const;
+  // An inbox in use: given to its writer, then sealed, each once and in this order.
+  void MarkGranted(SegmentIndex segment);
+  void MarkSealed(SegmentIndex segment);
+
   Bytes OffsetOf(CopyRef slot) const;        // within its segment
   std::byte* AddressOf(CopyRef slot) const;  // null when the pool has none
   Bytes SlotBytesOf(CopyRef slot) const;
-  TenantId tenant(CopyRef slot) const;
-  // Number of this use of the slot's segment by one tenant and slot size: whoever knows where the
-  // slots of another use are does not know where these are. Never 0; below 2^31.
-  uint32_t Incarnation(CopyRef slot) const;
 
   // Bytes in slots handed out (not freed), and in segments held, of one tenant or of all. Empty
   // segments are held by nobody; whoever emptied one gets it as it is, others with zeroed bytes.
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
-  // Bytes of a tenant's slots that are retired and not freed; of one slot size, or of all.
-  Bytes retired(TenantId tenant, Bytes block_bytes) const;
+  // Bytes of a tenant's slots that are retired and not freed; of those that Allocate would hand out
+  // for such a block, or of all.
+  Bytes retired(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
   Bytes retired(TenantId tenant) const;
   Bytes held() const;
   // Segments taken from the pool, empty ones included: what the budget limits.
@@ -90,10 +120,12 @@ class SlotAllocator {
   // How far the pool is over its budget; 0 when it fits.
   Bytes excess() const;
 
-  // The tenant's segment with the fewest used slots whose slot size differs from that for
-  // `block_bytes` (any size when block_bytes is 0): what to evacuate so that another size can have
-  // it. None when there is no such segment. Looks at every segment.
-  std::optional<SegmentIndex> EmptiestSegment(TenantId tenant, Bytes block_bytes) const;
+  // The tenant's segment with the fewest used slots that Allocate would not use for `block_bytes`
+  // and `writer` (any segment when block_bytes is 0): what to evacuate so that they can have it.
+  // Inboxes of ended writers come first. None when there is no such segment. Looks at every
+  // segment.
+  std::optional<SegmentIndex> EmptiestSegment(TenantId tenant, Bytes block_bytes,
+                                              ShmClientId writer = {}) const;
   // In slot order. `visit` must not allocate or free.
   void ForEachUsed(SegmentIndex segment, absl::FunctionRef<void(CopyRef)> visit) const;
 
@@ -105,7 +137,8 @@ class SlotAllocator {
   void CheckInvariants() const;
 
  private:
-  // A tenant and a slot size: the segments that the tenant has cut into slots of that size.
+  // A tenant, a slot size and a writer: the segments that the tenant has cut into slots of that
+  // size, and that this writer writes.
   struct SizeClass;
   struct Segment;
   struct Tenant {
@@ -117,12 +150,29 @@ class SlotAllocator {
     // get them by way of the pool.
     std::vector<SegmentIndex> empty;
   };
+  struct Writer {
+    TenantId tenant;
+    uint64_t segments = 0;  // in use
+    bool ended = false;
+    // Inboxes that it emptied and nobody holds, by slot size.
+    std::map<int64_t, std::vector<SegmentIndex>> empty;
+  };
   // Where `count` or the longest run of slots of a class is.
   struct Place {
     SegmentIndex segment;
     SlotRun run;
   };
-  using ClassKey = std::pair<TenantId, int64_t>;
+  struct ClassKey {
+    TenantId tenant;
+    int64_t slot_bytes = 0;
+    ShmClientId writer;
+
+    bool operator==(const ClassKey&) const = default;
+    template <typename H>
+    friend H AbslHashValue(H h, const ClassKey& key) {
+      return H::combine(std::move(h), key.tenant, key.slot_bytes, key.writer);
+    }
+  };
 
   explicit SlotAllocator(Options options);
 
@@ -130,9 +180,12 @@ class SlotAllocator {
   SizeClass* Grow(ClassKey key, uint64_t missing_slots);
   void Attach(SegmentIndex index, SizeClass& size_class);
   void Detach(SegmentIndex index);
-  bool AddEmpty(TenantId tenant);
-  bool ReleaseEmptyOfOthers(TenantId tenant);
-  void ReleaseEmpty(Tenant& tenant);
+  // The empty segments that a class may take as they are.
+  std::vector<SegmentIndex>& EmptyFor(const ClassKey& key);
+  bool AddEmpty(std::vector<SegmentIndex>& own);
+  bool ReleaseEmptyOfOthers(const std::vector<SegmentIndex>& own);
+  void ReleaseEmpty(std::vector<SegmentIndex>& empty);
+  void Release(SegmentIndex index);
   void ReleaseBeyondBudget();
   uint64_t BudgetSegments() const;
   Place FindPlace(SizeClass& size_class, uint64_t count);
@@ -143,9 +196,12 @@ class SlotAllocator {
 
   Options options_;
   Bytes segment_bytes_;
-  std::vector<Segment> table_;          // by SegmentIndex, up to the largest one seen
-  std::vector<uint32_t> incarnations_;  // likewise; they outlive a segment's release
-  std::vector<Tenant> tenants_;         // by TenantId
+  std::vector<Segment> table_;  // by SegmentIndex, up to the largest one seen
+  // By SegmentIndex; stays when a segment goes back to the pool.
+  std::vector<uint32_t> incarnations_;
+  std::vector<Tenant> tenants_;  // by TenantId
+  // Those that have or had inboxes and may get more. Ordered, so that a run can be repeated.
+  std::map<ShmClientId, Writer> writers_;
   absl::flat_hash_map<ClassKey, std::unique_ptr<SizeClass>> classes_;  // those with segments
   SizeClass* recent_ = nullptr;  // of the last Allocate: the next one often wants the same
   uint64_t segment_count_ = 0;   // taken from the pool

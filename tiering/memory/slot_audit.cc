@@ -1,6 +1,7 @@
 // What the slot allocator can say of itself: metrics, and checks of its counts against its bitmaps.
 #include <array>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "tiering/base/check.h"
@@ -18,7 +19,13 @@ Bytes SlotAllocator::metadata_bytes() const {
   size_t bytes = sizeof(*this) + table_.capacity() * sizeof(Segment) +
                  tenants_.capacity() * sizeof(Tenant) +
                  classes_.capacity() * (sizeof(*classes_.begin()) + 1);
+  bytes += incarnations_.capacity() * sizeof(uint32_t);
   for (const Tenant& tenant : tenants_) bytes += tenant.empty.capacity() * sizeof(SegmentIndex);
+  for (const auto& [id, writer] : writers_) {
+    bytes += sizeof(id) + sizeof(writer);
+    for (const auto& [slot_bytes, empty] : writer.empty)
+      bytes += sizeof(slot_bytes) + sizeof(empty) + empty.capacity() * sizeof(SegmentIndex);
+  }
   for (const Segment& segment : table_) {
     bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
              segment.owners.capacity() * sizeof(RowIndex);
@@ -57,6 +64,7 @@ void SlotAllocator::CheckSegment(SegmentIndex index) const {
 void SlotAllocator::CheckInvariants() const {
   std::vector<Tenant> tenants(tenants_.size());
   absl::flat_hash_map<ClassKey, uint64_t> free_slots;
+  std::map<ShmClientId, uint64_t> inboxes;
   uint64_t taken = 0;
   Bytes used;
   for (uint32_t i = 0; i < table_.size(); ++i) {
@@ -65,12 +73,20 @@ void SlotAllocator::CheckInvariants() const {
     if (segment.size_class == nullptr) continue;
     CheckSegment(SegmentIndex(i));
     const ClassKey key = segment.size_class->key;
-    Tenant& tenant = tenants[key.first.value()];
+    Tenant& tenant = tenants[key.tenant.value()];
     ++tenant.segments;
     tenant.used += Bytes(segment.slot_bytes) * segment.used;
     used += Bytes(segment.slot_bytes) * segment.used;
     free_slots[key] += segment.slot_count - segment.used;
-    KVTIER_CHECK(key.second == segment.slot_bytes);
+    KVTIER_CHECK(key.slot_bytes == segment.slot_bytes);
+    KVTIER_CHECK(incarnations_[i] > 0 && incarnations_[i] <= kIncarnationMax);
+    if (key.writer == ShmClientId()) {
+      KVTIER_CHECK(!segment.granted && !segment.sealed);
+    } else {
+      KVTIER_CHECK(writers_.at(key.writer).tenant == key.tenant);
+      KVTIER_CHECK(segment.granted || !segment.sealed);
+      ++inboxes[key.writer];
+    }
   }
   uint64_t held = 0, empty = 0;
   for (size_t i = 0; i < tenants.size(); ++i) {
@@ -82,8 +98,24 @@ void SlotAllocator::CheckInvariants() const {
     for (const SegmentIndex index : tenants_[i].empty) {
       const Segment& segment = table_[index.value()];
       KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
+      KVTIER_CHECK(!segment.granted && !segment.sealed);
     }
   }
+  for (const auto& [id, writer] : writers_) {
+    KVTIER_CHECK(writer.segments == inboxes[id]);
+    uint64_t waiting = 0;
+    for (const auto& [slot_bytes, indices] : writer.empty) {
+      waiting += indices.size();
+      for (const SegmentIndex index : indices) {
+        const Segment& segment = table_[index.value()];
+        KVTIER_CHECK(segment.taken && segment.size_class == nullptr && segment.used == 0);
+        KVTIER_CHECK(segment.slot_bytes == slot_bytes);
+      }
+    }
+    KVTIER_CHECK(!writer.ended || (waiting == 0 && writer.segments > 0));
+    empty += waiting;
+  }
+  KVTIER_CHECK(inboxes.size() <= writers_.size());
   KVTIER_CHECK(used == used_ && taken == segment_count_);
   KVTIER_CHECK(empty == empty_count_ && held + empty == segment_count_);
   KVTIER_CHECK(free_slots.size() == classes_.size());

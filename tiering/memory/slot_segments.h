@@ -21,6 +21,9 @@ struct SlotAllocator::Segment {
   // No run is longer. Raised exactly, lowered only when a search finds less.
   uint32_t longest_max = 0;
   bool taken = false;
+  // Of an inbox; stay while it waits for its writer.
+  bool granted = false;
+  bool sealed = false;
   // The rest describes free slots only, so an empty segment keeps it for its next user of this
   // size.
   int64_t slot_bytes = 0;
