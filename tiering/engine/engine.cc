@@ -177,7 +177,10 @@ void Engine::State::EndSession(SessionId id) {
     if (chunk.creator != id || Settled(chunk)) continue;
     counts.incomplete_dropped_chunks += HideSubtree(chunk.row);
   }
-  if (session->shared != ShmClientId()) share->Find(session->shared)->session = SessionId();
+  if (session->shared != ShmClientId()) {
+    share->Find(session->shared)->session = SessionId();
+    EndWriter(session->shared);  // no other session can reserve for it
+  }
   --use[session->tenant.value()].sessions;
   sessions.Remove(all_sessions, id.value());
 }

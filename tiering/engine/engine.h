@@ -24,6 +24,7 @@
 #include "absl/types/span.h"
 #include "proto/wire/chunk_key.h"
 #include "proto/wire/client_page.h"
+#include "proto/wire/residency_word.h"
 #include "tiering/base/bytes.h"
 #include "tiering/base/ids.h"
 #include "tiering/block/model.h"
@@ -51,6 +52,9 @@ struct ReserveArgs {
   wire::ChunkKey parent;  // zero: the first chunk of a prefix
   uint32_t chunk_count = 1;
   std::vector<PlaneIndex> planes;  // empty: all
+  // The session's client of shared memory writes the slots through its own mapping. Without such a
+  // client, or room in its inboxes, it is a plain reservation all the same: ask Describe.
+  bool in_place = false;
 };
 
 // What a reservation was made for.
@@ -58,6 +62,15 @@ struct ReservationInfo {
   ModelId model;
   uint32_t chunk_count = 0;
   std::vector<PlaneIndex> planes;  // never empty
+  bool in_place = false;           // all of its slots are in inboxes
+};
+
+// A segment that a client may map.
+struct SegmentGrant {
+  PoolId pool;
+  SegmentIndex segment;
+  Bytes slot_bytes;
+  bool writable = false;
 };
 
 // A slot that a reservation may write to until it is committed or aborted. Writers hold a section
@@ -205,12 +218,13 @@ class Engine {
   // over the section limit.
   absl::StatusOr<ReservationId> Reserve(Caller caller, const ReserveArgs& args, absl::Time now);
   absl::StatusOr<ReservationInfo> Describe(Caller caller, ReservationId reservation) const;
+  // FAILED_PRECONDITION: committed already, or the reservation is in place.
   absl::StatusOr<WriteTarget> Target(Caller caller, ReservationId reservation, uint32_t chunk,
                                      PlaneIndex plane) const;
   // Publishes in place, and is a sign of life like every call that takes `now`. Chunks of a
   // reservation are committed in order. On kAlreadyExists the slots are free again. Any error
   // leaves the chunk uncommitted and its slots reserved. A reservation ends by itself with the
-  // commit of its last block.
+  // commit of its last block. FAILED_PRECONDITION, too, for a block in an inbox that is not sealed.
   absl::StatusOr<CommitOutcome> Commit(Caller caller, ReservationId reservation,
                                        const CommitArgs& args, absl::Time now);
   // Ends the reservation; what was not committed is free again.
@@ -262,6 +276,30 @@ class Engine {
   absl::Status LeaseRows(Caller caller, LeaseId lease, std::vector<uint64_t>& rows) const;
   // Clients whose process is not gone.
   std::vector<SharedClientStatus> SharedClients() const;
+  // Where the client writes a reservation that is in place: wire::ResidencyWord bits, chunk-major
+  // over its planes; 0 where it is committed. FAILED_PRECONDITION: it is not in place.
+  absl::Status ReservationWords(Caller caller, ReservationId reservation,
+                                std::vector<uint64_t>& words) const;
+  // Whether the client may be given the segment that `word` is in. Nobody gets one for reading
+  // before it is sealed (a pool segment: before the caller seals it). For writing it is the
+  // client's own inbox, once; the client maps it, and the caller seals it and then calls
+  // SegmentSealed. NOT_FOUND: no such client, nothing of its tenant there, or another use of the
+  // segment by now. UNAVAILABLE: for reading, and its writer has not mapped it yet.
+  // FAILED_PRECONDITION: for writing, and it is not the client's inbox or was given to it before.
+  absl::StatusOr<SegmentGrant> GrantSegment(ShmClientId client, wire::ResidencyWord word,
+                                            bool writable);
+  // What the client was given for writing cannot be mapped so any more. From here on others may
+  // read it, and its blocks may be committed. NOT_FOUND as above. FAILED_PRECONDITION: it was not
+  // given to the client for writing, or is sealed already.
+  absl::Status SegmentSealed(ShmClientId client, wire::ResidencyWord word);
+  // The one copy of a block that `word` names, with the block's checksum, if it is where the word
+  // says: NOT_FOUND otherwise. `row` is the chunk's name in the index. Call inside a section.
+  absl::StatusOr<ReadTarget> ResolveWord(Caller caller, uint64_t row, PlaneIndex plane,
+                                         wire::ResidencyWord word) const;
+  // The next copy, of any tenant, that the CPU can read, from `cursor` on (0 at first), and the
+  // cursor behind it. False when it found none among the chunks that one call looks at; the cursor
+  // is 0 again at the end of the table. Call inside a section.
+  bool NextToScrub(uint64_t& cursor, ReadTarget& target) const;
 
   // --- Hints
   // ------------------------------------------------------------------------------------------------

@@ -57,11 +57,12 @@ void Engine::State::ReclaimRetired() {
   if (share != nullptr) share->Reclaim([this](CopyRef slot) { allocator(slot.pool()).Free(slot); });
 }
 
-bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& candidates,
+bool Engine::State::AllocateSlots(SlotUser user, const std::vector<PoolId>& candidates,
                                   Bytes block_bytes, size_t count, Bytes& eviction_allowance,
                                   std::vector<CopyRef>& slots) {
+  const TenantId tenant = user.tenant;
   const auto allocate = [&](PoolId pool) {
-    return allocator(pool).Allocate(tenant, block_bytes, count, slots);
+    return allocator(pool).Allocate(tenant, block_bytes, count, slots, user.writer);
   };
   ReclaimRetired();
   for (const PoolId pool : candidates) {
@@ -76,13 +77,13 @@ bool Engine::State::AllocateSlots(TenantId tenant, const std::vector<PoolId>& ca
     for (int tried = 1;; ++tried) {
       // What readers still hold will come free; dropping more chunks meanwhile would only lose
       // them.
-      if (allocator(pool).retired(tenant, block_bytes) >= needed) break;
+      if (allocator(pool).retired(tenant, block_bytes, user.writer) >= needed) break;
       if (eviction_allowance <= Bytes(0)) return false;
-      Bytes freed = tried % kVictimsPerEvacuation == 0 ? EvacuateSegment(tenant, pool, block_bytes)
+      Bytes freed = tried % kVictimsPerEvacuation == 0 ? EvacuateSegment(user, pool, block_bytes)
                                                        : EvictOne(tenant, pool);
       if (freed == Bytes(0)) {
         freed = tried % kVictimsPerEvacuation == 0 ? EvictOne(tenant, pool)
-                                                   : EvacuateSegment(tenant, pool, block_bytes);
+                                                   : EvacuateSegment(user, pool, block_bytes);
       }
       if (freed == Bytes(0)) break;
       eviction_allowance -= freed;
@@ -142,8 +143,8 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
   }
 }
 
-Bytes Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes) {
-  const auto segment = allocator(pool).EmptiestSegment(tenant, block_bytes);
+Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes) {
+  const auto segment = allocator(pool).EmptiestSegment(user.tenant, block_bytes, user.writer);
   if (!segment) return Bytes(0);
   std::vector<RowIndex> rows;
   allocator(pool).ForEachUsed(*segment, [&](CopyRef slot) {
@@ -153,7 +154,7 @@ Bytes Engine::State::EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_b
   Bytes freed;
   for (const RowIndex row : rows) {
     if (!blocks.live(row) || blocks.hidden(row) || !blocks.Droppable(row)) continue;
-    KVTIER_CHECK(blocks.tenant(row) == tenant);
+    KVTIER_CHECK(blocks.tenant(row) == user.tenant);
     freed += DropChunk(row, EventKind::kDropped);
   }
   return freed;

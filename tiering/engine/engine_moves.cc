@@ -126,7 +126,8 @@ void Engine::State::ShrinkToBudget(PoolId pool) {
   for (size_t i = 0; i < tenants.size(); ++i) {
     // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
     const TenantId tenant(static_cast<uint16_t>(i));
-    if (EvacuateSegment(tenant, pool, Bytes(0)) > Bytes(0) || EvictOne(tenant, pool) > Bytes(0))
+    if (EvacuateSegment({tenant, {}}, pool, Bytes(0)) > Bytes(0) ||
+        EvictOne(tenant, pool) > Bytes(0))
       ReclaimRetired();
   }
 }

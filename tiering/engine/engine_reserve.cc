@@ -80,31 +80,28 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
     return refused(std::string(fits.message()));
   }
 
-  // Not everything is dropped where chunks in use leave too little room: some chunks free more
-  // elsewhere than where it is wanted, and another slot size takes a whole segment.
-  Bytes allowance = reservation.bytes * 4;
-  for (const State::SlotGroup& run : runs)
-    allowance += s.pools[run.pools.back().value()]->segment_bytes();
-
   // The parent is pinned first: making room must not drop it.
   if (reservation.parent != kNoRow) s.blocks.Pin(reservation.parent);
-  for (uint32_t chunk = 0; chunk < args.chunk_count; ++chunk) {
-    for (const State::SlotGroup& run : runs) {
-      if (s.AllocateSlots(caller.tenant, run.pools, run.block_bytes, run.count, allowance,
-                          reservation.slots))
-        continue;
-      for (const CopyRef slot : reservation.slots) s.allocator(slot.pool()).Free(slot);
+  if (args.in_place && session->shared != ShmClientId() &&
+      s.AllocateChunks({caller.tenant, session->shared}, runs, args.chunk_count,
+                       reservation.slots) == nullptr) {
+    reservation.writer = session->shared;
+  }
+  if (reservation.writer == ShmClientId()) {
+    const State::SlotGroup* const without_room =
+        s.AllocateChunks({caller.tenant, {}}, runs, args.chunk_count, reservation.slots);
+    if (without_room != nullptr) {
       if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
-      const PoolId pool = run.pools.back();
+      const PoolId pool = without_room->pools.back();
       const PoolRoom room = s.Room(caller.tenant, pool);
       const absl::Status& growth = s.allocator(pool).growth();
       return refused(absl::StrFormat(
           "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes "
           "in %d held, and nothing of it can be evicted now%s%s",
-          s.pools[pool.value()]->description().name, run.count, run.block_bytes.count(),
-          s.tenants[caller.tenant.value()].name, room.used.count(), room.limit.count(),
-          s.allocator(pool).held(caller.tenant).count(), growth.ok() ? "" : "; ",
-          growth.message()));
+          s.pools[pool.value()]->description().name, without_room->count,
+          without_room->block_bytes.count(), s.tenants[caller.tenant.value()].name,
+          room.used.count(), room.limit.count(), s.allocator(pool).held(caller.tenant).count(),
+          growth.ok() ? "" : "; ", growth.message()));
     }
   }
   reservation.session = caller.session;
@@ -116,6 +113,30 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
   ++use.reservations;
   s.counts.reserved_chunks += args.chunk_count;
   return ReservationId(s.reservations.Add(session->reservations, std::move(reservation)));
+}
+
+const Engine::State::SlotGroup* Engine::State::AllocateChunks(SlotUser user,
+                                                              const std::vector<SlotGroup>& groups,
+                                                              uint32_t chunk_count,
+                                                              std::vector<CopyRef>& slots) {
+  // Not everything is dropped where chunks in use leave too little room: some chunks free more
+  // elsewhere than where it is wanted, and another slot size or writer takes a whole segment.
+  Bytes allowance;
+  for (const SlotGroup& group : groups) {
+    allowance += allocators[0]->SlotBytes(group.block_bytes) *
+                     static_cast<int64_t>(group.count * chunk_count * 4) +
+                 pools[group.pools.back().value()]->segment_bytes();
+  }
+  for (uint32_t chunk = 0; chunk < chunk_count; ++chunk) {
+    for (const SlotGroup& group : groups) {
+      if (AllocateSlots(user, group.pools, group.block_bytes, group.count, allowance, slots))
+        continue;
+      for (const CopyRef slot : slots) allocator(slot.pool()).Free(slot);
+      slots.clear();
+      return &group;
+    }
+  }
+  return nullptr;
 }
 
 absl::Status Engine::State::CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
@@ -150,7 +171,8 @@ absl::Status Engine::State::CheckFits(TenantId tenant, const std::vector<SlotGro
 
 absl::StatusOr<ReservationInfo> Engine::Describe(Caller caller, ReservationId id) const {
   KVTIER_ASSIGN_OR_RETURN(const Reservation* reservation, state_->FindReservation(caller, id));
-  return ReservationInfo{reservation->model, reservation->chunk_count, reservation->planes};
+  return ReservationInfo{reservation->model, reservation->chunk_count, reservation->planes,
+                         reservation->writer != ShmClientId()};
 }
 
 absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint32_t chunk,
@@ -174,6 +196,10 @@ absl::StatusOr<WriteTarget> Engine::Target(Caller caller, ReservationId id, uint
     return absl::FailedPreconditionError(absl::StrFormat(
         "chunk %d, plane %d of reservation %d is committed already; committed blocks never change",
         chunk, plane.value(), id.value()));
+  }
+  if (reservation->writer != ShmClientId()) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "reservation %d is in place: its client writes it through its own mapping", id.value()));
   }
   return WriteTarget{s.AddressOf(slot), s.BytesOf(slot),
                      s.blocks.layout(reservation->model).plane_bytes[plane.value()]};

@@ -58,6 +58,7 @@ void Engine::EndShared(ShmClientId client) {
   if (Session* session = s.sessions.Find(ended->session.value()); session != nullptr)
     session->shared = ShmClientId();
   s.share->Remove(client);
+  s.EndWriter(client);
 }
 
 absl::Status Engine::LeaseRows(Caller caller, LeaseId id, std::vector<uint64_t>& rows) const {

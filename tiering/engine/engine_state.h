@@ -43,6 +43,7 @@ struct Reservation {
   std::vector<PlaneIndex> planes;
   std::vector<CopyRef> slots;  // chunk-major; invalid once committed
   size_t open_slots = 0;       // those still valid
+  ShmClientId writer;          // whose inboxes they are in; zero: not in place
   std::vector<RowIndex> rows;  // of committed chunks, pinned; kNoRow until then
   Bytes bytes;
 };
@@ -126,10 +127,18 @@ struct Engine::State : public PlacementView {
   // Keeps the slot from reuse until no open section can hold it, then frees it.
   void Retire(CopyRef slot);
   void ReclaimRetired();
+  // Who gets slots: a tenant, or one of its clients of shared memory for its inboxes.
+  struct SlotUser {
+    TenantId tenant;
+    ShmClientId writer;
+  };
   // `count` slots in the first of `pools` that has room, evicting from the last one first if none
   // has. What is evicted comes off `eviction_allowance`; at zero no more is.
-  bool AllocateSlots(TenantId tenant, const std::vector<PoolId>& pools, Bytes block_bytes,
+  bool AllocateSlots(SlotUser user, const std::vector<PoolId>& pools, Bytes block_bytes,
                      size_t count, Bytes& eviction_allowance, std::vector<CopyRef>& slots);
+  // The slots of a reservation's chunks, all or none: null, or the group that found no room.
+  const SlotGroup* AllocateChunks(SlotUser user, const std::vector<SlotGroup>& groups,
+                                  uint32_t chunk_count, std::vector<CopyRef>& slots);
   // The same for the destinations of a move, in one pool. Only the last pool drops chunks for it:
   // those that are next to go in any case, at most `count`, and each has to free a slot of this
   // size. A move is not worth more; what cannot move stays where it is.
@@ -140,7 +149,21 @@ struct Engine::State : public PlacementView {
   // Drops one victim, or empties the segment that has least in it. Returns the bytes that were
   // dropped, in all pools together; 0 when nothing can go.
   Bytes EvictOne(TenantId tenant, PoolId pool);
-  Bytes EvacuateSegment(TenantId tenant, PoolId pool, Bytes block_bytes);
+  Bytes EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes);
+
+  // --- inboxes
+  // ----------------------------------------------------------------------------------------------
+  wire::ResidencyWord WordOf(CopyRef slot) const;
+  std::optional<TenantId> TenantOf(ShmClientId client) const;
+  // The use of the segment that the word means, if it is the one of now and the tenant's.
+  absl::StatusOr<SlotAllocator::SegmentUse> FindUse(TenantId tenant,
+                                                    wire::ResidencyWord word) const;
+  // A block with this copy alone, for whoever checks it.
+  ReadTarget TargetOf(RowIndex row, PlaneIndex plane, CopyRef copy) const;
+  // FAILED_PRECONDITION while others could not read what was written to the slot.
+  absl::Status CheckSealed(CopyRef slot) const;
+  // It gets no more slots, whatever becomes of its process.
+  void EndWriter(ShmClientId client);
 
   // --- chunks
   // -----------------------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
           absl::StrFormat("chunk %d, plane %d of reservation %d is committed already", args.chunk,
                           reserved[position].value(), id.value()));
     }
+    KVTIER_RETURN_IF_ERROR(s.CheckSealed(reservation->slots[args.chunk * stride + position]));
   }
 
   // The parent, by order within the reservation.
