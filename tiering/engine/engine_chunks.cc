@@ -9,8 +9,13 @@
 namespace kvtier {
 namespace {
 
-// Victims tried for one slot size before a segment of another size is emptied instead.
+// Victims tried for slots of one size and writer before a segment of another kind is emptied
+// instead: in all, and of those without such a slot.
 constexpr int kVictimsPerEvacuation = 32;
+constexpr int kUselessPerEvacuation = 4;
+// Segments looked at for something to drop: what is reserved or leased may be all that is in the
+// emptiest ones.
+constexpr size_t kSegmentsPerEvacuation = 16;
 
 constexpr int kVictimSearchesMax = 32;
 
@@ -74,17 +79,22 @@ bool Engine::State::AllocateSlots(SlotUser user, const std::vector<PoolId>& cand
     const PoolId pool = candidates[i];
     const Bytes needed = allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count);
     if (needed > Room(tenant, pool).limit) continue;
-    for (int tried = 1;; ++tried) {
+    for (int tried = 1, useless = 0;; ++tried) {
       // What readers still hold will come free; dropping more chunks meanwhile would only lose
       // them.
-      if (allocator(pool).retired(tenant, block_bytes, user.writer) >= needed) break;
+      if (allocator(pool).RoomToCome(tenant, block_bytes, user.writer) >= needed) break;
       if (eviction_allowance <= Bytes(0)) return false;
-      Bytes freed = tried % kVictimsPerEvacuation == 0 ? EvacuateSegment(user, pool, block_bytes)
-                                                       : EvictOne(tenant, pool);
+      const bool evacuate = tried % kVictimsPerEvacuation == 0 || useless >= kUselessPerEvacuation;
+      if (evacuate) useless = 0;
+      Bytes freed = evacuate ? EvacuateSegment(user, pool, block_bytes) : Bytes(0);
       if (freed == Bytes(0)) {
-        freed = tried % kVictimsPerEvacuation == 0 ? EvictOne(tenant, pool)
-                                                   : EvacuateSegment(user, pool, block_bytes);
+        const RowIndex victim = FindVictim(tenant, pool);
+        if (victim != kNoRow) {
+          useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
+          freed = DropVictim(victim);
+        }
       }
+      if (freed == Bytes(0) && !evacuate) freed = EvacuateSegment(user, pool, block_bytes);
       if (freed == Bytes(0)) break;
       eviction_allowance -= freed;
       ReclaimRetired();
@@ -108,54 +118,82 @@ RowIndex Engine::State::FindVictim(TenantId tenant, PoolId pool) {
 
 Bytes Engine::State::EvictOne(TenantId tenant, PoolId pool) {
   const RowIndex victim = FindVictim(tenant, pool);
-  if (victim == kNoRow) return Bytes(0);
+  return victim == kNoRow ? Bytes(0) : DropVictim(victim);
+}
+
+Bytes Engine::State::DropVictim(RowIndex victim) {
   // One byte for a chunk whose copies were all lost: dropping it is progress, too.
   return std::max(Bytes(1), DropChunk(victim, EventKind::kDropped));
+}
+
+bool Engine::State::HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const {
+  const SlotAllocator& slots = allocator(pool);
+  const Bytes slot_bytes = slots.SlotBytes(block_bytes);
+  const size_t planes = blocks.plane_count(blocks.model(row));
+  for (size_t i = 0; i < planes; ++i) {
+    const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
+    for (const CopyRef copy : {block.best, block.second}) {
+      if (copy.valid() && copy.pool() == pool && slots.SlotBytesOf(copy) == slot_bytes &&
+          slots.writer(copy) == user.writer)
+        return true;
+    }
+  }
+  return false;
 }
 
 bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_bytes, size_t count,
                                     std::vector<CopyRef>& slots) {
   const SlotAllocator& to = allocator(pool);
   const bool last = pool.value() + 1u == allocators.size();
-  const Bytes slot_bytes = to.SlotBytes(block_bytes);
-  const Bytes needed = slot_bytes * static_cast<int64_t>(count);
-  const auto frees_such_a_slot = [&](RowIndex row) {
-    const size_t planes = blocks.plane_count(blocks.model(row));
-    for (size_t i = 0; i < planes; ++i) {
-      const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
-      for (const CopyRef copy : {block.best, block.second}) {
-        if (copy.valid() && copy.pool() == pool && to.SlotBytesOf(copy) == slot_bytes) return true;
-      }
-    }
-    return false;
-  };
+  const Bytes needed = to.SlotBytes(block_bytes) * static_cast<int64_t>(count);
   for (size_t dropped = 0;; ++dropped) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
     if (!last) {
       Miss(tenant, pool, needed);
       return false;
     }
-    if (dropped == count || to.retired(tenant, block_bytes) >= needed) return false;
+    if (dropped == count || to.RoomToCome(tenant, block_bytes) >= needed) return false;
     const RowIndex victim = FindVictim(tenant, pool);
-    if (victim == kNoRow || !frees_such_a_slot(victim)) return false;
-    DropChunk(victim, EventKind::kDropped);
+    if (victim == kNoRow) return false;
+    if (HasSlotFor({tenant, {}}, pool, block_bytes, victim)) {
+      DropChunk(victim, EventKind::kDropped);
+    } else if (!EvacuateInbox(tenant, pool, count)) {
+      return false;
+    }
     ReclaimRetired();
   }
 }
 
 Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes) {
-  const auto segment = allocator(pool).EmptiestSegment(user.tenant, block_bytes, user.writer);
-  if (!segment) return Bytes(0);
+  for (const SegmentIndex segment : allocator(pool).EmptiestSegments(
+           user.tenant, block_bytes, user.writer, kSegmentsPerEvacuation)) {
+    const Bytes freed = DropSegment(pool, segment);
+    if (freed > Bytes(0)) return freed;
+  }
+  return Bytes(0);
+}
+
+bool Engine::State::EvacuateInbox(TenantId tenant, PoolId pool, size_t used_max) {
+  for (const SegmentIndex segment :
+       allocator(pool).EmptiestSegments(tenant, Bytes(0), {}, kSegmentsPerEvacuation)) {
+    const SlotAllocator::SegmentUse segment_use = *allocator(pool).UseOf(segment);
+    if (segment_use.writer == ShmClientId() || segment_use.used_slots > used_max) continue;
+    if (DropSegment(pool, segment) > Bytes(0)) return true;
+  }
+  return false;
+}
+
+Bytes Engine::State::DropSegment(PoolId pool, SegmentIndex segment) {
   std::vector<RowIndex> rows;
-  allocator(pool).ForEachUsed(*segment, [&](CopyRef slot) {
+  allocator(pool).ForEachUsed(segment, [&](CopyRef slot) {
     const RowIndex row = allocator(pool).owner(slot);
     if (row != kNoRow && (rows.empty() || rows.back() != row)) rows.push_back(row);
   });
   Bytes freed;
-  for (const RowIndex row : rows) {
-    if (!blocks.live(row) || blocks.hidden(row) || !blocks.Droppable(row)) continue;
-    KVTIER_CHECK(blocks.tenant(row) == user.tenant);
-    freed += DropChunk(row, EventKind::kDropped);
+  // Most chunks lie behind their parents: from the end on, tails go before what they hang on.
+  for (size_t i = rows.size(); i-- > 0;) {
+    const RowIndex row = rows[i];
+    if (blocks.live(row) && !blocks.hidden(row) && blocks.Droppable(row)) freed += DropVictim(row);
   }
   return freed;
 }

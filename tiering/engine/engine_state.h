@@ -146,10 +146,18 @@ struct Engine::State : public PlacementView {
                        std::vector<CopyRef>& slots);
   // What the policy would drop next; kNoRow when nothing can go.
   RowIndex FindVictim(TenantId tenant, PoolId pool);
-  // Drops one victim, or empties the segment that has least in it. Returns the bytes that were
-  // dropped, in all pools together; 0 when nothing can go.
+  // Drops one victim. Returns the bytes that were dropped, in all pools together; 0 when nothing
+  // can go.
   Bytes EvictOne(TenantId tenant, PoolId pool);
+  Bytes DropVictim(RowIndex victim);
+  // The chunk has a block in the pool whose slot is one of those that such blocks of the user get.
+  bool HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const;
+  // Drops what it can of the emptiest segment that the user does not use for such blocks. Returns
+  // the bytes that were dropped, in all pools together; 0 when nothing can go.
   Bytes EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes);
+  // The same of an inbox with at most so many slots in use; false when nothing can go.
+  bool EvacuateInbox(TenantId tenant, PoolId pool, size_t used_max);
+  Bytes DropSegment(PoolId pool, SegmentIndex segment);
 
   // --- inboxes
   // ----------------------------------------------------------------------------------------------

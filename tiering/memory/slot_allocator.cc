@@ -13,9 +13,6 @@ namespace {
 // `step` is a power of two.
 constexpr int64_t RoundUp(int64_t n, int64_t step) { return (n + step - 1) & -step; }
 
-// Stands in a segment's owners for a retired slot; no row has this number.
-constexpr RowIndex kRetired = kNoRow - 1;
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SlotAllocator>> SlotAllocator::Create(Options options) {
@@ -97,10 +94,12 @@ bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
     const uint32_t at_end = place.run.first + place.run.count - taken;
     const uint32_t first =
         place.run.first % taken != 0 && at_end % taken == 0 ? at_end : place.run.first;
+    CountDraining(segment, false);
     segment.free.Take({first, taken});
     RemoveRun(segment, place.run.count);
     AddRun(segment, place.run.count - taken);
     segment.used += taken;
+    CountDraining(segment, true);
     for (uint32_t i = 0; i < taken; ++i) slots.emplace_back(options_.id, place.segment, first + i);
     left -= taken;
     ++runs_handed_out_;
@@ -119,16 +118,19 @@ void SlotAllocator::Free(CopyRef slot) {
   Segment& segment = table_[slot.segment().value()];
   const uint32_t before = segment.free.CountBefore(slot.slot());
   const uint32_t after = segment.free.CountFrom(slot.slot() + 1);
+  CountDraining(segment, false);
   segment.free.Put(slot.slot());
   RemoveRun(segment, before);
   RemoveRun(segment, after);
   AddRun(segment, before + 1 + after);
-  if (segment.owners[slot.slot()] == kRetired) {
+  if (segment.owners[slot.slot()] == kRetiredSlot) {
+    --segment.retired;
     --segment.size_class->retired_slots;
     tenants_[segment.size_class->key.tenant.value()].retired -= Bytes(segment.slot_bytes);
   }
   segment.owners[slot.slot()] = kNoRow;
   --segment.used;
+  CountDraining(segment, true);
   ++segment.size_class->free_slots;
   tenants_[segment.size_class->key.tenant.value()].used -= Bytes(segment.slot_bytes);
   used_ -= Bytes(segment.slot_bytes);
@@ -201,15 +203,18 @@ const SlotAllocator::Segment& SlotAllocator::SegmentOf(CopyRef slot) const {
 void SlotAllocator::SetOwner(CopyRef slot, RowIndex row) {
   SegmentOf(slot);
   RowIndex& owner = table_[slot.segment().value()].owners[slot.slot()];
-  KVTIER_CHECK(owner != kRetired && row != kRetired);
+  KVTIER_CHECK(owner != kRetiredSlot && row != kRetiredSlot);
   owner = row;
 }
 
 void SlotAllocator::Retire(CopyRef slot) {
   SegmentOf(slot);
   Segment& segment = table_[slot.segment().value()];
-  KVTIER_CHECK(segment.owners[slot.slot()] != kRetired);
-  segment.owners[slot.slot()] = kRetired;
+  KVTIER_CHECK(segment.owners[slot.slot()] != kRetiredSlot);
+  CountDraining(segment, false);
+  segment.owners[slot.slot()] = kRetiredSlot;
+  ++segment.retired;
+  CountDraining(segment, true);
   ++segment.size_class->retired_slots;
   tenants_[segment.size_class->key.tenant.value()].retired += Bytes(segment.slot_bytes);
 }
@@ -219,7 +224,7 @@ RowIndex SlotAllocator::owner(CopyRef slot) const {
   if (slot.segment().value() >= table_.size()) return kNoRow;
   const Segment& segment = table_[slot.segment().value()];
   const RowIndex row = slot.slot() < segment.owners.size() ? segment.owners[slot.slot()] : kNoRow;
-  return row == kRetired ? kNoRow : row;
+  return row == kRetiredSlot ? kNoRow : row;
 }
 
 std::optional<SlotAllocator::SegmentUse> SlotAllocator::UseOf(SegmentIndex index) const {
@@ -230,6 +235,7 @@ std::optional<SlotAllocator::SegmentUse> SlotAllocator::UseOf(SegmentIndex index
   const bool inbox = key.writer != ShmClientId();
   return SegmentUse{.tenant = key.tenant,
                     .slot_bytes = Bytes(key.slot_bytes),
+                    .used_slots = segment.used,
                     .incarnation = incarnations_[index.value()],
                     .writer = key.writer,
                     .granted = segment.granted,
@@ -283,12 +289,24 @@ Bytes SlotAllocator::retired(TenantId tenant) const {
   return tenants_[tenant.value()].retired;
 }
 
-Bytes SlotAllocator::retired(TenantId tenant, Bytes block_bytes, ShmClientId writer) const {
+void SlotAllocator::CountDraining(const Segment& segment, bool add) {
+  if (!segment.draining()) return;
+  uint64_t& of_tenant = tenants_[segment.size_class->key.tenant.value()].draining;
+  uint32_t& of_class = segment.size_class->draining;
+  of_tenant = add ? of_tenant + 1 : of_tenant - 1;
+  of_class = add ? of_class + 1 : of_class - 1;
+}
+
+Bytes SlotAllocator::RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId writer) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
   const ClassKey key{tenant, SlotBytes(block_bytes).count(), writer};
+  const int64_t slots_each = segment_bytes_.count() / key.slot_bytes;
+  const auto draining = static_cast<int64_t>(tenants_[tenant.value()].draining);
   const auto found = classes_.find(key);
-  return found == classes_.end()
-             ? Bytes(0)
-             : Bytes(key.slot_bytes) * static_cast<int64_t>(found->second->retired_slots);
+  if (found == classes_.end()) return Bytes(key.slot_bytes) * (draining * slots_each);
+  const SizeClass& own = *found->second;
+  return Bytes(key.slot_bytes) *
+         (static_cast<int64_t>(own.retired_slots) + (draining - own.draining) * slots_each);
 }
 
 Bytes SlotAllocator::held(TenantId tenant) const {
@@ -325,22 +343,34 @@ Bytes SlotAllocator::excess() const {
 
 std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant, Bytes block_bytes,
                                                            ShmClientId writer) const {
+  const std::vector<SegmentIndex> first = EmptiestSegments(tenant, block_bytes, writer, 1);
+  return first.empty() ? std::nullopt : std::optional(first.front());
+}
+
+std::vector<SegmentIndex> SlotAllocator::EmptiestSegments(TenantId tenant, Bytes block_bytes,
+                                                          ShmClientId writer, size_t count) const {
   const int64_t slot_bytes = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
   const ClassKey other_than{tenant, slot_bytes, writer};
-  std::optional<SegmentIndex> emptiest;
-  std::pair<bool, uint32_t> least;
+  struct Rank {
+    bool stays;
+    uint32_t used;
+    uint32_t index;
+    auto operator<=>(const Rank&) const = default;
+  };
+  std::vector<Rank> ranks;
   for (uint32_t i = 0; i < table_.size(); ++i) {
     const Segment& segment = table_[i];
-    if (segment.size_class == nullptr) continue;
+    if (segment.size_class == nullptr || segment.draining()) continue;
     const ClassKey& key = segment.size_class->key;
     if (key.tenant != tenant || key == other_than) continue;
     const bool stays = key.writer == ShmClientId() || !writers_.at(key.writer).ended;
-    const std::pair<bool, uint32_t> rank(stays, segment.used);
-    if (emptiest.has_value() && rank >= least) continue;
-    emptiest = SegmentIndex(i);
-    least = rank;
+    ranks.push_back({stays, segment.used, i});
   }
-  return emptiest;
+  const size_t kept = std::min(count, ranks.size());
+  std::partial_sort(ranks.begin(), ranks.begin() + static_cast<std::ptrdiff_t>(kept), ranks.end());
+  std::vector<SegmentIndex> segments;
+  for (size_t i = 0; i < kept; ++i) segments.emplace_back(ranks[i].index);
+  return segments;
 }
 
 void SlotAllocator::ForEachUsed(SegmentIndex index, absl::FunctionRef<void(CopyRef)> visit) const {

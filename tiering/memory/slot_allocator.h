@@ -76,6 +76,7 @@ class SlotAllocator {
   struct SegmentUse {
     TenantId tenant;
     Bytes slot_bytes;
+    uint32_t used_slots = 0;
     // Number of this use of the segment by a tenant, slot size and writer: 1 to kIncarnationMax,
     // higher than for any use before.
     uint32_t incarnation = 0;
@@ -103,10 +104,12 @@ class SlotAllocator {
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
-  // Bytes of a tenant's slots that are retired and not freed; of those that Allocate would hand out
-  // for such a block, or of all.
-  Bytes retired(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
+  // Bytes of a tenant's slots that are retired and not freed.
   Bytes retired(TenantId tenant) const;
+  // What Allocate can use for such blocks once all that is retired is freed, beyond what it can use
+  // now: retired slots of their size and writer, and the tenant's other segments without any slot
+  // that is not retired.
+  Bytes RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
   Bytes held() const;
   // Segments taken from the pool, empty ones included: what the budget limits.
   uint64_t segments() const { return segment_count_; }
@@ -126,6 +129,9 @@ class SlotAllocator {
   // segment.
   std::optional<SegmentIndex> EmptiestSegment(TenantId tenant, Bytes block_bytes,
                                               ShmClientId writer = {}) const;
+  // The same one and those that come next, at most `count`. None of them has retired slots alone.
+  std::vector<SegmentIndex> EmptiestSegments(TenantId tenant, Bytes block_bytes, ShmClientId writer,
+                                             size_t count) const;
   // In slot order. `visit` must not allocate or free.
   void ForEachUsed(SegmentIndex segment, absl::FunctionRef<void(CopyRef)> visit) const;
 
@@ -146,6 +152,7 @@ class SlotAllocator {
     uint64_t segments = 0;
     Bytes used;
     Bytes retired;
+    uint64_t draining = 0;  // segments whose used slots are all retired
     // Taken from the pool and held by nobody. Only this tenant's bytes may be in them, so others
     // get them by way of the pool.
     std::vector<SegmentIndex> empty;
@@ -192,6 +199,8 @@ class SlotAllocator {
   void AddRun(Segment& segment, uint32_t count);
   void RemoveRun(Segment& segment, uint32_t count);
   const Segment& SegmentOf(CopyRef slot) const;
+  // Counts the segment among those that drain, before and after its slots change.
+  void CountDraining(const Segment& segment, bool add);
   void CheckSegment(SegmentIndex index) const;
 
   Options options_;

@@ -43,7 +43,7 @@ void SlotAllocator::CheckSegment(SegmentIndex index) const {
   const Segment& segment = table_[index.value()];
   segment.free.CheckInvariants();
   std::vector<uint16_t> runs(segment.runs.size());
-  uint32_t free = 0;
+  uint32_t free = 0, retired = 0;
   for (uint32_t slot = 0; slot < segment.slot_count;) {
     const uint32_t count = segment.free.CountFrom(slot);
     if (count > 0) ++runs[RunClassOf(count)];
@@ -52,6 +52,8 @@ void SlotAllocator::CheckSegment(SegmentIndex index) const {
     free += count;
     slot += count + 1;
   }
+  for (const RowIndex owner : segment.owners) retired += owner == kRetiredSlot ? 1 : 0;
+  KVTIER_CHECK(segment.retired == retired);
   KVTIER_CHECK(segment.used > 0 && segment.used + free == segment.slot_count);
   KVTIER_CHECK(runs == segment.runs);
   for (uint32_t i = 0; i < kRunClasses; ++i) {
@@ -75,6 +77,8 @@ void SlotAllocator::CheckInvariants() const {
     const ClassKey key = segment.size_class->key;
     Tenant& tenant = tenants[key.tenant.value()];
     ++tenant.segments;
+    tenant.draining += segment.draining() ? 1 : 0;
+    tenant.retired += Bytes(segment.slot_bytes) * segment.retired;
     tenant.used += Bytes(segment.slot_bytes) * segment.used;
     used += Bytes(segment.slot_bytes) * segment.used;
     free_slots[key] += segment.slot_count - segment.used;
@@ -92,6 +96,8 @@ void SlotAllocator::CheckInvariants() const {
   for (size_t i = 0; i < tenants.size(); ++i) {
     KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
                  tenants[i].used == tenants_[i].used);
+    KVTIER_CHECK(tenants[i].draining == tenants_[i].draining &&
+                 tenants[i].retired == tenants_[i].retired);
     KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);
     held += tenants[i].segments;
     empty += tenants_[i].empty.size();

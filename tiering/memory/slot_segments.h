@@ -11,6 +11,8 @@
 namespace kvtier {
 
 inline constexpr uint32_t kNoMember = 0xffffffffu;
+// Stands in a segment's owners for a retired slot; no row has this number.
+inline constexpr RowIndex kRetiredSlot = kNoRow - 1;
 
 struct SlotAllocator::Segment {
   // Null when the segment is empty or not taken from the pool.
@@ -18,6 +20,7 @@ struct SlotAllocator::Segment {
   uint32_t ordinal = 0;  // within its class
   uint32_t slot_count = 0;
   uint32_t used = 0;
+  uint32_t retired = 0;  // of those
   // No run is longer. Raised exactly, lowered only when a search finds less.
   uint32_t longest_max = 0;
   bool taken = false;
@@ -30,6 +33,8 @@ struct SlotAllocator::Segment {
   FreeSlots free;
   std::vector<uint16_t> runs;    // by run class: how many; at most half the slots
   std::vector<RowIndex> owners;  // by slot
+
+  bool draining() const { return used > 0 && retired == used; }
 };
 
 struct SlotAllocator::SizeClass {
@@ -37,6 +42,7 @@ struct SlotAllocator::SizeClass {
   uint64_t free_slots = 0;
   uint64_t retired_slots = 0;
   uint32_t segment_count = 0;
+  uint32_t draining = 0;          // of those, whose used slots are all retired
   std::vector<uint32_t> members;  // by ordinal: a segment, or kNoMember
   std::vector<uint32_t> vacant;   // ordinals to use again
   // By run class: the members, by ordinal, that have such a run, and which of the sets are not
