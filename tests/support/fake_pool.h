@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <set>
 
 #include "absl/status/status.h"
@@ -34,6 +35,7 @@ class FakePool : public MemoryPool {
     uint32_t index = 0;
     while (segments.count(index) != 0) ++index;
     segments.insert(index);
+    ++adds_of[index];
     return SegmentIndex(index);
   }
   void ReleaseSegment(SegmentIndex segment) override {
@@ -49,6 +51,7 @@ class FakePool : public MemoryPool {
   uint64_t adds_before_failure = ~0ull;  // AddSegment calls that still succeed
   uint64_t segments_that_fit = ~0ull;    // what the machine has memory for
   uint64_t add_calls = 0;
+  std::map<uint32_t, uint64_t> adds_of;  // by segment: how often it was added
 
  private:
   PoolDescription description_;

@@ -1,5 +1,6 @@
-// SlotAllocator under random operations agrees with a naive model of sets that says for every call
-// whether it must succeed and how long the run it comes from must be.
+// SlotAllocator under random operations, of tenants and of writers with inboxes, agrees with a
+// naive model of sets that says for every call whether it must succeed, how long the run it comes
+// from must be, and which use of a segment it is.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -9,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -51,14 +53,17 @@ class NaiveModel {
   struct Segment {
     TenantId tenant;
     Bytes slot_bytes;
+    uint32_t writer = 0;
     std::set<uint32_t> used;
+    std::set<uint32_t> retired;
   };
 
-  // Lengths of the free runs in the segments that the tenant has with that size.
-  std::multiset<uint64_t> FreeRuns(TenantId tenant, Bytes slot_bytes) const {
+  // Lengths of the free runs in the segments that the tenant has with that size and writer.
+  std::multiset<uint64_t> FreeRuns(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
     std::multiset<uint64_t> runs;
     for (const auto& [index, segment] : segments) {
-      if (segment.tenant != tenant || segment.slot_bytes != slot_bytes) continue;
+      if (segment.tenant != tenant || segment.slot_bytes != slot_bytes || segment.writer != writer)
+        continue;
       uint32_t next = 0;
       for (const uint32_t slot : segment.used) {
         if (slot > next) runs.insert(slot - next);
@@ -82,9 +87,10 @@ class NaiveModel {
     }
     return used;
   }
-  uint64_t NeededSegments(TenantId tenant, Bytes slot_bytes, uint64_t count) const {
+  uint64_t NeededSegments(TenantId tenant, Bytes slot_bytes, uint32_t writer,
+                          uint64_t count) const {
     uint64_t free = 0;
-    for (const uint64_t run : FreeRuns(tenant, slot_bytes)) free += run;
+    for (const uint64_t run : FreeRuns(tenant, slot_bytes, writer)) free += run;
     const uint64_t each = static_cast<uint64_t>(segment_bytes_ / slot_bytes);
     return free >= count ? 0 : (count - free + each - 1) / each;
   }
@@ -92,24 +98,66 @@ class NaiveModel {
     return static_cast<uint64_t>(quota_[tenant.value()] / segment_bytes_);
   }
 
+  // Bytes that retired slots hold back from blocks of that size.
+  Bytes RoomToCome(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
+    int64_t slots = 0;
+    for (const auto& [index, segment] : segments) {
+      if (segment.tenant != tenant) continue;
+      if (segment.slot_bytes == slot_bytes && segment.writer == writer) {
+        slots += static_cast<int64_t>(segment.retired.size());
+      } else if (segment.retired == segment.used) {
+        slots += segment_bytes_ / slot_bytes;
+      }
+    }
+    return slot_bytes * slots;
+  }
+  // Segments that are not used for such blocks, in the order to evacuate them.
+  std::vector<SegmentIndex> Emptiest(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
+    std::set<std::tuple<bool, size_t, uint32_t>> order;
+    for (const auto& [index, segment] : segments) {
+      if (segment.tenant != tenant || segment.retired == segment.used) continue;
+      if (segment.slot_bytes == slot_bytes && segment.writer == writer) continue;
+      order.insert({!ended.contains(segment.writer), segment.used.size(), index});
+    }
+    std::vector<SegmentIndex> result;
+    for (const auto& [stays, used, index] : order) result.emplace_back(index);
+    return result;
+  }
+
   std::map<uint32_t, Segment> segments;  // those in use
+  std::set<uint32_t> ended;              // writers
   uint64_t Empty() const {
     uint64_t sum = 0;
     for (const auto& [tenant, count] : empty) sum += count;
     return sum;
   }
   uint64_t Taken() const { return segments.size() + Empty(); }
-  // Gives the pool an empty segment of the first tenant that has one and is not `other_than`.
-  bool ReleaseOne(std::optional<TenantId> other_than) {
-    for (auto& [tenant, count] : empty) {
-      if (count == 0 || tenant == other_than) continue;
+  // Who emptied segments and may have them as they are: a writer, or zero; then its slot size, or
+  // the tenant.
+  using Emptier = std::pair<uint32_t, int64_t>;
+  static Emptier EmptierOf(TenantId tenant, Bytes slot_bytes, uint32_t writer) {
+    return {writer, writer == 0 ? tenant.value() : slot_bytes.count()};
+  }
+  // Gives the pool an empty segment of the first one that has one and is not `other_than`.
+  bool ReleaseOne(std::optional<Emptier> other_than) {
+    for (auto& [emptier, count] : empty) {
+      if (count == 0 || emptier == other_than) continue;
       --count;
       return true;
     }
     return false;
   }
 
-  std::map<TenantId, uint64_t> empty;  // by who emptied them
+  std::map<Emptier, uint64_t> empty;
+  // By segment that was emptied or is in use: which use of it that was, by whom and of what size.
+  struct Use {
+    uint32_t incarnation = 0;
+    TenantId tenant;
+    Bytes slot_bytes;
+    uint32_t writer = 0;
+    uint64_t adds = 0;  // of the pool, when it was taken
+  };
+  std::map<uint32_t, Use> uses;
 
  private:
   Bytes segment_bytes_;
@@ -129,8 +177,12 @@ class RandomOperations {
     const uint64_t kind = rng_.Below(100);
     if (kind < 45) {
       AllocateSome();
-    } else if (kind < 97) {
+    } else if (kind < 48) {
+      RetireSome();
+    } else if (kind < 96) {
       FreeSome();
+    } else if (kind < 97) {
+      EndWriter();
     } else if (kind < 98) {
       SetBudget();
     } else {
@@ -144,6 +196,10 @@ class RandomOperations {
   int refused_by_pool = 0;
   int passed_on = 0;  // segments of one tenant that another got
   int scattered = 0;  // allocations of several runs
+  int inboxes = 0;    // allocations by writers
+  int ended_with_slots = 0;
+  int taken_back = 0;  // empty inboxes that their writer got again
+  int room_to_come = 0;
 
  private:
   static constexpr Bytes kSegmentBytes = KiB(256);
@@ -155,24 +211,31 @@ class RandomOperations {
   void AllocateSome() {
     // 4096, 168, 25 and 2 slots a segment.
     static constexpr Bytes kSizes[] = {Bytes(1), Bytes(1500), KiB(10), KiB(100)};
-    const TenantId tenant(static_cast<uint16_t>(rng_.OneIn(20) ? 2 : rng_.Below(2)));
+    TenantId tenant(static_cast<uint16_t>(rng_.OneIn(20) ? 2 : rng_.Below(2)));
+    uint32_t writer = 0;
+    if (rng_.OneIn(2)) {
+      writer = writers_[rng_.Below(writers_.size())];
+      tenant = TenantOf(writer);
+    }
     const Bytes block_bytes = kSizes[rng_.Below(4)];
     const Bytes slot_bytes = allocator_->SlotBytes(block_bytes);
     const uint64_t each = static_cast<uint64_t>(kSegmentBytes / slot_bytes);
     const uint64_t count =
         rng_.OneIn(3) ? rng_.Below(2 * each + 2) : 1 + rng_.Below(std::min<uint64_t>(each, 70));
-    const std::multiset<uint64_t> runs = model_.FreeRuns(tenant, slot_bytes);
-    const uint64_t needed = model_.NeededSegments(tenant, slot_bytes, count);
-    const uint64_t own = std::min(needed, model_.empty[tenant]);
+    const std::multiset<uint64_t> runs = model_.FreeRuns(tenant, slot_bytes, writer);
+    const uint64_t needed = model_.NeededSegments(tenant, slot_bytes, writer, count);
+    const NaiveModel::Emptier emptier = NaiveModel::EmptierOf(tenant, slot_bytes, writer);
+    const uint64_t own = std::min(needed, model_.empty[emptier]);
     const uint64_t to_add = needed - own;
-    const uint64_t others = model_.Empty() - model_.empty[tenant];
+    const uint64_t others = model_.Empty() - model_.empty[emptier];
     const bool fits = needed == 0 || model_.Held(tenant) + needed <= model_.QuotaSegments(tenant);
     const bool in_budget = to_add == 0 || model_.Taken() + to_add <= BudgetSegments() + others;
     const bool expected = fits && in_budget && to_add <= pool_.adds_before_failure;
-    if (fits && in_budget) AddSegments(tenant, to_add);
+    if (fits && in_budget) AddSegments(emptier, to_add);
     const uint64_t adds_before = pool_.adds_before_failure;
     std::vector<CopyRef> slots;
-    ASSERT_EQ(allocator_->Allocate(tenant, block_bytes, count, slots), expected)
+    ASSERT_EQ(allocator_->Allocate(tenant, block_bytes, count, slots, ShmClientId(writer)),
+              expected)
         << "count " << count << " needed " << needed << " to add " << to_add;
     if (!expected) {
       ++(!fits ? refused_by_quota : !in_budget ? refused_by_budget : refused_by_pool);
@@ -183,7 +246,9 @@ class RandomOperations {
       ASSERT_EQ(pool_.adds_before_failure, adds_before - to_add);
     }
     ASSERT_EQ(slots.size(), count);
-    model_.empty[tenant] -= own;
+    model_.empty[emptier] -= own;
+    inboxes += writer != 0 ? 1 : 0;
+    taken_back += writer != 0 && own > 0 ? 1 : 0;
     scattered += SideBySide(slots) ? 0 : 1;
     // One run if there was one, and of those up to 64 slots the shortest.
     const auto shortest = runs.lower_bound(count);
@@ -196,8 +261,11 @@ class RandomOperations {
       if (segment.used.empty()) {
         segment.tenant = tenant;
         segment.slot_bytes = slot_bytes;
+        segment.writer = writer;
+        ASSERT_NO_FATAL_FAILURE(CheckUse(slot.segment(), segment));
       }
       ASSERT_EQ(segment.tenant, tenant);
+      ASSERT_EQ(segment.writer, writer) << "a slot in an inbox of another writer";
       ASSERT_EQ(segment.slot_bytes, slot_bytes);
       ASSERT_LT(slot.slot(), each);
       ASSERT_TRUE(segment.used.insert(slot.slot()).second) << "slot handed out twice";
@@ -211,7 +279,7 @@ class RandomOperations {
       // Above 64 slots the choice is free: compare only where it is not.
       if (*shortest <= 64) {
         if (*shortest > count) expected_runs.insert(*shortest - count);
-        ASSERT_EQ(model_.FreeRuns(tenant, slot_bytes), expected_runs);
+        ASSERT_EQ(model_.FreeRuns(tenant, slot_bytes, writer), expected_runs);
       }
     }
     groups_.push_back(std::move(slots));
@@ -219,17 +287,17 @@ class RandomOperations {
 
   // What the pool is asked for: others' empty segments make room in the budget, and where the pool
   // refuses.
-  void AddSegments(TenantId tenant, uint64_t count) {
+  void AddSegments(NaiveModel::Emptier emptier, uint64_t count) {
     const uint64_t before = model_.Taken();
     uint64_t others_released = 0;
     uint64_t added = 0;
     for (; added < count; ++added) {
       if (before - others_released + added >= BudgetSegments()) {
-        ASSERT_TRUE(model_.ReleaseOne(tenant));
+        ASSERT_TRUE(model_.ReleaseOne(emptier));
         ++others_released;
       }
       if (added < pool_.adds_before_failure) continue;
-      others_released += model_.ReleaseOne(tenant) ? 1 : 0;
+      others_released += model_.ReleaseOne(emptier) ? 1 : 0;
       break;
     }
     passed_on += added == count ? static_cast<int>(others_released) : 0;
@@ -253,15 +321,69 @@ class RandomOperations {
   }
 
   void FreeOne(CopyRef slot) {
-    ASSERT_EQ(allocator_->owner(slot), slot.bits());
-    allocator_->Free(slot);
     const auto found = model_.segments.find(slot.segment().value());
-    ASSERT_EQ(found->second.used.erase(slot.slot()), 1u);
-    if (!found->second.used.empty()) return;
-    const TenantId tenant = found->second.tenant;
+    NaiveModel::Segment& segment = found->second;
+    const bool was_retired = segment.retired.erase(slot.slot()) == 1;
+    ASSERT_EQ(allocator_->owner(slot), was_retired ? kNoRow : slot.bits());
+    allocator_->Free(slot);
+    ASSERT_EQ(segment.used.erase(slot.slot()), 1u);
+    if (!segment.used.empty()) return;
+    // Nobody gets what an ended writer may have mapped.
+    if (!model_.ended.contains(segment.writer))
+      ++model_.empty[NaiveModel::EmptierOf(segment.tenant, segment.slot_bytes, segment.writer)];
     model_.segments.erase(found);
-    ++model_.empty[tenant];
     ReleaseEmpty();
+  }
+
+  void RetireSome() {
+    if (groups_.empty()) return;
+    for (const CopyRef slot : groups_[rng_.Below(groups_.size())]) {
+      if (rng_.OneIn(8)) continue;
+      std::set<uint32_t>& retired = model_.segments.at(slot.segment().value()).retired;
+      if (retired.insert(slot.slot()).second) allocator_->Retire(slot);
+    }
+  }
+
+  // Its process is gone; another one comes.
+  void EndWriter() {
+    uint32_t& writer = writers_[rng_.Below(writers_.size())];
+    const bool has_slots =
+        std::any_of(model_.segments.begin(), model_.segments.end(),
+                    [&](const auto& entry) { return entry.second.writer == writer; });
+    ended_with_slots += has_slots ? 1 : 0;
+    allocator_->EndWriter(ShmClientId(writer));
+    if (rng_.OneIn(2)) allocator_->EndWriter(ShmClientId(writer));
+    std::erase_if(model_.empty, [&](const auto& entry) { return entry.first.first == writer; });
+    model_.ended.insert(writer);
+    writer += static_cast<uint32_t>(writers_.size());
+  }
+
+  // Writers 1, 3, ... are of the first tenant.
+  static TenantId TenantOf(uint32_t writer) {
+    return TenantId(static_cast<uint16_t>((writer + 1) % 2));
+  }
+
+  // A segment that was empty has slots again.
+  void CheckUse(SegmentIndex index, const NaiveModel::Segment& segment) {
+    const auto use = allocator_->UseOf(index);
+    ASSERT_TRUE(use.has_value());
+    NaiveModel::Use& before = model_.uses[index.value()];
+    const bool fresh = before.adds != pool_.adds_of[index.value()];
+    ASSERT_TRUE(fresh || before.tenant == segment.tenant) << "passed on with its bytes";
+    ASSERT_TRUE(fresh || before.writer == segment.writer) << "passed on with a mapping";
+    const bool same = !fresh && before.slot_bytes == segment.slot_bytes;
+    ASSERT_TRUE(segment.writer == 0 || fresh || same) << "mapped for another slot size";
+    if (same) {
+      ASSERT_EQ(use->incarnation, before.incarnation);
+    } else {
+      ASSERT_GT(use->incarnation, before.incarnation);
+      ASSERT_FALSE(use->granted);
+    }
+    before = {use->incarnation, segment.tenant, segment.slot_bytes, segment.writer,
+              pool_.adds_of[index.value()]};
+    if (segment.writer == 0 || use->granted || rng_.OneIn(2)) return;
+    allocator_->MarkGranted(index);
+    allocator_->MarkSealed(index);
   }
 
   void SetBudget() {
@@ -284,6 +406,26 @@ class RandomOperations {
                 kSegmentBytes * static_cast<int64_t>(model_.Held(tenant)));
       used += model_.Used(tenant);
     }
+    for (const auto& [index, segment] : model_.segments) {
+      const auto use = allocator_->UseOf(SegmentIndex(index));
+      ASSERT_TRUE(use.has_value());
+      ASSERT_EQ(use->tenant, segment.tenant);
+      ASSERT_EQ(use->writer, ShmClientId(segment.writer));
+      ASSERT_EQ(use->slot_bytes, segment.slot_bytes);
+      ASSERT_EQ(use->used_slots, segment.used.size());
+      ASSERT_EQ(use->incarnation, model_.uses[index].incarnation);
+      ASSERT_EQ(use->sealed, segment.writer == 0 || use->granted);
+      const CopyRef slot(kPool, SegmentIndex(index), *segment.used.begin());
+      ASSERT_EQ(allocator_->Incarnation(slot), use->incarnation);
+    }
+    const Bytes size = allocator_->SlotBytes(KiB(10));
+    const uint32_t writer = rng_.OneIn(2) ? 0 : writers_[rng_.Below(writers_.size())];
+    const TenantId tenant = TenantOf(writer);
+    ASSERT_EQ(allocator_->RoomToCome(tenant, size, ShmClientId(writer)),
+              model_.RoomToCome(tenant, size, writer));
+    room_to_come += model_.RoomToCome(tenant, size, writer) > Bytes(0) ? 1 : 0;
+    ASSERT_EQ(allocator_->EmptiestSegments(tenant, size, ShmClientId(writer), 100),
+              model_.Emptiest(tenant, size, writer));
     const int64_t in_use = static_cast<int64_t>(model_.segments.size());
     ASSERT_EQ(allocator_->used(), used);
     ASSERT_EQ(allocator_->held(), kSegmentBytes * in_use);
@@ -298,6 +440,7 @@ class RandomOperations {
   FakePool pool_;
   std::unique_ptr<SlotAllocator> allocator_;
   std::vector<std::vector<CopyRef>> groups_;
+  std::vector<uint32_t> writers_ = {1, 2, 3};
 };
 
 TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveModel) {
@@ -312,6 +455,10 @@ TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveModel) {
   EXPECT_GT(operations.refused_by_pool, 10);
   EXPECT_GT(operations.passed_on, 50);
   EXPECT_GT(operations.scattered, 50);
+  EXPECT_GT(operations.inboxes, 500);
+  EXPECT_GT(operations.ended_with_slots, 20);
+  EXPECT_GT(operations.taken_back, 20);
+  EXPECT_GT(operations.room_to_come, 100);
 }
 
 }  // namespace
