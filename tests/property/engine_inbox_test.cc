@@ -1,0 +1,298 @@
+// Reservations in place: their slots are in inboxes of the client that writes them, which it is
+// given for writing once and others only sealed; nothing is committed before that, nobody else ever
+// gets the memory, and writers that fill a pool do not shut each other out. Each rule on its own.
+#include <set>
+
+#include "tests/property/engine_rules.h"
+#include "tests/support/in_place_writer.h"
+#include "tests/support/test_seed.h"
+#include "tiering/base/rng.h"
+
+namespace kvtier::test_support {
+namespace {
+
+EngineFixtureOptions Shared(std::vector<uint32_t> segments = {4, 12}) {
+  EngineFixtureOptions options;
+  options.shared = true;
+  options.segments = std::move(segments);
+  options.tenants = 2;
+  return options;
+}
+
+class EngineInbox : public EngineRules {
+ protected:
+  EngineInbox() : EngineRules(Shared()), model(fixture.Register(caller, DenseModel())) {}
+
+  Code Grant(const InPlaceWriter& to, wire::ResidencyWord word, bool writable) {
+    return engine().GrantSegment(to.client(), word, writable).status().code();
+  }
+  Code Seal(const InPlaceWriter& of, wire::ResidencyWord word) {
+    return engine().SegmentSealed(of.client(), word).code();
+  }
+
+  ModelId model;
+};
+
+TEST_F(EngineInbox, WithoutASharedClientOrTheWishAReservationIsPlain) {
+  ReserveArgs args = Chunks(model);
+  args.in_place = true;
+  const auto without_client = engine().Reserve(caller, args, fixture.now());
+  ASSERT_THAT(without_client, IsOk());
+  EXPECT_FALSE(engine().Describe(caller, *without_client)->in_place);
+  std::vector<uint64_t> words;
+  EXPECT_THAT(engine().ReservationWords(caller, *without_client, words),
+              StatusIs(Code::kFailedPrecondition));
+  const InPlaceWriter writer(&fixture);
+  const auto without_wish = engine().Reserve(writer.caller(), Chunks(model), fixture.now());
+  ASSERT_THAT(without_wish, IsOk());
+  EXPECT_FALSE(engine().Describe(writer.caller(), *without_wish)->in_place);
+}
+
+TEST_F(EngineInbox, AnInboxIsGivenForWritingOnceAndReadOnlyWhenSealed) {
+  InPlaceWriter writer(&fixture), other(&fixture), stranger(&fixture, 1);
+  const ReservationId reservation = *writer.Reserve(model);
+  EXPECT_TRUE(engine().Describe(writer.caller(), reservation)->in_place);
+  const std::vector<wire::ResidencyWord> words = writer.Words(reservation);
+  ASSERT_THAT(words, SizeIs(DenseModel().planes.size()));
+  for (const wire::ResidencyWord word : words) EXPECT_EQ(word.segment(), words[0].segment());
+  // Its own mapping is the only way to write.
+  EXPECT_THAT(engine().Target(writer.caller(), reservation, 0, Plane(0)),
+              StatusIs(Code::kFailedPrecondition, HasSubstr("in place")));
+
+  EXPECT_EQ(Grant(writer, words[0], false), Code::kUnavailable);
+  EXPECT_EQ(Grant(other, words[0], false), Code::kUnavailable);
+  EXPECT_EQ(Grant(other, words[0], true), Code::kFailedPrecondition);
+  EXPECT_EQ(Grant(stranger, words[0], false), Code::kNotFound);
+  EXPECT_EQ(Grant(stranger, words[0], true), Code::kNotFound);
+  EXPECT_EQ(Seal(writer, words[0]), Code::kFailedPrecondition) << "it was not mapped yet";
+  const auto grant = engine().GrantSegment(writer.client(), words[0], true);
+  ASSERT_THAT(grant, IsOk());
+  EXPECT_TRUE(grant->writable);
+  EXPECT_EQ(grant->segment.value(), words[0].segment());
+  EXPECT_EQ(grant->slot_bytes, DenseModel().planes[0].bytes_per_chunk);
+  EXPECT_EQ(Grant(writer, words[1], true), Code::kFailedPrecondition) << "the same, twice";
+  EXPECT_EQ(Grant(other, words[0], false), Code::kUnavailable);
+  EXPECT_EQ(Seal(other, words[0]), Code::kFailedPrecondition);
+  EXPECT_EQ(Seal(stranger, words[0]), Code::kNotFound);
+  EXPECT_EQ(Seal(writer, words[0]), Code::kOk);
+  EXPECT_EQ(Seal(writer, words[0]), Code::kFailedPrecondition);
+  EXPECT_EQ(Grant(other, words[0], false), Code::kOk);
+  EXPECT_EQ(Grant(writer, words[0], true), Code::kFailedPrecondition);
+  EXPECT_EQ(Grant(stranger, words[0], false), Code::kNotFound);
+  // Another use of the segment, a pool and a segment that are not there, no word at all.
+  EXPECT_EQ(
+      Grant(other, wire::ResidencyWord(words[0].copy_bits(), words[0].incarnation() + 1), false),
+      Code::kNotFound);
+  for (const uint32_t copy : {0xffffffffu, 0x7fffffffu, 0x0fffffffu})
+    EXPECT_EQ(Grant(other, wire::ResidencyWord(copy, 1), false), Code::kNotFound);
+  EXPECT_EQ(Grant(other, wire::ResidencyWord(), false), Code::kNotFound);
+  other.End();
+  EXPECT_EQ(Grant(other, words[0], false), Code::kNotFound) << "of a client that is gone";
+}
+
+TEST_F(EngineInbox, NothingIsCommittedBeforeItsInboxIsSealed) {
+  InPlaceWriter writer(&fixture), other(&fixture);
+  const ReservationId reservation = *writer.Reserve(model);
+  CommitArgs args;
+  args.key = NumberedKey(1);
+  args.token_count = DenseModel().chunk_tokens;
+  args.checksums.resize(DenseModel().planes.size());
+  const auto commit = [&] {
+    return engine().Commit(writer.caller(), reservation, args, fixture.now());
+  };
+  EXPECT_THAT(commit(), StatusIs(Code::kFailedPrecondition, HasSubstr("mapped for writing")));
+  ASSERT_EQ(Grant(writer, writer.Words(reservation)[0], true), Code::kOk);
+  EXPECT_THAT(commit(), StatusIs(Code::kFailedPrecondition, HasSubstr("mapped for writing")));
+  ASSERT_EQ(Seal(writer, writer.Words(reservation)[0]), Code::kOk);
+  args.checksums = writer.Fill(reservation, model, NumberedKey(1)).checksums;
+  EXPECT_THAT(commit(), IsOk());
+  // In place: it is where it was written, for others, too.
+  const LookupResult found = fixture.Lookup(other.caller(), model, {NumberedKey(1)});
+  ASSERT_EQ(found.matched, 1u);
+  EXPECT_THAT(fixture.Read(other.caller(), found.lease, 0, NumberedKey(1)),
+              SizeIs(DenseModel().planes.size()));
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineInbox, NobodyElseGetsSlotsOfAnInbox) {
+  InPlaceWriter writer(&fixture), other(&fixture);
+  ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(1)), IsOk());
+  const ReservationId open = *writer.Reserve(model);
+  const wire::ResidencyWord of_writer = writer.Words(open)[0];
+  const ReservationId of_other = *other.Reserve(model);
+  const auto plain = engine().Reserve(writer.caller(), Chunks(model), fixture.now());
+  const auto target = engine().Target(writer.caller(), *plain, 0, Plane(0));
+  ASSERT_THAT(target, IsOk());
+  std::set<std::pair<uint32_t, uint32_t>> segments;
+  segments.insert({of_writer.pool(), of_writer.segment()});
+  segments.insert({other.Words(of_other)[0].pool(), other.Words(of_other)[0].segment()});
+  segments.insert({target->slot.pool.value(), target->slot.segment.value()});
+  EXPECT_THAT(segments, SizeIs(3));
+  // The session ends while its process lives on and may write: nobody gets what was reserved there,
+  // and with the last block the segment goes back to the pool.
+  ASSERT_THAT(engine().Detach(writer.caller()), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  const Caller reader = fixture.Attach();
+  for (int i = 0; i < 8; ++i) {
+    const auto next = engine().Reserve(reader, Chunks(model), fixture.now());
+    ASSERT_THAT(next, IsOk());
+    const auto slot = engine().Target(reader, *next, 0, Plane(0))->slot;
+    EXPECT_NE(std::make_pair(uint32_t{slot.pool.value()}, slot.segment.value()),
+              std::make_pair(of_writer.pool(), of_writer.segment()));
+  }
+  EXPECT_TRUE(fixture.pool(of_writer.pool()).exists(SegmentIndex(of_writer.segment())));
+  ASSERT_THAT(engine().Forget(reader, model, {NumberedKey(1)}), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_EQ(Grant(writer, of_writer, false), Code::kNotFound);
+  EXPECT_FALSE(fixture.pool(of_writer.pool()).exists(SegmentIndex(of_writer.segment())));
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineInbox, AnEndedWriterGetsPlainReservationsAndItsBlocksStay) {
+  InPlaceWriter writer(&fixture), reader(&fixture);
+  ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(1)), IsOk());
+  writer.End();
+  const auto plain = writer.Reserve(model);
+  ASSERT_THAT(plain, IsOk());
+  EXPECT_FALSE(engine().Describe(writer.caller(), *plain)->in_place);
+  const LookupResult found = fixture.Lookup(reader.caller(), model, {NumberedKey(1)});
+  ASSERT_EQ(found.matched, 1u);
+  fixture.Read(reader.caller(), found.lease, 0, NumberedKey(1));
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineInbox, AWordIsResolvedToTheBlockThatItIs) {
+  InPlaceWriter writer(&fixture), stranger(&fixture, 1);
+  const ReservationId reservation = *writer.Reserve(model);
+  const CommitArgs args = writer.Fill(reservation, model, NumberedKey(1));
+  const std::vector<wire::ResidencyWord> words = writer.Words(reservation);
+  const auto resolve = [&](Caller asks, uint64_t row, int plane, wire::ResidencyWord word) {
+    return engine().ResolveWord(asks, row, Plane(plane), word);
+  };
+  ASSERT_THAT(engine().Commit(writer.caller(), reservation, args, fixture.now()), IsOk());
+  const LookupResult found = fixture.Lookup(writer.caller(), model, {NumberedKey(1)});
+  std::vector<uint64_t> rows;
+  ASSERT_THAT(engine().LeaseRows(writer.caller(), found.lease, rows), IsOk());
+  ASSERT_THAT(rows, SizeIs(1));
+  const SectionId section = engine().EnterSection();
+  const auto target = resolve(writer.caller(), rows[0], 1, words[1]);
+  ASSERT_THAT(target, IsOk());
+  EXPECT_EQ(target->copy_count, 1);
+  EXPECT_EQ(target->checksum, args.checksums[1]);
+  EXPECT_EQ(target->copies[0].address, *InPlaceAddress(fixture, writer.client(), words[1]));
+  EXPECT_THAT(resolve(writer.caller(), rows[0], 0, words[1]), StatusIs(Code::kNotFound));
+  EXPECT_THAT(resolve(writer.caller(), rows[0], 999, words[1]), StatusIs(Code::kNotFound));
+  EXPECT_THAT(resolve(writer.caller(), rows[0] + 1, 1, words[1]), StatusIs(Code::kNotFound));
+  EXPECT_THAT(resolve(stranger.caller(), rows[0], 1, words[1]), StatusIs(Code::kNotFound));
+  const wire::ResidencyWord old(words[1].copy_bits(), words[1].incarnation() + 1);
+  EXPECT_THAT(resolve(writer.caller(), rows[0], 1, old), StatusIs(Code::kNotFound));
+  const wire::ResidencyWord beyond(words[1].copy_bits() | 0x3fff, words[1].incarnation());
+  EXPECT_THAT(resolve(writer.caller(), rows[0], 1, beyond), StatusIs(Code::kNotFound));
+  engine().ReportCorrupt(*target, 0);
+  EXPECT_EQ(engine().counters().corrupt_copies, 1u);
+  EXPECT_THAT(resolve(writer.caller(), rows[0], 1, words[1]), StatusIs(Code::kNotFound));
+  engine().ExitSection(section);
+}
+
+TEST_F(EngineInbox, WhatAWriterChangesAfterwardsFailsToMoveAndIsDropped) {
+  InPlaceWriter writer(&fixture);
+  ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(1)), IsOk());
+  const LookupResult found = fixture.Lookup(writer.caller(), model, {NumberedKey(1)});
+  fixture.Corrupt(writer.caller(), found.lease, 0, Plane(0));
+  ASSERT_THAT(engine().Release(writer.caller(), found.lease), IsOk());
+  // Filling the fast pool moves it to the slow one.
+  for (uint64_t number = 2; number < 40; ++number) {
+    ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(number)), IsOk());
+    fixture.Settle();
+  }
+  EXPECT_GT(engine().counters().moves_done, 0u);
+  EXPECT_EQ(engine().counters().corrupt_copies, 1u);
+  EXPECT_EQ(fixture.Matched(writer.caller(), model, {NumberedKey(1)}), 0u);
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineInbox, ScrubbingVisitsEveryCopyOnceARound) {
+  InPlaceWriter writer(&fixture);
+  for (uint64_t number = 1; number <= 5; ++number)
+    ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(number)), IsOk());
+  const Caller stranger = fixture.Attach(1);
+  const ModelId theirs = fixture.Register(stranger, DenseModel());
+  fixture.PutChain(stranger, theirs, Keys(1, 3));
+  const SectionId section = engine().EnterSection();
+  uint64_t cursor = 0;
+  ReadTarget target;
+  for (int round = 0; round < 2; ++round) {
+    std::set<const std::byte*> seen;
+    while (engine().NextToScrub(cursor, target)) {
+      ASSERT_EQ(target.copy_count, 1);
+      EXPECT_TRUE(seen.insert(target.copies[0].address).second);
+      const std::vector<std::byte> bytes(target.copies[0].address,
+                                         target.copies[0].address + target.bytes.count());
+      EXPECT_EQ(ContentChecksum(bytes), target.checksum);
+    }
+    EXPECT_EQ(cursor, 0u);
+    EXPECT_THAT(seen, SizeIs(8 * DenseModel().planes.size()));
+  }
+  cursor = ~uint64_t{0};  // whatever the caller has there
+  EXPECT_FALSE(engine().NextToScrub(cursor, target));
+  EXPECT_EQ(cursor, 0u);
+  engine().ExitSection(section);
+}
+
+// Three writers in a pool of four segments: each puts ten times the pool. A segment of another's
+// has to be emptied whole before anybody else gets room.
+TEST(EngineInboxRoom, WritersThatFillAPoolDoNotShutEachOtherOut) {
+  for (const PolicyChoice policy : {PolicyChoice::kLru, PolicyChoice::kStaticSplit}) {
+    EngineFixtureOptions options = Shared({4});
+    options.policy = policy;
+    EngineFixture fixture(options);
+    std::vector<InPlaceWriter> writers;
+    for (int i = 0; i < 3; ++i) writers.emplace_back(&fixture);
+    const ModelId model = fixture.Register(writers[0].caller(), DenseModel());
+    Rng rng(TestSeed(7));
+    uint64_t number = 0;
+    size_t in_place = 0;
+    const size_t chunks = 3 * 10 * 16;  // a segment of 8 KiB holds four
+    for (size_t put = 0; put < chunks; ++put) {
+      InPlaceWriter& writer = writers[rng.Below(3)];
+      const wire::ChunkKey key = NumberedKey(++number);
+      const auto reservation = writer.Reserve(model);
+      ASSERT_THAT(reservation, IsOk()) << "chunk " << put;
+      in_place += fixture.engine().Describe(writer.caller(), *reservation)->in_place ? 1 : 0;
+      const CommitArgs args = writer.Fill(*reservation, model, key);
+      ASSERT_THAT(fixture.engine().Commit(writer.caller(), *reservation, args, fixture.now()),
+                  IsOk());
+      EXPECT_EQ(fixture.Matched(writer.caller(), model, {key}), 1u);
+      if (rng.OneIn(4)) fixture.Advance(absl::Milliseconds(1));
+      fixture.engine().CheckInvariants();
+    }
+    EXPECT_EQ(in_place, chunks);
+    // What is left is worth the pool's size: others' inboxes are not emptied for every chunk.
+    EXPECT_GT(fixture.engine().Totals(TenantId(0)).chunks, 6u);
+  }
+}
+
+// The same where each holds a reservation open and one chunk under lease: the emptiest segments are
+// those that cannot be emptied.
+TEST(EngineInboxRoom, WhatCannotGoDoesNotKeepTheRest) {
+  EngineFixture fixture(Shared({6}));
+  std::vector<InPlaceWriter> writers;
+  for (int i = 0; i < 2; ++i) writers.emplace_back(&fixture);
+  const ModelId model = fixture.Register(writers[0].caller(), DenseModel());
+  uint64_t number = 0;
+  // An open reservation alone in its inbox.
+  ASSERT_THAT(writers[0].Reserve(model), IsOk());
+  // The rest of the pool is another's.
+  for (int i = 0; i < 40; ++i)
+    ASSERT_THAT(writers[1].Put(model, kNoParent, NumberedKey(++number)), IsOk());
+  InPlaceWriter late(&fixture);
+  for (int i = 0; i < 8; ++i) {
+    const auto reservation = late.Reserve(model);
+    ASSERT_THAT(reservation, IsOk());
+    EXPECT_TRUE(fixture.engine().Describe(late.caller(), *reservation)->in_place);
+  }
+  fixture.engine().CheckInvariants();
+}
+
+}  // namespace
+}  // namespace kvtier::test_support
