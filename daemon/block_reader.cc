@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "daemon/copy_check.h"
 #include "proto/wire/checksum.h"
 #include "tiering/base/status_macros.h"
 #include "tiering/host/block_copy.h"
@@ -118,18 +119,7 @@ absl::Status BlockReader::DropBadCopies(uint32_t chunk, PlaneIndex plane) {
   const EngineSection section(
       *host_, [&](Engine& engine, absl::Time) { target = Resolve(engine, chunk, plane); });
   KVTIER_RETURN_IF_ERROR(target.status());
-  uint8_t good = 0;
-  for (uint8_t copy = 0; copy < target->copy_count; ++copy) {
-    const std::byte* address = target->copies[copy].address;
-    if (address == nullptr) continue;
-    const auto bytes = absl::MakeConstSpan(address, static_cast<size_t>(target->bytes.count()));
-    if (wire::BlockChecksum(bytes) == target->checksum) {
-      ++good;
-      continue;
-    }
-    host_->With([&](Engine& engine, absl::Time) { engine.ReportCorrupt(*target, copy); });
-  }
-  if (good > 0) return absl::OkStatus();
+  if (CheckCopies(*host_, *target).good > 0) return absl::OkStatus();
   return absl::DataLossError(
       absl::StrFormat("chunk %d of lease %d, plane %d: no copy has checksum %016x; %d dropped",
                       chunk, lease_.value(), plane.value(), target->checksum, target->copy_count));

@@ -1,6 +1,7 @@
 #include "daemon/config_check.h"
 
 #include <arpa/inet.h>
+#include <sys/un.h>
 
 #include <algorithm>
 #include <cmath>
@@ -17,6 +18,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "daemon/config_units.h"
+#include "proto/wire/attach_messages.h"
 #include "tiering/base/copy_ref.h"
 #include "tiering/base/status_macros.h"
 
@@ -24,6 +26,7 @@ namespace kvtier {
 namespace {
 
 constexpr uint64_t kPageBytes = 4096;
+constexpr size_t kSocketPathMax = sizeof(sockaddr_un::sun_path) - 1;
 // Calls beside watch streams must find a thread.
 constexpr uint32_t kThreadsBesideWatches = 4;
 
@@ -37,6 +40,16 @@ class ConfigChecker {
     KVTIER_RETURN_IF_ERROR(CheckTenants());
     KVTIER_RETURN_IF_ERROR(CheckPolicy());
     KVTIER_RETURN_IF_ERROR(CheckLimits());
+    if (config_.listen().shared_memory()) {
+      // The second socket's path has to fit as well.
+      const size_t path_max = kSocketPathMax - (sizeof wire::kAttachSocketSuffix - 1);
+      if (config_.listen().socket().size() > path_max) {
+        return Error("listen.socket",
+                     absl::StrCat("has ", config_.listen().socket().size(), " bytes; at most ",
+                                  path_max, " are allowed with listen.shared_memory, which adds ",
+                                  wire::kAttachSocketSuffix));
+      }
+    }
     if (!config_.listen().http().empty()) {
       const absl::StatusOr<HttpAddress> address = ParseHttpAddress(config_.listen().http());
       if (!address.ok()) return Error("listen.http", address.status().message());

@@ -29,6 +29,15 @@ constexpr CounterEntry kCounters[] = {
     {"leases_expired", &EngineCounters::leases_expired, "Leases ended by time"},
     {"reported_reads", &EngineCounters::reported_reads, "Block reads that workers reported"},
     {"prefetch_chunks", &EngineCounters::prefetch_chunks, "Chunks that prefetches queued"},
+    {"shared_reports", &EngineCounters::shared_reports, "Reads reported through shared memory"},
+    {"shared_reports_invalid", &EngineCounters::shared_reports_invalid,
+     "Those of them that named nothing of the tenant's"},
+    {"shared_reports_dropped", &EngineCounters::shared_reports_dropped,
+     "Reports that clients say they had no room for"},
+    {"section_limit_refusals", &EngineCounters::section_limit_refusals,
+     "Leases and reservations refused to clients with a section open for too long"},
+    {"index_refusals", &EngineCounters::index_refusals,
+     "Chunks that had no room in the index that clients read"},
 };
 
 }  // namespace

@@ -18,6 +18,9 @@ namespace {
 // What calls get to end by themselves once nobody may begin new ones.
 constexpr absl::Duration kCallGrace = absl::Milliseconds(500);
 
+// Of a tenant that has all its clients: so that the next ones are told why they are refused.
+constexpr uint32_t kHandshakesBeside = 16;
+
 std::string DescribeDevices() {
   const DeviceReport report = ProbeDevices();
   if (report.devices.empty()) return report.reason;
@@ -42,13 +45,52 @@ absl::Status Daemon::Start() {
   KVTIER_ASSIGN_OR_RETURN(
       std::unique_ptr<UnixListener> listener,
       UnixListener::Create(config_.listen().socket(), config_.listen().socket_mode()));
+  std::unique_ptr<UnixListener> attach_listener;
+  ShareOptions share;
+  KVTIER_ASSIGN_OR_RETURN(context_.epoch, RandomEpoch());
+  if (config_.listen().shared_memory()) {
+    KVTIER_ASSIGN_OR_RETURN(
+        attach_listener,
+        UnixListener::Create(AttachSocketOf(config_), config_.listen().socket_mode(),
+                             absl::Seconds(5), SOCK_SEQPACKET));
+    context_.shared_memory_socket = attach_listener->path();
+    KVTIER_ASSIGN_OR_RETURN(indexes_, BuildIndexes(config_));
+    KVTIER_ASSIGN_OR_RETURN(share, ShareIndexes(indexes_, context_.epoch));
+  }
   KVTIER_ASSIGN_OR_RETURN(topology_, DiscoverTopology());
   auto signal = std::make_shared<TickSignal>();
   KVTIER_ASSIGN_OR_RETURN(BuiltEngine built,
-                          BuildEngine(config_, topology_, [signal] { signal->Wake(); }));
+                          BuildEngine(
+                              config_, topology_, [signal] { signal->Wake(); }, std::move(share)));
   pools_ = built.pools;
   host_ = std::make_unique<EngineHost>(std::move(built.engine), &clock_, std::move(signal),
                                        static_cast<size_t>(config_.tenants_size()));
+  KVTIER_RETURN_IF_ERROR(StartWatcher());
+  KVTIER_RETURN_IF_ERROR(StartServers(built.salts));
+  if (const uint64_t rate = config_.limits().scrub_bytes_per_second(); rate > 0) {
+    scrubber_ = std::make_unique<Scrubber>(Scrubber::Options{
+        .host = host_.get(), .bytes_per_second = Bytes(static_cast<int64_t>(rate))});
+  }
+  if (attach_listener != nullptr) KVTIER_RETURN_IF_ERROR(StartSharing(std::move(attach_listener)));
+  ConnectionAcceptor::Options accept{.listener = std::move(listener),
+                                     .tenants = TenantByUid(config_),
+                                     .watcher = watcher_.get(),
+                                     .hand_over = [this](TenantId tenant, int fd) {
+                                       servers_[tenant.value()]->AddConnection(fd);
+                                     }};
+  KVTIER_ASSIGN_OR_RETURN(acceptor_, ConnectionAcceptor::Create(std::move(accept)));
+  if (!config_.listen().http().empty()) {
+    KVTIER_ASSIGN_OR_RETURN(HttpAddress address, ParseHttpAddress(config_.listen().http()));
+    KVTIER_ASSIGN_OR_RETURN(http_,
+                            HttpServer::Create({.address = std::move(address),
+                                                .metrics = [this] { return Metrics(); },
+                                                .not_ready = [this] { return NotReady(); }}));
+    log::Info("http is served", {{"address", config_.listen().http()}, {"port", http_->port()}});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartWatcher() {
   ProcessWatcher::Options watch;
   watch.connections_max = config_.limits().connections_max();
   watch.sessions_max = config_.limits().sessions_max();
@@ -74,22 +116,25 @@ absl::Status Daemon::Start() {
     }
   };
   KVTIER_ASSIGN_OR_RETURN(watcher_, ProcessWatcher::Create(std::move(watch)));
-  KVTIER_RETURN_IF_ERROR(StartServers(built.salts));
-  ConnectionAcceptor::Options accept{.listener = std::move(listener),
-                                     .tenants = TenantByUid(config_),
-                                     .watcher = watcher_.get(),
-                                     .hand_over = [this](TenantId tenant, int fd) {
-                                       servers_[tenant.value()]->AddConnection(fd);
-                                     }};
-  KVTIER_ASSIGN_OR_RETURN(acceptor_, ConnectionAcceptor::Create(std::move(accept)));
-  if (!config_.listen().http().empty()) {
-    KVTIER_ASSIGN_OR_RETURN(HttpAddress address, ParseHttpAddress(config_.listen().http()));
-    KVTIER_ASSIGN_OR_RETURN(http_,
-                            HttpServer::Create({.address = std::move(address),
-                                                .metrics = [this] { return Metrics(); },
-                                                .not_ready = [this] { return NotReady(); }}));
-    log::Info("http is served", {{"address", config_.listen().http()}, {"port", http_->port()}});
-  }
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::StartSharing(std::unique_ptr<UnixListener> listener) {
+  SharedMemory memory;
+  memory.host = host_.get();
+  memory.watcher = watcher_.get();
+  memory.drain = drain_.get();
+  memory.pools = pools_;
+  memory.daemon_epoch = context_.epoch;
+  for (const std::unique_ptr<SharedRegion>& index : indexes_) memory.indexes.push_back(index.get());
+  for (const v1::TenantConfig& tenant : config_.tenants()) memory.tenants.push_back(tenant.name());
+  const uint32_t share =
+      config_.limits().sessions_max() / static_cast<uint32_t>(config_.tenants_size());
+  AttachServer::Options options{.listener = std::move(listener),
+                                .tenants = TenantByUid(config_),
+                                .channels_max = std::max(1u, share) + kHandshakesBeside,
+                                .memory = std::move(memory)};
+  KVTIER_ASSIGN_OR_RETURN(attach_server_, AttachServer::Create(std::move(options)));
   return absl::OkStatus();
 }
 
@@ -102,7 +147,6 @@ absl::Status Daemon::StartServers(const std::vector<std::string>& salts) {
   context_.topology = &topology_;
   context_.devices = DescribeDevices();
   context_.daemon_version = kDaemonVersion;
-  KVTIER_ASSIGN_OR_RETURN(context_.epoch, RandomEpoch());
   context_.started = std::chrono::steady_clock::now();
   for (int i = 0; i < config_.tenants_size(); ++i) {
     const v1::TenantConfig& tenant = config_.tenants(i);
@@ -119,8 +163,10 @@ absl::Status Daemon::StartServers(const std::vector<std::string>& salts) {
 
 Daemon::~Daemon() {
   drain_->BeginDrain();
-  // No new connections, then no new calls, then the waits of running ones end.
+  // No new connections, then no new calls, then the waits of running ones end. Clients learn by
+  // their closed channels that nothing they have mapped is kept for them any more.
   http_.reset();
+  if (attach_server_ != nullptr) attach_server_->Stop();
   acceptor_.reset();
   if (host_ != nullptr) host_->Interrupt();
   // All at once: each may take the whole grace.
@@ -153,6 +199,7 @@ std::string Daemon::Metrics() {
     snapshot.counters = engine.counters();
     snapshot.metadata = engine.MetadataBytes();
     snapshot.pools = engine.Pools();
+    snapshot.shared_clients = engine.SharedClients();
     snapshot.moves_in_flight = engine.Totals(std::nullopt).moves_in_flight;
     for (size_t i = 0; i < snapshot.tenants.size(); ++i) {
       snapshot.tenant_totals.push_back(engine.Totals(TenantId(static_cast<uint16_t>(i))));
@@ -163,6 +210,11 @@ std::string Daemon::Metrics() {
   snapshot.connections_refused_uid = acceptor_->refused_uid();
   snapshot.connections_refused_limit = acceptor_->refused_limit();
   snapshot.processes_ended = sessions_ended_by_process_;
+  if (attach_server_ != nullptr) {
+    snapshot.shared_attached = attach_server_->attached();
+    snapshot.shared_refused = attach_server_->refused();
+  }
+  if (scrubber_ != nullptr) snapshot.scrubbed_bytes = scrubber_->scrubbed_bytes();
   snapshot.rpc = &rpc_metrics_;
   return MetricsText(snapshot);
 }

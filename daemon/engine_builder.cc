@@ -73,6 +73,7 @@ EngineLimits BuildLimits(const v1::Config& config) {
   limits.moves_in_flight_max = static_cast<uint32_t>(config.policy().moves_in_flight_max());
   limits.move_bytes_per_second_max = ToBytes(config.policy().move_bytes_per_second_max());
   limits.events_kept = from.events_kept();
+  limits.section_max = absl::Milliseconds(from.section_ms_max());
   return limits;
 }
 
@@ -90,10 +91,34 @@ absl::StatusOr<uint64_t> RandomEpoch() {
   return epoch;
 }
 
+absl::StatusOr<std::vector<std::unique_ptr<SharedRegion>>> BuildIndexes(const v1::Config& config) {
+  const Bytes bytes =
+      Engine::IndexBytes(BuildLimits(config), static_cast<size_t>(config.tenants_size()));
+  std::vector<std::unique_ptr<SharedRegion>> indexes;
+  for (const v1::TenantConfig& tenant : config.tenants()) {
+    KVTIER_ASSIGN_OR_RETURN(std::unique_ptr<SharedRegion> index,
+                            SharedRegion::Create(absl::StrCat("kvtier-index:", tenant.name()),
+                                                 bytes, SharedRegion::Writers::kOwner));
+    indexes.push_back(std::move(index));
+  }
+  return indexes;
+}
+
+absl::StatusOr<ShareOptions> ShareIndexes(absl::Span<const std::unique_ptr<SharedRegion>> indexes,
+                                          uint64_t daemon_epoch) {
+  ShareOptions share;
+  for (const std::unique_ptr<SharedRegion>& index : indexes) share.index.push_back(index->memory());
+  share.daemon_epoch = daemon_epoch;
+  KVTIER_RETURN_IF_ERROR(FillRandom(&share.seed, sizeof share.seed));
+  return share;
+}
+
 absl::StatusOr<BuiltEngine> BuildEngine(const v1::Config& config, const Topology& topology,
-                                        std::function<void()> on_copy_completion) {
+                                        std::function<void()> on_copy_completion,
+                                        ShareOptions share) {
   BuiltEngine built;
   EngineOptions options;
+  options.share = std::move(share);
   options.limits = BuildLimits(config);
   KVTIER_RETURN_IF_ERROR(FillRandom(&options.index_seed, sizeof options.index_seed));
   auto reserve = std::make_shared<MemoryReserve>(

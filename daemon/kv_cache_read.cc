@@ -4,6 +4,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "daemon/block_reader.h"
+#include "daemon/copy_check.h"
 #include "daemon/kv_cache_service.h"
 #include "tiering/base/status_macros.h"
 
@@ -94,6 +95,24 @@ absl::Status KvCacheService::FetchChunk(grpc::ServerContext* context, Caller cal
     if (!writer->Write(reply)) return Gone();
   }
   return absl::OkStatus();
+}
+
+grpc::Status KvCacheService::CheckBlock(grpc::ServerContext*, const v1::CheckBlockRequest* request,
+                                        v1::CheckBlockReply* reply) {
+  return ServeCall(tenant_, RpcMethod::kCheckBlock, [&]() -> absl::Status {
+    const Caller caller = From(request->session_id());
+    KVTIER_ASSIGN_OR_RETURN(const PlaneIndex plane, PlaneFromNumber(request->plane()));
+    absl::StatusOr<ReadTarget> target;
+    const EngineSection section(host(), [&](Engine& engine, absl::Time) {
+      target =
+          engine.ResolveWord(caller, request->row(), plane, wire::ResidencyWord(request->word()));
+    });
+    KVTIER_RETURN_IF_ERROR(target.status());
+    const CheckedCopies checked = CheckCopies(host(), *target);
+    host().With([&](Engine& engine, absl::Time) { engine.CountVerified(checked.bytes); });
+    reply->set_dropped(checked.bad > 0);
+    return absl::OkStatus();
+  });
 }
 
 grpc::Status KvCacheService::Watch(grpc::ServerContext* context, const v1::WatchRequest* request,

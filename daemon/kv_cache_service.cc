@@ -55,6 +55,7 @@ grpc::Status KvCacheService::Attach(grpc::ServerContext*, const v1::AttachReques
     reply->set_tenant_salt(tenant_.salt);
     reply->set_bound_to_process(bound);
     reply->set_message_bytes_max(kMessageBytesMax);
+    reply->set_shared_memory_socket(tenant_.daemon->shared_memory_socket);
     log::TenantInfo(tenant_.name, "session attached",
                     {{"session", session.value()},
                      {"tenant", tenant_.name},
@@ -139,10 +140,18 @@ grpc::Status KvCacheService::Lookup(grpc::ServerContext*, const v1::LookupReques
     }
     KVTIER_ASSIGN_OR_RETURN(const std::vector<wire::ChunkKey> keys,
                             LookupKeys(caller, model, *request));
-    KVTIER_ASSIGN_OR_RETURN(const LookupResult result,
-                            host().With([&](Engine& engine, absl::Time now) {
-                              return engine.Lookup(caller, model, keys, ttl, now);
-                            }));
+    // Rows are told under the same lock: what is leased stays where they say, or is gone.
+    std::vector<uint64_t> rows;
+    KVTIER_ASSIGN_OR_RETURN(
+        const LookupResult result,
+        host().With([&](Engine& engine, absl::Time now) -> absl::StatusOr<LookupResult> {
+          KVTIER_ASSIGN_OR_RETURN(const LookupResult found,
+                                  engine.Lookup(caller, model, keys, ttl, now));
+          if (found.lease != LeaseId())
+            KVTIER_RETURN_IF_ERROR(engine.LeaseRows(caller, found.lease, rows));
+          return found;
+        }));
+    reply->mutable_rows()->Add(rows.begin(), rows.end());
     reply->set_matched(result.matched);
     reply->set_lease_id(result.lease.value());
     reply->set_lease_ttl_ms(static_cast<uint64_t>(absl::ToInt64Milliseconds(result.lease_ttl)));

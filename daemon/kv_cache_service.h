@@ -50,6 +50,9 @@ class KvCacheService final : public v1::KvCache::Service {
   grpc::Status Fetch(grpc::ServerContext* context, const v1::FetchRequest* request,
                      grpc::ServerWriter<v1::FetchReply>* writer) override;
 
+  grpc::Status CheckBlock(grpc::ServerContext*, const v1::CheckBlockRequest* request,
+                          v1::CheckBlockReply* reply) override;
+
   grpc::Status Report(grpc::ServerContext*, const v1::ReportRequest* request,
                       v1::ReportReply*) override;
   grpc::Status Prefetch(grpc::ServerContext*, const v1::PrefetchRequest* request,
@@ -81,6 +84,8 @@ class KvCacheService final : public v1::KvCache::Service {
   absl::Status VerifyAndCommit(Caller caller, ReservationId reservation,
                                const ReservationInfo& info, const CommitArgs& args,
                                CommitOutcome* outcome);
+  absl::Status CommitUnverified(Caller caller, ReservationId reservation, const CommitArgs& args,
+                                CommitOutcome* outcome);
   absl::Status FetchChunk(grpc::ServerContext* context, Caller caller, LeaseId lease,
                           uint32_t chunk, const std::vector<PlaneIndex>& planes,
                           ByteStreams::Stream& stream, grpc::ServerWriter<v1::FetchReply>* writer);

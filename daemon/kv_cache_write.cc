@@ -42,11 +42,20 @@ grpc::Status KvCacheService::Reserve(grpc::ServerContext*, const v1::ReserveRequ
     KVTIER_ASSIGN_OR_RETURN(args.planes,
                             PlanesFromNumbers(request->planes(), limits().planes_max()));
     args.chunk_count = request->chunk_count();
-    KVTIER_ASSIGN_OR_RETURN(const ReservationId reservation,
-                            host().With([&](Engine& engine, absl::Time now) {
-                              return engine.Reserve(From(request->session_id()), args, now);
-                            }));
+    args.in_place = request->in_place();
+    const Caller caller = From(request->session_id());
+    std::vector<uint64_t> words;
+    KVTIER_ASSIGN_OR_RETURN(
+        const ReservationId reservation,
+        host().With([&](Engine& engine, absl::Time now) -> absl::StatusOr<ReservationId> {
+          KVTIER_ASSIGN_OR_RETURN(const ReservationId made, engine.Reserve(caller, args, now));
+          if (!args.in_place) return made;
+          KVTIER_ASSIGN_OR_RETURN(const ReservationInfo info, engine.Describe(caller, made));
+          if (info.in_place) KVTIER_RETURN_IF_ERROR(engine.ReservationWords(caller, made, words));
+          return made;
+        }));
     reply->set_reservation_id(reservation.value());
+    reply->mutable_words()->Add(words.begin(), words.end());
     return absl::OkStatus();
   });
 }
@@ -166,6 +175,8 @@ absl::StatusOr<CommitOutcome> KvCacheService::CommitChunk(Caller caller, Reserva
 absl::Status KvCacheService::VerifyAndCommit(Caller caller, ReservationId reservation,
                                              const ReservationInfo& info, const CommitArgs& args,
                                              CommitOutcome* outcome) {
+  // Whoever wrote in place can write on: no check here would vouch for what a reader finds.
+  if (info.in_place) return CommitUnverified(caller, reservation, args, outcome);
   const std::vector<PlaneIndex>& planes = args.planes.empty() ? info.planes : args.planes;
   // Alone: nobody writes between the check and the publication, and nobody can afterwards.
   const std::unique_lock<std::shared_mutex> committing(ChunkLock(reservation.value(), args.chunk));
@@ -198,6 +209,14 @@ absl::Status KvCacheService::VerifyAndCommit(Caller caller, ReservationId reserv
   }
   return host().With([&](Engine& engine, absl::Time now) -> absl::Status {
     engine.CountVerified(verified);
+    KVTIER_ASSIGN_OR_RETURN(*outcome, engine.Commit(caller, reservation, args, now));
+    return absl::OkStatus();
+  });
+}
+
+absl::Status KvCacheService::CommitUnverified(Caller caller, ReservationId reservation,
+                                              const CommitArgs& args, CommitOutcome* outcome) {
+  return host().With([&](Engine& engine, absl::Time now) -> absl::Status {
     KVTIER_ASSIGN_OR_RETURN(*outcome, engine.Commit(caller, reservation, args, now));
     return absl::OkStatus();
   });

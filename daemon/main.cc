@@ -18,6 +18,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "daemon/attach_server.h"
 #include "daemon/config_check.h"
 #include "daemon/config_limits.h"
 #include "daemon/config_loader.h"
@@ -120,7 +121,8 @@ sigset_t StopSignals() {
 
 // The first signal drains. One that comes within a second is the same wish told twice (timeout(1)
 // signals its child and then its group); a later one ends the process as it is.
-void ServeSignals(const sigset_t& signals, const SocketFile& socket, DrainState& drain) {
+void ServeSignals(const sigset_t& signals, const std::vector<SocketFile>& sockets,
+                  DrainState& drain) {
   int received = 0;
   sigwait(&signals, &received);
   const auto first = std::chrono::steady_clock::now();
@@ -130,7 +132,7 @@ void ServeSignals(const sigset_t& signals, const SocketFile& socket, DrainState&
     sigwait(&signals, &received);
   } while (std::chrono::steady_clock::now() - first < kRepeatedSignal);
   log::Warn("second signal received: exiting at once", {{"signal", received}});
-  socket.Remove();
+  for (const SocketFile& socket : sockets) socket.Remove();
   _exit(kExitFailed);
 }
 
@@ -163,9 +165,11 @@ int Run(const Flags& flags, v1::Config config) {
   if (!started.ok()) return Fail(started.status(), kExitFailed);
   std::unique_ptr<Daemon> daemon = *std::move(started);
   // Never joined: it waits for signals to the end.
-  std::thread([signals, socket = SocketFile::Of(daemon->config().listen().socket()),
-               drain = daemon->drain_state()] {
-    ServeSignals(signals, socket, *drain);
+  std::vector<SocketFile> sockets = {SocketFile::Of(daemon->config().listen().socket())};
+  if (daemon->config().listen().shared_memory())
+    sockets.push_back(SocketFile::Of(AttachSocketOf(daemon->config())));
+  std::thread([signals, sockets = std::move(sockets), drain = daemon->drain_state()] {
+    ServeSignals(signals, sockets, *drain);
   }).detach();
   log::Info("serving", {{"version", kDaemonVersion},
                         {"socket", daemon->config().listen().socket()},

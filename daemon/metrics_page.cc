@@ -121,6 +121,35 @@ void AddTenants(const MetricsSnapshot& snapshot, PageBuilder* page) {
   }
 }
 
+void AddSharedMemory(const MetricsSnapshot& snapshot, PageBuilder* page) {
+  struct SharedGauge {
+    const char* name;
+    const char* help;
+    double (*value)(const SharedClientStatus&);
+  };
+  static constexpr SharedGauge kGauges[] = {
+      {"kvtier_shared_clients", "Processes that read in place, until they end",
+       [](const SharedClientStatus&) { return 1.0; }},
+      {"kvtier_shared_sections", "Read sections that they have open",
+       [](const SharedClientStatus& c) { return static_cast<double>(c.open_sections); }},
+      {"kvtier_shared_clients_over_limit", "Those with a section open for longer than the limit",
+       [](const SharedClientStatus& c) { return c.over_limit ? 1.0 : 0.0; }},
+  };
+  for (const SharedGauge& gauge : kGauges) {
+    std::vector<double> sums(snapshot.tenants.size());
+    for (const SharedClientStatus& client : snapshot.shared_clients)
+      sums[client.tenant.value()] += gauge.value(client);
+    MetricFamily& family = page->Add(gauge.name, gauge.help, MetricType::Gauge);
+    for (size_t i = 0; i < sums.size(); ++i)
+      PageBuilder::Value(family, {{"tenant", snapshot.tenants[i]}}, sums[i]);
+  }
+  page->Counter("kvtier_shared_clients_attached_total", "Processes that were given shared memory",
+                snapshot.shared_attached);
+  page->Counter("kvtier_shared_clients_refused_total",
+                "Connections to the shared-memory socket that were refused or closed",
+                snapshot.shared_refused);
+}
+
 void AddCalls(const RpcMetrics& rpc, PageBuilder* page) {
   MetricFamily& calls =
       page->Add("kvtier_rpc_calls_total", "Calls that ended, by status code", MetricType::Counter);
@@ -191,6 +220,9 @@ PageBuilder BuildPage(const MetricsSnapshot& snapshot) {
                      static_cast<double>(snapshot.connections_refused_limit));
   page.Counter("kvtier_sessions_ended_by_process_total", "Sessions ended because their process did",
                snapshot.processes_ended);
+  AddSharedMemory(snapshot, &page);
+  page.Counter("kvtier_scrubbed_bytes_total", "Bytes verified in the background",
+               snapshot.scrubbed_bytes);
   if (snapshot.rpc != nullptr) AddCalls(*snapshot.rpc, &page);
   return page;
 }

@@ -27,6 +27,10 @@ struct MetricsSnapshot {
   uint64_t connections_refused_uid = 0;
   uint64_t connections_refused_limit = 0;
   uint64_t processes_ended = 0;
+  std::vector<SharedClientStatus> shared_clients;
+  uint64_t shared_attached = 0;
+  uint64_t shared_refused = 0;
+  uint64_t scrubbed_bytes = 0;
   const RpcMetrics* rpc = nullptr;
 };
 

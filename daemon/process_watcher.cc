@@ -1,11 +1,9 @@
 #include "daemon/process_watcher.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,6 +11,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "daemon/peer_process.h"
 #include "tiering/base/check.h"
 
 namespace kvtier {
@@ -21,31 +20,6 @@ namespace {
 constexpr uint64_t kStopToken = 0;
 // Tokens of pidfds are odd, of connections even.
 constexpr bool IsProcess(uint64_t token) { return token % 2 == 1; }
-
-// From Linux 6.5 on the socket itself knows its peer; before, the pid may have been reused since
-// the connection was made, which a connection that is still open rules out for all but processes
-// that passed it on.
-int OpenPidfd(int connection, pid_t pid) {
-#ifdef SO_PEERPIDFD
-  constexpr int kPeerPidfd = SO_PEERPIDFD;
-#else
-  constexpr int kPeerPidfd = 77;
-#endif
-  int pidfd = -1;
-  socklen_t length = sizeof pidfd;
-  if (getsockopt(connection, SOL_SOCKET, kPeerPidfd, &pidfd, &length) == 0 && pidfd >= 0) {
-    fcntl(pidfd, F_SETFD, FD_CLOEXEC);
-    return pidfd;
-  }
-  pidfd = static_cast<int>(syscall(SYS_pidfd_open, pid, 0));
-  if (pidfd < 0) return -1;
-  pollfd hung_up{.fd = connection, .events = POLLRDHUP, .revents = 0};
-  if (poll(&hung_up, 1, 0) > 0 && (hung_up.revents & (POLLRDHUP | POLLHUP)) != 0) {
-    close(pidfd);
-    return -1;
-  }
-  return pidfd;
-}
 
 }  // namespace
 
@@ -109,7 +83,7 @@ absl::Status ProcessWatcher::AddConnection(TenantId tenant, pid_t pid, int fd) {
   connection.process_token = process.token;
   if (process.pidfd >= 0) return absl::OkStatus();
   // A process that cannot be watched is no error: its sessions end by timeout.
-  process.pidfd = OpenPidfd(fd, pid);
+  process.pidfd = OpenPeerProcess(fd, pid).Release();
   epoll_event ended{.events = EPOLLIN, .data = {.u64 = process.token}};
   if (process.pidfd >= 0 && epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, process.pidfd, &ended) != 0) {
     close(process.pidfd);
@@ -159,6 +133,17 @@ void ProcessWatcher::Forget(std::map<ProcessKey, Process>::iterator process) {
   unconnected_.erase(process->first);
   --counts_[process->first.first].processes;
   processes_.erase(process);
+}
+
+std::optional<pid_t> ProcessWatcher::ProcessOf(TenantId tenant, SessionId session) const {
+  const MutexLock lock(mutex_);
+  for (auto process = processes_.lower_bound(ProcessKey(tenant.value(), 0));
+       process != processes_.end() && process->first.first == tenant.value(); ++process) {
+    const std::deque<SessionId>& sessions = process->second.sessions;
+    if (std::find(sessions.begin(), sessions.end(), session) != sessions.end())
+      return process->first.second;
+  }
+  return std::nullopt;
 }
 
 uint32_t ProcessWatcher::ConnectionsMax(TenantId tenant) const {

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -60,6 +61,8 @@ class ProcessWatcher {
   // bound.
   bool BindSession(TenantId tenant, int64_t pid, SessionId session);
   void UnbindSession(TenantId tenant, SessionId session);
+  // The process that the session is bound to; none: it is not bound.
+  std::optional<pid_t> ProcessOf(TenantId tenant, SessionId session) const;
 
   uint32_t connections() const;
   uint32_t processes() const;

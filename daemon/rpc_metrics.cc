@@ -6,9 +6,10 @@ namespace kvtier {
 
 const char* RpcMethodName(RpcMethod method) {
   static constexpr const char* kNames[RpcMetrics::kMethods] = {
-      "Attach", "Heartbeat", "Detach",  "RegisterModel", "Reserve", "Store",    "Commit", "Abort",
-      "Lookup", "Renew",     "Release", "Fetch",         "Report",  "Prefetch", "Forget", "Watch",
-      "Status", "Topology",  "Pools",   "SetBudget",     "Blocks",  "Drain"};
+      "Attach",     "Heartbeat", "Detach",    "RegisterModel", "Reserve", "Store",
+      "Commit",     "Abort",     "Lookup",    "Renew",         "Release", "Fetch",
+      "CheckBlock", "Report",    "Prefetch",  "Forget",        "Watch",   "Status",
+      "Topology",   "Pools",     "SetBudget", "Blocks",        "Drain"};
   return kNames[static_cast<size_t>(method)];
 }
 

@@ -23,6 +23,7 @@ enum class RpcMethod : uint8_t {
   kRenew,
   kRelease,
   kFetch,
+  kCheckBlock,
   kReport,
   kPrefetch,
   kForget,

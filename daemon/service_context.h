@@ -33,6 +33,7 @@ struct DaemonContext {
   const Topology* topology = nullptr;
   std::string devices;  // what is known of GPUs, or why nothing is
   std::string daemon_version;
+  std::string shared_memory_socket;  // empty: nothing is shared
   uint64_t epoch = 0;
   std::chrono::steady_clock::time_point started;
 };

@@ -41,7 +41,7 @@ absl::StatusOr<sockaddr_un> AddressOf(const std::string& path) {
 }
 
 // Removes a socket that nobody answers on. The caller holds the lock.
-absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
+absl::Status RemoveStale(const std::string& path, const sockaddr_un& address, int type) {
   struct stat found {};
   if (lstat(path.c_str(), &found) != 0) {
     return errno == ENOENT ? absl::OkStatus() : SystemError("stat", path);
@@ -50,7 +50,7 @@ absl::Status RemoveStale(const std::string& path, const sockaddr_un& address) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " exists and is not a socket; it is left alone"));
   }
-  const int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int probe = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (probe < 0) return SystemError("socket for", path);
   const absl::Cleanup close_probe = [probe] { close(probe); };
   if (connect(probe, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
@@ -196,7 +196,8 @@ void SocketFile::Remove() const {
 
 absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Create(const std::string& path,
                                                                    uint32_t mode,
-                                                                   absl::Duration lock_timeout) {
+                                                                   absl::Duration lock_timeout,
+                                                                   int type) {
   KVTIER_ASSIGN_OR_RETURN(const sockaddr_un address, AddressOf(path));
   const size_t slash = path.rfind('/');
   const std::string directory = slash == std::string::npos ? "."
@@ -206,8 +207,8 @@ absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Create(const std::st
                           MakeDirectory(directory, (mode & 077) != 0 ? 0755 : 0700));
   KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<SocketLock> lock,
                           SocketLock::Acquire(path + ".lock", lock_timeout));
-  KVTIER_RETURN_IF_ERROR(RemoveStale(path, address));
-  const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  KVTIER_RETURN_IF_ERROR(RemoveStale(path, address, type));
+  const int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return SystemError("socket for", path);
   auto listener = std::unique_ptr<UnixListener>(new UnixListener(path, fd));
   if (made_directory) listener->made_directory_ = directory;

@@ -1,6 +1,8 @@
 // The listening end of a Unix socket, from binding to removal.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -35,8 +37,10 @@ class UnixListener {
   // ALREADY_EXISTS: another process answers there; INVALID_ARGUMENT: the path is too long, or names
   // something else than a socket; UNAVAILABLE: a system call failed, or another process held the
   // lock for all of `lock_timeout`.
+  // `type` is SOCK_STREAM or SOCK_SEQPACKET.
   static absl::StatusOr<std::unique_ptr<UnixListener>> Create(
-      const std::string& path, uint32_t mode, absl::Duration lock_timeout = absl::Seconds(5));
+      const std::string& path, uint32_t mode, absl::Duration lock_timeout = absl::Seconds(5),
+      int type = SOCK_STREAM);
   ~UnixListener();
   UnixListener(const UnixListener&) = delete;
   UnixListener& operator=(const UnixListener&) = delete;

@@ -19,6 +19,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "proto/wire/attach_messages.h"
 #include "proto/wire/version.h"
 #include "tests/support/client_blocks.h"
 #include "tests/support/status_matchers.h"
@@ -63,7 +64,7 @@ ProcessFacts FactsOf(pid_t pid) {
   facts.anonymous_bytes = StatusNumber(status, "RssAnon") * 1024;
   std::istringstream maps(ReadFile(folder + "/maps"));
   for (std::string line; std::getline(maps, line);) {
-    if (!absl::StrContains(line, "/memfd:kvtier")) continue;
+    if (!absl::StrContains(line, "/memfd:kvtier:")) continue;
     const uint64_t begin = std::strtoull(line.c_str(), nullptr, 16);
     const uint64_t end = std::strtoull(line.c_str() + line.find('-') + 1, nullptr, 16);
     facts.memfd_bytes += end - begin;
@@ -85,7 +86,9 @@ absl::StatusOr<std::unique_ptr<TestDaemon>> TestDaemon::Start(
   const absl::Cleanup close_reader = [&ready] { close(ready[0]); };
   ChildProcess::Options options{
       .arguments = {ProgramPath("kvtierd"), "--config", config_file, "--socket", daemon->socket_,
-                    "--ready-fd", absl::StrCat(ready[1])},
+                    "--ready-fd", absl::StrCat(ready[1]),
+                    // Tests that damage blocks find out for themselves; those about it turn it on.
+                    "--set", "limits.scrub_bytes_per_second=0"},
       .log_file = daemon->log_file_,
       .talk = false,
       .inherit_fd = ready[1]};
@@ -118,7 +121,10 @@ absl::Status TestDaemon::Stop() {
     return absl::InternalError(
         absl::StrCat("kvtierd ended with wait status ", *status, "; its log:\n", Log()));
   }
-  if (std::filesystem::exists(socket_)) return absl::InternalError("kvtierd left its socket");
+  for (const char* suffix : {"", wire::kAttachSocketSuffix}) {
+    if (std::filesystem::exists(socket_ + suffix))
+      return absl::InternalError(absl::StrCat("kvtierd left its socket ", socket_, suffix));
+  }
   return absl::OkStatus();
 }
 

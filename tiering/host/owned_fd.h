@@ -22,6 +22,8 @@ class OwnedFd {
 
   bool valid() const { return fd_ >= 0; }
   int get() const { return fd_; }
+  // The caller closes it.
+  int Release() { return std::exchange(fd_, -1); }
   // Closes it now.
   void Close() { *this = OwnedFd(); }
 
