@@ -63,6 +63,8 @@ absl::Status CheckInterrupted() {
   return absl::CancelledError(absl::StrCat("interrupted by SIG", ::sigabbrev_np(signal)));
 }
 
+int InterruptFd() { return wake_reader; }
+
 absl::Status AwaitReady(int fd, short events) {
   pollfd waits[2] = {{fd, events, 0}, {wake_reader, POLLIN, 0}};
   while (::poll(waits, 2, -1) < 0 && errno == EINTR && caught == 0) {

@@ -18,6 +18,9 @@ int CaughtSignal();
 // CANCELLED once a signal has come.
 absl::Status CheckInterrupted();
 
+// Readable once a signal has come, to wait for it beside others; -1 before CatchSignals().
+int InterruptFd();
+
 // Waits until `fd` is ready for `events` (as of poll) or has failed; CANCELLED: a signal came.
 absl::Status AwaitReady(int fd, short events);
 

@@ -34,6 +34,8 @@ int Main(int argc, char** argv) {
   AddPutCommand(app, exit_code);
   AddGetCommand(app, exit_code);
   AddBenchCommand(app, exit_code);
+  AddReplayCommand(app, exit_code);
+  AddTraceCommand(app, exit_code);
   AddDrainCommand(app, exit_code);
   try {
     app.parse(argc, argv);

@@ -1,0 +1,38 @@
+// Which worker plays which request of a trace, and when.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "client/cli/replay/trace.h"
+
+namespace kvtier::replay {
+
+struct ScheduleOptions {
+  uint32_t workers = 1;
+  uint32_t sessions = 1;  // so many sessions run at a time; of a trace that has sessions
+  uint64_t seed = 0;
+  uint64_t requests_max = kRequestsMax;
+};
+
+struct Play {
+  double at_s = 0;  // the trace's time, from 0 on
+  uint32_t request = 0;
+  uint32_t worker = 0;
+};
+
+// The first `requests_max` requests by time. Conversations, and slots that sessions run in, stay
+// with one worker, so their requests are played in order. A function of its arguments.
+//
+// Sessions start in seeded order, each when a slot is free and a seeded pause of up to
+// kSessionPauseSecondsMax has passed; their own times say what follows.
+std::vector<Play> MakeSchedule(const Trace& trace, const ScheduleOptions& options);
+inline constexpr double kSessionPauseSecondsMax = 60;
+
+// Numbers the conversations of a trace without sessions, one number a request. A request continues
+// the conversation whose last prompt it extends (all of it but the last block, which may have been
+// partly filled), or repeats; any other starts a conversation. `requests` gives the order.
+std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<uint32_t>& requests);
+
+}  // namespace kvtier::replay

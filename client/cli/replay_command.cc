@@ -1,0 +1,293 @@
+// `kvtier replay`, and the workers that it starts.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "client/cli/admin_client.h"
+#include "client/cli/command.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/option_values.h"
+#include "client/cli/progress.h"
+#include "client/cli/replay/conductor.h"
+#include "client/cli/replay/schedule.h"
+#include "client/cli/replay/trace_reader.h"
+#include "client/cli/replay/worker_process.h"
+#include "client/cli/text_table.h"
+#include "client/daemon_channel.h"
+
+namespace kvtier::cli {
+namespace {
+
+constexpr const char* kWorkerCommand = "replay-worker";
+constexpr double kSpeedMin = 0.001;
+constexpr double kSpeedMax = 1e6;
+constexpr uint64_t kWorkersMax = 256;
+constexpr uint64_t kChunkBytesMax = 1 << 30;
+
+struct ReplayOptions {
+  CommonOptions common;
+  std::string trace;
+  uint64_t workers = 1;
+  uint64_t sessions = 0;  // 0: as many as workers
+  double speed = 1;       // 0: max
+  uint64_t bytes_per_token = 128;
+  uint64_t block_tokens = 512;
+  uint64_t limit = replay::kRequestsMax;
+  uint64_t seed = 0;
+  absl::Duration duration;
+  absl::Duration kill_every;
+  bool progress = false;
+};
+
+struct WorkerOptions {
+  CommonOptions common;
+  std::string name;
+  uint64_t block_tokens = 512;
+  uint64_t bytes_per_token = 128;
+};
+
+// "max", or a number.
+double ParseSpeed(const std::string& text) {
+  if (text == "max") return 0;
+  double speed = 0;
+  if (!absl::SimpleAtod(text, &speed) || !(speed >= kSpeedMin && speed <= kSpeedMax)) {
+    throw CLI::ValidationError(
+        absl::StrFormat("--speed is \"%s\"; max or a number from %g to %.0f is needed", text,
+                        kSpeedMin, kSpeedMax));
+  }
+  return speed;
+}
+
+Json FailuresJson(const std::vector<replay::WorkerFailure>& failures) {
+  Json json = Json::array();
+  for (const auto& failure : failures) {
+    json.push_back({{"worker", failure.worker},
+                    {"pid", failure.pid},
+                    {"reason", failure.reason},
+                    {"request", failure.request ? Json(*failure.request) : Json(nullptr)}});
+  }
+  return json;
+}
+
+double HitRate(const replay::PlayCounts& counts) {
+  return counts.chunks == 0 ? 0
+                            : static_cast<double>(counts.hits) / static_cast<double>(counts.chunks);
+}
+
+Json ReportJson(const ReplayOptions& options, const replay::ReplayReport& report) {
+  const replay::PlayCounts& counts = report.counts;
+  return {{"trace", options.trace},
+          {"workers", options.workers},
+          {"requests", counts.requests},
+          {"chunks", counts.chunks},
+          {"hits", counts.hits},
+          {"hit_rate", HitRate(counts)},
+          {"hits_by_tier", counts.hits_by_tier},
+          {"bytes_by_link", counts.bytes_by_link},
+          {"verified", counts.verified},
+          {"corrupt", counts.corrupt},
+          {"damaged", counts.damaged},
+          {"stored", counts.stored},
+          {"already_stored", counts.already_stored},
+          {"refused", counts.refused},
+          {"recomputed", counts.recomputed},
+          {"latency_us",
+           {{"p50", report.latency.Quantile(0.5)},
+            {"p99", report.latency.Quantile(0.99)},
+            {"max", report.latency.max_us()}}},
+          {"seconds", report.seconds},
+          {"trace_seconds", report.trace_seconds},
+          {"repeats", report.repeats},
+          {"lost", report.lost},
+          {"unplayed", report.unplayed},
+          {"kills", report.kills},
+          {"errors_by_code", counts.errors_by_code},
+          {"failures", FailuresJson(report.failures)}};
+}
+
+std::string MapText(const std::map<std::string, uint64_t>& map, bool bytes) {
+  std::string text;
+  for (const auto& [name, number] : map) {
+    absl::StrAppend(&text, text.empty() ? "" : ", ", name, " ",
+                    bytes ? SizeText(number) : absl::StrCat(number));
+  }
+  return text.empty() ? "none" : text;
+}
+
+void PrintReport(const ReplayOptions& options, const replay::ReplayReport& report) {
+  const replay::PlayCounts& counts = report.counts;
+  TextTable table({"replay", options.trace});
+  const auto row = [&](const char* name, std::string text) {
+    table.AddRow({name, std::move(text)});
+  };
+  row("requests",
+      absl::StrFormat("%d by %d workers in %.1f s (%.1f s of the trace)", counts.requests,
+                      options.workers, report.seconds, report.trace_seconds));
+  row("chunks", absl::StrFormat("%d, of them %d hits (%.1f %%)", counts.chunks, counts.hits,
+                                100 * HitRate(counts)));
+  row("hits by tier", MapText(counts.hits_by_tier, false));
+  row("bytes by link", MapText(counts.bytes_by_link, true));
+  row("blocks", absl::StrFormat("%d verified, %d corrupt, %d damaged", counts.verified,
+                                counts.corrupt, counts.damaged));
+  row("chunks not hit", absl::StrFormat("%d stored, %d already stored, %d refused", counts.stored,
+                                        counts.already_stored, counts.refused));
+  row("recomputed", absl::StrFormat("%d requests without an answer", counts.recomputed));
+  row("latency", absl::StrFormat("p50 %d us, p99 %d us, max %d us", report.latency.Quantile(0.5),
+                                 report.latency.Quantile(0.99), report.latency.max_us()));
+  row("errors by code", MapText(counts.errors_by_code, false));
+  if (options.kill_every > absl::ZeroDuration())
+    row("killed", absl::StrFormat("%d workers", report.kills));
+  std::fputs(table.Text().c_str(), stdout);
+}
+
+// What makes a replay that came to its end a failure.
+absl::Status Verdict(const replay::ReplayReport& report) {
+  if (report.counts.corrupt > 0)
+    return absl::DataLossError(absl::StrCat(report.counts.corrupt, " blocks had wrong bytes"));
+  if (report.failures.empty()) return absl::OkStatus();
+  const replay::WorkerFailure& first = report.failures.front();
+  return absl::AbortedError(absl::StrCat(
+      "workers died ", report.failures.size(), " times, first worker ", first.worker, " (pid ",
+      first.pid, ") of ", first.reason, "; ", report.lost, " requests were lost",
+      report.unplayed == 0 ? "" : absl::StrCat(", ", report.unplayed, " not played")));
+}
+
+std::vector<std::string> WorkerCommand(const ReplayOptions& options, uint32_t block_tokens,
+                                       uint32_t worker) {
+  return {"kvtier",
+          kWorkerCommand,
+          "--socket",
+          options.common.socket,
+          "--name",
+          absl::StrCat("kvtier replay ", worker),
+          "--block-tokens",
+          absl::StrCat(block_tokens),
+          "--bytes-per-token",
+          absl::StrCat(options.bytes_per_token)};
+}
+
+absl::Status RunReplay(const ReplayOptions& options) {
+  auto trace = replay::ReadTrace(
+      options.trace,
+      {.block_tokens = static_cast<uint32_t>(options.block_tokens), .requests_max = options.limit});
+  if (!trace.ok()) return trace.status();
+  const uint64_t chunk_bytes = trace->block_tokens * options.bytes_per_token;
+  if (chunk_bytes > kChunkBytesMax) {
+    return UsageError(absl::StrCat("a chunk has ", chunk_bytes, " bytes, ", trace->block_tokens,
+                                   " tokens of ", options.bytes_per_token, " bytes; the limit is ",
+                                   kChunkBytesMax));
+  }
+  const std::vector<replay::Play> schedule =
+      replay::MakeSchedule(*trace, {.workers = static_cast<uint32_t>(options.workers),
+                                    .sessions = static_cast<uint32_t>(
+                                        options.sessions == 0 ? options.workers : options.sessions),
+                                    .seed = options.seed,
+                                    .requests_max = options.limit});
+  if (!DaemonListens(options.common.socket)) {
+    return NoDaemonError(
+        absl::UnavailableError(absl::StrCat("no daemon listens on ", options.common.socket)));
+  }
+  uint64_t chunks = 0;
+  for (const replay::Play& play : schedule) chunks += trace->requests[play.request].block_count;
+  CatchSignals();  // from here on there are workers to end
+  Progress progress("replay", options.duration > absl::ZeroDuration() ? 0 : chunks * chunk_bytes,
+                    options.progress);
+  const replay::ConductorOptions conductor{
+      .workers = static_cast<uint32_t>(options.workers),
+      .worker_command =
+          [&](uint32_t worker) { return WorkerCommand(options, trace->block_tokens, worker); },
+      .speed = options.speed,
+      .duration = options.duration,
+      .kill_every = options.kill_every,
+      .seed = options.seed,
+      .on_progress = [&](uint64_t played) { progress.Add(played * chunk_bytes); }};
+  auto report = replay::Conduct(*trace, schedule, conductor);
+  if (!report.ok()) return report.status();
+  if (options.common.json) {
+    PrintJson(ReportJson(options, *report));
+  } else {
+    PrintReport(options, *report);
+  }
+  return Verdict(*report);
+}
+
+void AddWorkerCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<WorkerOptions>();
+  CLI::App* command = app.add_subcommand(kWorkerCommand, "A worker of a replay");
+  command->group("");  // not shown: `replay` starts it
+  AddCommonOptions(*command, options->common);
+  command->add_option("--name", options->name)->required();
+  command->add_option("--block-tokens", options->block_tokens)
+      ->required()
+      ->check(CLI::Range(1, static_cast<int>(replay::kBlockTokensMax)));
+  command->add_option("--bytes-per-token", options->bytes_per_token)
+      ->required()
+      ->check(CLI::Range(1, static_cast<int>(kChunkBytesMax)));
+  SetAction(*command, exit_code, [options] {
+    return replay::RunWorker(
+        {.socket = options->common.socket,
+         .name = options->name,
+         .player = {.block_tokens = static_cast<uint32_t>(options->block_tokens),
+                    .bytes_per_token = options->bytes_per_token}});
+  });
+}
+
+}  // namespace
+
+void AddReplayCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<ReplayOptions>();
+  CLI::App* command =
+      app.add_subcommand("replay", "Plays a trace of requests from several worker processes");
+  AddCommonOptions(*command, options->common);
+  command
+      ->add_option("--trace", options->trace,
+                   "Mooncake JSONL, a coding agent's session as JSON, or a directory of such "
+                   "sessions (.json)")
+      ->required()
+      ->type_name("FILE");
+  AddCountOption(*command, "--workers", options->workers, 1, kWorkersMax, "Client processes");
+  AddCountOption(*command, "--sessions", options->sessions, 0, 65'536,
+                 "Sessions that run at a time, of a trace of sessions; 0: as many as workers");
+  command
+      ->add_option_function<std::string>(
+          "--speed", [options](const std::string& text) { options->speed = ParseSpeed(text); },
+          "How much faster than the trace's time, 0.001 to 1000000, or max: without waiting "
+          "(default 1)")
+      ->type_name("X");
+  AddSizeOption(*command, "--bytes-per-token", options->bytes_per_token, 1, 1 << 20,
+                "Bytes of KV for a token");
+  AddCountOption(*command, "--block-tokens", options->block_tokens, 1, replay::kBlockTokensMax,
+                 "Tokens of a block, of JSONL; sessions say it themselves");
+  AddCountOption(*command, "--limit", options->limit, 1, replay::kRequestsMax,
+                 "Play the first so many requests");
+  AddCountOption(*command, "--seed", options->seed, 0, ~uint64_t{0},
+                 "Of the order and the pauses of sessions, and of the killing");
+  AddTimeOption(*command, "--duration", options->duration, absl::Milliseconds(1),
+                absl::Hours(24 * 30), "Repeat the trace for so long (default: play it once)");
+  AddTimeOption(*command, "--kill-every", options->kill_every, absl::Milliseconds(10),
+                absl::Hours(24),
+                "Kill a random worker about so often, and start it again (default: never)");
+  command->add_flag("--progress", options->progress,
+                    "Show progress also where stderr is no terminal");
+  command->footer(
+      "Each block of a prompt is a chunk, its key made from the trace's ids, its bytes from the "
+      "key. A request looks its\n"
+      "chunks up, reads and verifies what is there, and stores the rest; a chunk for which there "
+      "is no room stays private.\n"
+      "Requests of one conversation, or session, are played in order by one worker.\n"
+      "Exit code 1: a block had wrong bytes, or a worker died (what it had left is played "
+      "nevertheless).\n"
+      "Examples: kvtier replay --trace conversation.jsonl --workers 4 --speed max --json\n"
+      "          kvtier replay --trace sessions/ --workers 4 --sessions 8 --speed 60\n"
+      "          kvtier trace generate --kind chat --requests 1000 --output chat.jsonl");
+  SetAction(*command, exit_code, [options] { return RunReplay(*options); });
+  AddWorkerCommand(app, exit_code);
+}
+
+}  // namespace kvtier::cli
