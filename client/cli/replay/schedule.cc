@@ -90,9 +90,8 @@ std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<ui
     }
     for (size_t i = known + 1; i < ids.size(); ++i) first_user.try_emplace(ids[i], request);
     const bool repeats = known > 0 && known == ids.size();
-    // One block in common may be what all prompts begin with.
     const bool extends =
-        known > 1 && known + 1 >= trace.requests[before].block_count && !extended[before];
+        known > 0 && known + 1 >= trace.requests[before].block_count && !extended[before];
     if (extends && !repeats) extended[before] = true;
     conversations[request] = repeats || extends ? conversations[before] : count++;
   }

@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import cli_world  # noqa: E402
 import junit  # noqa: E402
 
-MAPS = {"status": ["counters"], "get": ["bytes_by_pool"]}  # fields whose names are data
+MAPS = {"status": ["counters"], "get": ["bytes_by_pool"],
+        "replay": ["hits_by_tier", "bytes_by_link", "errors_by_code"]}  # fields whose names are data
 
 
 def documented():
@@ -85,7 +86,8 @@ def main():
                     world.run(*args, rc=2, socket=False)
 
             def help_is_there():
-                for args in ([], ["status"], ["pools"], ["blocks"], ["put"], ["get"], ["drain"], ["bench"]):
+                for args in ([], ["status"], ["pools"], ["blocks"], ["put"], ["get"], ["drain"], ["bench"],
+                             ["replay"], ["trace"], ["trace", "generate"]):
                     assert "--help" in world.run(*args, "--help", socket=False)[0]
                 for figure in ("rpc", "copy", "engine"):
                     assert "Ceiling:" in world.run("bench", figure, "--help", socket=False)[0]
@@ -137,6 +139,9 @@ def main():
                 report.run("fields of get", world.compare, "get", "get", "file", "-o", str(world.directory / "out"))
                 for figure in ("rpc", "copy", "engine"):
                     report.run(f"fields of bench {figure}", world.compare, "bench", "bench", figure, "--quick")
+                trace = str(world.directory / "trace.jsonl")
+                world.run("trace", "generate", "--kind", "chat", "--requests", "20", "-o", trace, socket=False)
+                report.run("fields of replay", world.compare, "replay", "replay", "--trace", trace, "--speed", "max")
                 report.run("what fails leaves nothing", nothing_half_written)
                 report.run("fields of drain", world.compare, "drain", "drain")
                 report.run("a drained daemon refuses", refused)

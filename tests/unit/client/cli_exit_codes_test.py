@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import cli_world  # noqa: E402
 import junit  # noqa: E402
 
-COMMANDS = "status, pools, blocks, put, get, bench or drain"
+COMMANDS = "status, pools, blocks, put, get, bench, replay, trace or drain"
 ADMIN_ONLY = ("segments", "retired_bytes", "mean_run_length", "moved_in_blocks")
 
 
@@ -33,6 +33,14 @@ class Cases:
             (): f"a subcommand is needed: {COMMANDS}",
             ("nonsense",): f'"nonsense" is no subcommand of kvtier: there are {COMMANDS}',
             ("bench",): "a subcommand is needed: rpc, copy or engine",
+            ("trace",): "a subcommand is needed: generate",
+            ("trace", "generate"): "--kind is required",
+            ("trace", "generate", "--kind", "poem"): "poem",
+            ("trace", "generate", "--kind", "chat", "--requests", "0"): '--requests is "0"; a whole number from 1 to 10000000',
+            ("trace", "generate", "--kind", "chat", "--turns", "-1"): '--turns is "-1"; a whole number from 1 to 10000',
+            ("replay",): "--trace is required",
+            ("replay", "--trace", "t", "--workers", "0"): '--workers is "0"; a whole number from 1 to 256',
+            ("replay", "--trace", "t", "--bytes-per-token", "0"): '--bytes-per-token is "0"; a size from 1 B to 1 MiB',
             ("--json", "status"): "--json stands before the subcommand; options come after it, as in kvtier status --json",
             ("status", "--bogus"): "kvtier status has no option --bogus",
             ("status", "--json=maybe"): "--json takes no value",
@@ -58,6 +66,7 @@ class Cases:
         }
         for value in ("abc", "nan", "inf", "-1", "", "1x", "1e99"):
             wrong["status", "--wait", value] = f'--wait is "{value}"; a time from 0 to 24h, such as 10, 10s or 500ms, is needed'
+            wrong["replay", "--trace", "t", "--speed", value] = f'--speed is "{value}"; max or a number from 0.001 to 1000000'
             wrong["drain", "--timeout", value] = f'--timeout is "{value}"; a time from 1ms to 1h'
         wrong["drain", "--timeout", "0.0001"] = '--timeout is "0.0001"; a time from 1ms to 1h'
         for args, wanted in wrong.items():

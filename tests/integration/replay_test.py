@@ -1,0 +1,271 @@
+"""Proves that `kvtier replay` plays traces against a real daemon as docs/cli.md says: hits as a naive model of prefixes
+counts them, every byte verified, requests shared out to processes of which some die, and a daemon that goes away and
+comes back. Traces are generated here.
+"""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import sys
+import tempfile
+
+ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+import cli_world  # noqa: E402
+import junit  # noqa: E402
+
+SMALL_CHUNKS = ("--bytes-per-token", "2")  # 1 KiB a block of 512 tokens: all of it fits
+
+
+def children(pid):
+    return [int(child) for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def naive_hits(prompts):
+    """Blocks of each prompt whose whole prefix was there before, with room for everything."""
+    seen, hits = set(), 0
+    for prompt in prompts:
+        prefixes = [tuple(prompt[:i + 1]) for i in range(len(prompt))]
+        hits += next((i for i, prefix in enumerate(prefixes) if prefix not in seen), len(prefixes))
+        seen.update(prefixes)
+    return hits
+
+
+class Cases:
+    def __init__(self, world):
+        self.world = world
+
+    def path(self, name):
+        return str(self.world.directory / name)
+
+    def generate(self, name, *args):
+        self.world.run("trace", "generate", "-o", self.path(name), *args, socket=False)
+        lines = [json.loads(line) for line in open(self.path(name), encoding="ascii")]
+        return [line["hash_ids"] for line in lines]
+
+    def write_lines(self, name, prompts, ms=0):
+        with open(self.path(name), "w", encoding="ascii") as file:
+            for i, ids in enumerate(prompts):
+                file.write(json.dumps({"timestamp": i * ms, "input_length": 1, "output_length": 1, "hash_ids": ids}) + "\n")
+        return prompts
+
+    def replay(self, name, *args, rc=0):
+        output, error = self.world.run("replay", "--trace", self.path(name), *SMALL_CHUNKS, "--json", *args, rc=rc)
+        report = json.loads(output)
+        assert report["corrupt"] == 0 and report["damaged"] == 0, report
+        assert report["verified"] == report["hits"] == sum(report["hits_by_tier"].values()), report
+        return report, error
+
+    def settled(self):
+        return cli_world.until(lambda: self.world.json("status")["sessions"] == 0, "the workers' sessions end")
+
+    def hits_of_one_worker(self):
+        """One worker plays in the trace's order: the model's hits exactly, shared prefixes included."""
+        for kind in ("chat", "rag", "agent"):
+            prompts = self.generate(kind, "--kind", kind, "--requests", "120", "--seed", "3")
+            report, _ = self.replay(kind, "--speed", "max")
+            assert report["requests"] == len(prompts) and report["chunks"] == sum(map(len, prompts)), report
+            # Ids of one trace stay apart from those of another only where their prefixes differ.
+            assert report["stored"] + report["hits"] == report["chunks"], report
+            if kind == "chat":
+                assert report["hits"] == naive_hits(prompts), report
+            again, _ = self.replay(kind, "--speed", "max")
+            assert again["hits"] == again["chunks"] and again["stored"] == 0, "all of it fits"
+            assert again["hit_rate"] == 1 and again["latency_us"]["p99"] >= again["latency_us"]["p50"] > 0, again
+            assert sum(again["bytes_by_link"].values()) == again["chunks"] * 1024, again
+
+    def hits_of_two_workers(self):
+        """Conversations that share nothing: the model's hits exactly, whoever plays which first."""
+        prompts = self.generate("apart", "--kind", "chat", "--requests", "300", "--seed", "4", "--prefix-tokens", "0",
+                                "--common-tokens", "0", "--input-tokens", "1500")
+        # Ids that the traces before do not have.
+        prompts = self.write_lines("apart", [[i + 10**9 for i in ids] for ids in prompts])
+        report, _ = self.replay("apart", "--workers", "2", "--speed", "max")
+        expected = naive_hits(prompts)
+        assert report["hits"] == expected > 100, (report, expected)
+        assert report["already_stored"] == 0 and report["recomputed"] == 0 and report["refused"] == 0, report
+
+    def shared_prefixes(self):
+        """Prefixes that two workers store at once: what one finds too late is already there, and no more than that."""
+        prompts = self.write_lines("shared", [[7 * 10**9, 8 * 10**9 + i % 3, 9 * 10**9 + i] for i in range(200)])
+        report, _ = self.replay("shared", "--workers", "2", "--speed", "max")
+        assert report["hits"] + report["already_stored"] == naive_hits(prompts), report
+        assert report["workers"] == 2 and report["verified"] > 300, report
+
+    def sessions(self):
+        """Sessions' own ids stay apart, tools and system prompt are shared, and the sub-agent's are others."""
+        folder = self.world.directory / "sessions"
+        folder.mkdir()
+
+        def requests(*prompts):
+            return [{"t": 5 * i, "model": "m", "in": 1, "out": 1, "hash_ids": ids} for i, ids in enumerate(prompts)]
+
+        agent = {"t": 6, "type": "subagent", "tool_tokens": 100, "system_tokens": 0, "requests": requests([20, 21], [20, 22])}
+        one = {"id": "one", "block_size": 64, "tool_tokens": 100, "system_tokens": 100,
+               "requests": requests([1, 2, 3, 4, 5], [1, 2, 3, 4, 6]) + [agent]}
+        two = dict(one, id="two", requests=requests([1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 7]))
+        for session in (one, two):
+            (folder / f"{session['id']}.json").write_text(json.dumps(session))
+        report, _ = self.replay("sessions", "--speed", "max")
+        assert report["requests"] == 6 and report["chunks"] == 5 + 5 + 2 + 2 + 5 + 6, report
+        # Three shared blocks, whichever session is first; then what each session, and the agent, has itself. The
+        # agent's one block of tools of 100 tokens is the first of theirs: same model, same tools.
+        assert report["hits"] == 3 + 4 + 5 + 1 + 1, report
+        assert report["trace_seconds"] > 5, report
+        again, _ = self.replay("sessions", "--speed", "max", "--workers", "2", "--sessions", "3", "--seed", "5")
+        assert again["hits"] == again["chunks"] == report["chunks"], again
+        alone, _ = self.replay("sessions/one.json", "--speed", "max")
+        assert alone["hits"] == alone["chunks"] == 14, alone
+
+    def limit(self):
+        prompts = self.generate("chat", "--kind", "chat", "--requests", "120", "--seed", "3")
+        report, _ = self.replay("chat", "--limit", "7", "--speed", "max", "--workers", "3")
+        assert report["requests"] == 7 and report["chunks"] == sum(map(len, prompts[:7])), report
+
+    def paced(self):
+        self.write_lines("paced", [[i] for i in range(6)], ms=400)
+        report, _ = self.replay("paced", "--speed", "10", "--workers", "2")
+        assert report["trace_seconds"] == 2 and report["seconds"] >= 0.2, report
+        report, _ = self.replay("paced", "--speed", "max", "--duration", "300ms")
+        assert report["repeats"] > 1 and report["requests"] > 6 and report["seconds"] >= 0.3, report
+
+    def no_room(self):
+        """A prompt that is larger than all pools: what has no room is refused, and the replay goes on."""
+        self.write_lines("large", [list(range(10**6, 10**6 + 600)), [5]])
+        output, _ = self.world.run("replay", "--trace", self.path("large"), "--bytes-per-token", "512", "--speed", "max",
+                                   "--json")
+        report = json.loads(output)
+        assert report["refused"] > 100 and report["errors_by_code"]["RESOURCE_EXHAUSTED"] >= 1, report
+        assert report["refused"] + report["stored"] + report["hits"] == 601 and report["requests"] == 2, report
+
+    def model_is_refused(self):
+        """No daemon with segments of 1 MiB can take a chunk of 2 MiB: said once, not counted for ever."""
+        _, text = self.world.run("replay", "--trace", self.path("large"), "--bytes-per-token", "4096", rc=1)
+        assert "2097152" in text, text
+
+    def a_worker_dies(self):
+        prompts = self.write_lines("long", [[i, i + 10**5] for i in range(150)], ms=20)
+        with self.world.popen("replay", "--trace", self.path("long"), "--workers", "2", *SMALL_CHUNKS, "--json") as replay:
+            pids = cli_world.until(lambda: len(children(replay.pid)) == 2 and children(replay.pid), "two workers")
+            os.kill(pids[0], signal.SIGKILL)
+            output, error = replay.communicate(timeout=60)
+            assert replay.returncode == 1, error
+        report = json.loads(output)
+        assert report["requests"] + report["lost"] == len(prompts), report
+        [failure] = report["failures"]
+        assert failure["pid"] == pids[0] and failure["reason"] == "signal 9 (KILL)" and failure["worker"] in (0, 1), failure
+        assert f"pid {pids[0]}" in error.decode() and "signal 9 (KILL)" in error.decode(), error
+        self.settled()
+
+    def workers_are_killed(self):
+        prompts = self.write_lines("long", [[i, i + 10**5] for i in range(150)], ms=10)
+        report, _ = self.replay("long", "--workers", "3", "--kill-every", "100ms", "--seed", "2")
+        assert report["kills"] > 0 and report["failures"] == [], report
+        assert report["requests"] + report["lost"] == len(prompts) and report["lost"] <= report["kills"], report
+        self.settled()
+
+    def interrupted(self):
+        self.write_lines("slow", [[i] for i in range(3)], ms=1_000_000)
+        with self.world.popen("replay", "--trace", self.path("slow"), "--workers", "3", *SMALL_CHUNKS) as replay:
+            pids = cli_world.until(lambda: len(children(replay.pid)) == 3 and children(replay.pid), "three workers")
+            cli_world.until(lambda: self.world.json("status")["sessions"] == 3, "three sessions")
+            replay.send_signal(signal.SIGINT)
+            output, error = replay.communicate(timeout=60)
+            assert replay.returncode == 130 and b"interrupted by SIGINT" in error and not output, (output, error)
+        assert not [pid for pid in pids if alive(pid)], "a worker outlived the replay"
+        self.settled()
+
+    def killed(self):
+        """What cannot be caught: the workers end nevertheless."""
+        with self.world.popen("replay", "--trace", self.path("slow"), "--workers", "3", *SMALL_CHUNKS) as replay:
+            pids = cli_world.until(lambda: len(children(replay.pid)) == 3 and children(replay.pid), "three workers")
+            replay.kill()
+        cli_world.until(lambda: not [pid for pid in pids if alive(pid)], "the workers end")
+        self.settled()
+
+    def daemon_goes_away(self):
+        prompts = self.write_lines("long", [[i, i + 10**5] for i in range(300)], ms=20)
+        with self.world.popen("replay", "--trace", self.path("long"), "--workers", "2", *SMALL_CHUNKS, "--json") as replay:
+            cli_world.until(lambda: self.world.json("status")["chunks"] > 0, "the replay is under way")
+            self.world.stop(signal.SIGKILL)
+            self.world.start(cli_world.SMALL)
+            output, error = replay.communicate(timeout=120)
+            assert replay.returncode == 0, error
+        report = json.loads(output)
+        assert report["requests"] == len(prompts) and report["failures"] == [] and report["lost"] == 0, report
+        assert self.world.json("status")["chunks"] > 0, "nothing was stored in the daemon that came back"
+        assert report["recomputed"] > 0 and report["errors_by_code"]["UNAVAILABLE"] >= report["recomputed"], report
+
+    def no_daemon(self):
+        _, text = self.world.run("replay", "--trace", self.path("slow"), rc=3)
+        assert self.world.socket in text, text
+
+    def bad_traces(self):
+        """No daemon runs: what is wrong with a file is said first, with file, line or record, number and limit."""
+        good = '{"timestamp": 0, "input_length": 1, "output_length": 1, "hash_ids": [1]}\n'
+        folder = self.world.directory / "bad"
+        folder.mkdir()
+        session = '{"block_size": 64, "requests": [{"t": 0, "hash_ids": [1]}, {"t": 1, "hash_ids": [%s]}]}'
+        for name, text, wanted in (
+                ("cut.jsonl", good + good[:40], "cut.jsonl:2: no JSON"),
+                ("negative.jsonl", good + good.replace("[1]", "[-1]"), "negative.jsonl:2: hash_ids[0] is -1; a whole number"),
+                ("nan.jsonl", good.replace("0,", "NaN,", 1), "nan.jsonl:1: no JSON"),
+                ("twice.jsonl", good.replace("[1]", "[1, 2, 1]"), "twice.jsonl:1: hash_ids[2] is 1, which stands before"),
+                ("far.jsonl", good.replace("0,", "1e300,", 1), "timestamp is 1e+300; a number from 0 to 1000000000000"),
+                ("deep.jsonl", "[" * 200_000, "deep.jsonl:1: nested too deeply; the limit is 16"),
+                ("wrong.jsonl", "{}", "wrong.jsonl:1: there is no timestamp"),
+                ("empty.jsonl", "", "there is no request"),
+                ("zero.jsonl", "\0" * 5000, "zero.jsonl:1: no JSON"),
+                ("s.json", session % '"x"', 's.json: requests[1]: hash_ids[0] is "x"; a whole number'),
+                ("cut.json", session[:50], "cut.json: no JSON"),
+                ("big.json", (session % 2).replace("64", "65537"), "block_size is 65537; a whole number from 1 to 65536")):
+            (folder / name).write_text(text)
+            _, error = self.world.run("replay", "--trace", str(folder / name), rc=1)
+            assert wanted in error and str(folder / name) in error, f"{name}: {error}"
+            assert len(error) < 1000 and "exception" not in error, f"{name}: {error}"
+        for path, wanted in ((self.path("none"), "No such file"), ("/dev/zero", "/dev/zero:1: the line has more than 16777216 bytes"),
+                             (str(folder), "bad/big.json: block_size is 65537")):
+            _, error = self.world.run("replay", "--trace", path, rc=1)
+            assert wanted in error, error
+
+    def generator(self):
+        """To a file and to the standard output the same bytes; what fails leaves no file."""
+        first, _ = self.world.run("trace", "generate", "--kind", "rag", "--seed", "9", socket=False)
+        self.generate("rag", "--kind", "rag", "--seed", "9")
+        assert first == pathlib.Path(self.path("rag")).read_text() and first.count("\n") == 1000
+        assert first != self.world.run("trace", "generate", "--kind", "rag", "--seed", "8", socket=False)[0]
+        assert re.match(r'\{"timestamp": \d+, "input_length": \d+, "output_length": \d+, "hash_ids": \[0, ', first)
+        self.world.run("trace", "generate", "--kind", "rag", "-o", self.path("none/none"), rc=1, socket=False)
+
+
+def main():
+    report = junit.Report("replay")
+    with tempfile.TemporaryDirectory(prefix="kvtier-replay-") as directory:
+        world = cli_world.World(directory)
+        cases = Cases(world)
+        try:
+            report.run("the generator writes the same bytes anywhere", cases.generator)
+            report.run("bad traces are refused by name", cases.bad_traces)
+            if report.run("a daemon starts", world.start, cli_world.SMALL):
+                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced",
+                             "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "killed",
+                             "daemon_goes_away"):
+                    report.run(name, getattr(cases, name))
+                world.stop()
+                report.run("without a daemon", cases.no_daemon)
+        finally:
+            world.stop()
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
