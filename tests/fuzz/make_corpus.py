@@ -310,11 +310,48 @@ def engine_ops():
         yield f"budgets-{policy}", bytes([policy, 13]) + ops([put, tick, tick, budget, lookup], 150)
 
 
+def traces():
+    def line(ids="[0, 1]", timestamp="0", length="1000"):
+        return f'{{"timestamp": {timestamp}, "input_length": {length}, "output_length": 5, "hash_ids": {ids}}}\n'
+
+    def request(ids="[1, 2]", t="0"):
+        return f'{{"t": {t}, "type": "n", "model": "m", "in": 70, "out": 3, "hash_ids": {ids}}}'
+
+    def session(*entries, head='"block_size": 64, "tool_tokens": 64, "system_tokens": 30'):
+        return f'{{"id": "s", {head}, "requests": [{", ".join(entries)}]}}'
+
+    agent = '{"t": 5, "type": "subagent", "tool_tokens": 9, "requests": [%s]}'
+    yield "lines", line() + line("[0, 1, 2]", "30") + line("[0, 3]", "10.5") + line("[]")
+    yield "session", session(request(), request("[1, 3]", "7.5"), agent % request("[9]"))
+    yield "session-global", session(request(), head='"block_size": 1, "hash_id_scope": "global"')
+    bad = {"cut-line": line()[:50], "nan": line(timestamp="NaN"), "infinite": line(timestamp="1e999"),
+           "far": line(timestamp="1e300"), "before": line(timestamp="-1"), "text-time": line(timestamp='"0"'),
+           "length-float": line(length="1.5"), "length-huge": line(length="99999999999999999999"),
+           "id-negative": line("[-1]"), "id-float": line("[1.0]"), "id-huge": line("[18446744073709551616]"),
+           "id-twice": line("[1, 2, 1]"), "id-text": line('["1"]'), "ids-object": line("{}"), "ids-null": line("null"),
+           "deep-line": "[" * 3000, "no-object": "7", "nul": line().replace("0", "\0"), "no-field": "{}",
+           "cut-session": session(request())[:80], "block-zero": session(request(), head='"block_size": 0'),
+           "block-huge": session(request(), head='"block_size": 4294967296'),
+           "tools-negative": session(request(), head='"block_size": 64, "tool_tokens": -64'),
+           "tools-huge": session(request(), head='"block_size": 1, "tool_tokens": 1000000000'),
+           "requests-object": '{"block_size": 64, "requests": {}}', "request-number": session("5"),
+           "t-negative": session(request(t="-1")), "t-missing": session('{"hash_ids": []}'),
+           "session-id-twice": session(request("[3, 3]")), "agent-empty": session(agent % ""),
+           "id-is-list": session(request()).replace('"s"', "[]"), "requests-twice": session(request())[:-1] + ', "requests": 1}'}
+    nested = request()
+    for _ in range(12):
+        nested = agent % nested
+    bad["deep-agents"] = session(nested)
+    for name, text in bad.items():
+        yield "bad-" + name, text
+    yield "bad-utf8", b'{"timestamp": "\xff\xfe"}'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=str(HERE / "corpus"))
     args = parser.parse_args()
-    for target in (requests, safetensors, config, engine_ops):
+    for target in (requests, safetensors, config, engine_ops, traces):
         folder = pathlib.Path(args.out) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in target():

@@ -36,9 +36,9 @@ struct TraceSession {
 
 struct Trace {
   uint32_t block_tokens = 0;
-  std::vector<uint64_t> ids;
-  std::vector<TraceRequest> requests;
-  std::vector<TraceSession> sessions;  // empty: the requests' times are all the trace's own
+  std::vector<uint64_t> ids{};
+  std::vector<TraceRequest> requests{};
+  std::vector<TraceSession> sessions{};  // empty: the requests' times are all the trace's own
 
   absl::Span<const uint64_t> IdsOf(const TraceRequest& request) const {
     return absl::MakeConstSpan(ids).subspan(request.first_block, request.block_count);
