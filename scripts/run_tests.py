@@ -32,7 +32,7 @@ SANITIZER_OPTIONS = {
 }
 # Labels of tests that a plain run leaves to --all, and of those that only the Release build runs.
 SLOW_LABELS = "install"
-RELEASE_ONLY_LABELS = "install|tidy|bench|demo"
+RELEASE_ONLY_LABELS = "install|tidy|bench|demo|soak"
 BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
 
