@@ -65,6 +65,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Create(ClientOptions options) {
 
 Client::Client(std::unique_ptr<ClientCore> core) : core_(std::move(core)) {}
 Client::~Client() = default;
+void Client::Close() { core_->Close(); }
 
 absl::StatusOr<Ticket> Client::SubmitReserve(ReserveRequest request) {
   return SubmitTo(core_->tickets(), std::move(request),
@@ -121,8 +122,25 @@ absl::StatusOr<uint32_t> Client::Forget(const Model& model, const std::vector<Ke
   return core_->Forget(model, keys);
 }
 absl::Status Client::Watch(uint64_t after_sequence,
-                           const std::function<bool(const WatchEvent&)>& on_event) {
-  return core_->Watch(after_sequence, on_event);
+                           const std::function<bool(const WatchEvent&)>& on_event,
+                           WatchStop* stop) {
+  return core_->Watch(after_sequence, on_event, stop);
+}
+
+void WatchStop::Stop() {
+  const std::lock_guard lock(mutex_);
+  stopped_ = true;
+  if (cancel_) cancel_();
+}
+bool WatchStop::Begin(std::function<void()> cancel) {
+  const std::lock_guard lock(mutex_);
+  cancel_ = std::move(cancel);
+  return !stopped_;
+}
+bool WatchStop::End() {
+  const std::lock_guard lock(mutex_);
+  cancel_ = nullptr;
+  return stopped_;
 }
 
 bool Client::attached() const { return core_->attachment().Link().ok(); }

@@ -117,9 +117,14 @@ ClientCore::ClientCore(ClientOptions options)
       }});
 }
 
-ClientCore::~ClientCore() {
+void ClientCore::Close() {
+  absl::MutexLock lock(&close_mutex_);
   attachment_->Shutdown();
   tickets_->Shutdown();
+}
+
+ClientCore::~ClientCore() {
+  Close();
   absl::MutexLock lock(&mutex_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
   mutex_.Await(absl::Condition(&idle));
@@ -462,19 +467,32 @@ absl::StatusOr<uint32_t> ClientCore::Forget(const Model& model, const std::vecto
 }
 
 absl::Status ClientCore::Watch(uint64_t after_sequence,
-                               const std::function<bool(const WatchEvent&)>& on_event) {
+                               const std::function<bool(const WatchEvent&)>& on_event,
+                               WatchStop* stop) {
   const Running running(*this);
   auto link = attachment_->Link();
   if (!link.ok()) return link.status();
+  DaemonLink::Call call(*link, absl::InfiniteDuration());
+  if (stop != nullptr && !stop->Begin([&call] { call.context()->TryCancel(); })) {
+    return absl::OkStatus();
+  }
+  absl::Status status = ReadEvents(**link, call, after_sequence, on_event);
+  if (stop != nullptr && stop->End()) return absl::OkStatus();
+  Learn(**link, status);
+  return status;
+}
+
+absl::Status ClientCore::ReadEvents(DaemonLink& link, DaemonLink::Call& call,
+                                    uint64_t after_sequence,
+                                    const std::function<bool(const WatchEvent&)>& on_event) {
   v1::WatchRequest message;
-  message.set_session_id((*link)->session().id);
+  message.set_session_id(link.session().id);
   message.set_after_sequence(after_sequence);
   message.set_all_models(true);
-  DaemonLink::Call call(*link, absl::InfiniteDuration());
-  const auto stream = (*link)->control().Watch(call.context(), message);
+  const auto stream = link.control().Watch(call.context(), message);
   v1::WatchReply reply;
   while (stream->Read(&reply)) {
-    (*link)->NoteSignOfLife();
+    link.NoteSignOfLife();
     WatchEvent event;
     event.sequence = reply.sequence();
     event.kind = static_cast<WatchEvent::Kind>(reply.kind());
@@ -487,13 +505,9 @@ absl::Status ClientCore::Watch(uint64_t after_sequence,
     return absl::OkStatus();
   }
   absl::Status status = call.Finish(stream->Finish());
+  if (!status.ok()) return status;
   // A stream that ended well without being asked to: the daemon is going.
-  if (status.ok()) {
-    status =
-        absl::UnavailableError(absl::StrCat("kvtierd at ", (*link)->socket(), " ended the events"));
-  }
-  Learn(**link, status);
-  return status;
+  return absl::UnavailableError(absl::StrCat("kvtierd at ", link.socket(), " ended the events"));
 }
 
 }  // namespace kvtier

@@ -29,6 +29,9 @@ class ClientCore {
   ClientCore(const ClientCore&) = delete;
   ClientCore& operator=(const ClientCore&) = delete;
 
+  // See Client::Close(). Any number of threads may call it.
+  void Close() ABSL_LOCKS_EXCLUDED(close_mutex_);
+
   Attachment& attachment() { return *attachment_; }
   TicketQueue& tickets() { return *tickets_; }
 
@@ -47,7 +50,7 @@ class ClientCore {
   absl::StatusOr<uint32_t> Prefetch(const Model& model, const std::vector<Key>& keys);
   absl::StatusOr<uint32_t> Forget(const Model& model, const std::vector<Key>& keys);
   absl::Status Watch(uint64_t after_sequence,
-                     const std::function<bool(const WatchEvent&)>& on_event);
+                     const std::function<bool(const WatchEvent&)>& on_event, WatchStop* stop);
 
  private:
   using LinkPointer = std::shared_ptr<DaemonLink>;
@@ -64,6 +67,8 @@ class ClientCore {
   // What an error of a call over `link` says about the link.
   void Learn(DaemonLink& link, const absl::Status& status);
 
+  absl::Status ReadEvents(DaemonLink& link, DaemonLink::Call& call, uint64_t after_sequence,
+                          const std::function<bool(const WatchEvent&)>& on_event);
   // The link that is there, and the model's id over it.
   absl::StatusOr<std::pair<LinkPointer, uint32_t>> LinkFor(const Model& model);
   // Records of an earlier link are NOT_FOUND.
@@ -80,6 +85,8 @@ class ClientCore {
   HandleTable<LeaseRecord> leases_;
   std::unique_ptr<Attachment> attachment_;
   std::unique_ptr<TicketQueue> tickets_;
+
+  absl::Mutex close_mutex_;  // threads are joined once
 
   absl::Mutex mutex_;
   int running_ ABSL_GUARDED_BY(mutex_) = 0;

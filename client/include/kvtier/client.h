@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -109,6 +110,23 @@ struct GetRequest {
   std::vector<BlockDestination> blocks{};  // written until the completion
 };
 
+// Ends one Watch() from another thread; not to be used again for a second one. Thread-safe.
+class WatchStop {
+ public:
+  // The Watch() returns OK soon, even where no event comes; at once if it begins after this.
+  void Stop();
+
+ private:
+  friend class ClientCore;
+  // Has Stop() call `cancel` until End(). False: Stop() came first.
+  bool Begin(std::function<void()> cancel);
+  bool End();  // whether Stop() was called
+
+  std::mutex mutex_;
+  bool stopped_ = false;
+  std::function<void()> cancel_;
+};
+
 class Client {
  public:
   // Attaches to the daemon. UNAVAILABLE when none answers (the message names the socket),
@@ -120,6 +138,9 @@ class Client {
   ~Client();  // detaches; operations in flight complete with CANCELLED
   Client(const Client&) = delete;
   Client& operator=(const Client&) = delete;
+  // Detaches, while other threads may still be calling: what is in flight completes with CANCELLED,
+  // and so does every later call. Completions can still be polled.
+  void Close();
 
   // --- asynchronous ------------------------------------------------------------------------------
   // RESOURCE_EXHAUSTED at tickets_max; every other error comes with the completion.
@@ -151,9 +172,11 @@ class Client {
   absl::StatusOr<uint32_t> Prefetch(const Model& model, const std::vector<Key>& keys);
   absl::StatusOr<uint32_t> Forget(const Model& model, const std::vector<Key>& keys);
   // Calls `on_event` for every event after `after_sequence` (0: from now on) until it returns false
-  // or the daemon goes; resume with the last sequence seen. Blocks the calling thread.
+  // or the daemon goes; resume with the last sequence seen. Blocks the calling thread; `stop`,
+  // where given, outlives the call.
   absl::Status Watch(uint64_t after_sequence,
-                     const std::function<bool(const WatchEvent&)>& on_event);
+                     const std::function<bool(const WatchEvent&)>& on_event,
+                     WatchStop* stop = nullptr);
 
   // --- state -------------------------------------------------------------------------------------
   bool attached() const;
