@@ -134,8 +134,9 @@ void WatchStop::Stop() {
 }
 bool WatchStop::Begin(std::function<void()> cancel) {
   const std::lock_guard lock(mutex_);
+  if (stopped_) return false;  // what `cancel` would cancel ends now
   cancel_ = std::move(cancel);
-  return !stopped_;
+  return true;
 }
 bool WatchStop::End() {
   const std::lock_guard lock(mutex_);

@@ -68,6 +68,14 @@ def fetch(lease, keys):
     return result
 
 
+def matched(arguments):
+    """How many chunks a client of its own finds; a function that processes started by multiprocessing can import."""
+    socket, tokens = arguments
+    with kvtier.connect(socket) as client:
+        model = client.register_model(GEOMETRY)
+        return client.lookup(model, model.prefix_keys(tokens), lease=False).chunks
+
+
 def run_script(script, *args, expect=0):
     """Runs Python code in a process of its own; returns what it printed. It has the package and this module."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_UNPACKED.name, os.path.dirname(__file__)]),

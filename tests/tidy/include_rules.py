@@ -42,6 +42,7 @@ ALLOWED = {
     "daemon": _TIERING + ("kernels", "daemon", "proto", "pb"),
     "client": ("client", "api", "proto", "proto/wire", "pb"),
     "client/include": ("api",),
+    "client/python": ("client/python", "api"),
     "client/gpu": ("client", "api", "proto", "proto/wire", "pb", "kernels"),
     "sim": _CORE + ("sim",),
 }
@@ -66,6 +67,7 @@ IMPURE_ALLOWED = {
 }
 _CUDA = re.compile(r"^(cuda|nccl|nvtx3/|nvToolsExt|cub/|thrust/|cooperative_groups|driver_types\.h|nvml)")
 CUDA_FOLDERS = ("kernels/", "tests/unit/kernels/", "tests/gpu/", "bench/")
+_PYTHON = re.compile(r"^(pybind11/|Python\.h$)")
 _RPC = re.compile(r"^(grpc|google/protobuf|.*\.pb\.h$)")
 
 
@@ -80,7 +82,7 @@ def _own_kind(header):
         return "pb"
     if header.startswith(("client/include/", "kvtier/")):
         return "api"
-    return _folder(header, ("proto", "proto/wire", "daemon", "client", "client/gpu", "kernels", "sim",
+    return _folder(header, ("proto", "proto/wire", "daemon", "client", "client/gpu", "client/python", "kernels", "sim",
                             "bench", "tests", "tiering") + _TIERING)
 
 
@@ -88,7 +90,9 @@ def _external_problem(path, header):
     """Why a file may not include somebody else's header, or None."""
     if _CUDA.match(header) and not path.startswith(CUDA_FOLDERS):
         return "only kernels/ includes CUDA and NCCL"
-    if _RPC.match(header) and path.startswith(("tiering/", "sim/", "kernels/", "client/include/")):
+    if _PYTHON.match(header) and not path.startswith("client/python/"):
+        return "only client/python/ includes Python"
+    if _RPC.match(header) and path.startswith(("tiering/", "sim/", "kernels/", "client/include/", "client/python/")):
         return "no gRPC and no protobuf here"
     core = path.startswith("tiering/") and not path.startswith("tiering/host/")
     if core and _IMPURE.match(header) and header not in IMPURE_ALLOWED.get(path, ()):

@@ -19,19 +19,19 @@ void BindModel(py::module_& module) {
   py::class_<Model>(module, "Model")
       .def("chunk_key",
            [](const Model& model, py::handle parent, py::handle tokens, const py::bytes& extra) {
-             CheckProcess();
+             const Call running;
              return BytesOf(
                  model.ChunkKey(KeyFrom(parent, "parent"), TokensFrom(tokens), std::string(extra)));
            })
       .def("opaque_key",
            [](const Model& model, py::handle parent, const py::bytes& engine_key,
               const py::bytes& extra) {
-             CheckProcess();
+             const Call running;
              return BytesOf(model.OpaqueKey(KeyFrom(parent, "parent"), std::string(engine_key),
                                             std::string(extra)));
            })
       .def("prefix_keys", [](const Model& model, py::handle tokens, const py::bytes& extra) {
-        CheckProcess();
+        const Call running;
         const std::vector<uint32_t> wanted = TokensFrom(tokens);
         const std::string more = extra;
         std::vector<Key> keys;
@@ -86,10 +86,8 @@ PYBIND11_MODULE(_kvtier, module) {
       .def("close", &WatchStream::Close);
   BindClient(module);
   // Before anything is torn down: clients have threads, and so may their users.
-  py::module_::import("atexit").attr("register")(py::cpp_function([] {
-    RawClient::CloseAll();
-    EndCalls();
-  }));
+  py::module_::import("atexit").attr("register")(
+      py::cpp_function([] { EndCalls(&RawClient::CloseAll); }));
 }
 
 }  // namespace kvtier::python

@@ -16,7 +16,11 @@ namespace {
 constexpr std::chrono::seconds kEndSecondsMax{5};
 
 std::atomic<bool> forked{false};
-bool ending = false;  // guarded by the GIL
+
+// Set once the interpreter is ending, guarded by the GIL. It is made before, and raised many times,
+// since making it runs Python code.
+PyObject* ending_error = nullptr;
+bool ended = false;  // guarded by the GIL
 
 // Never destroyed: threads may still come by while the process ends.
 struct Calls {
@@ -31,13 +35,40 @@ Calls& RunningCalls() {
 
 }  // namespace
 
-void CheckProcess() {
+Call::Call() {
   if (Forked()) {
     ThrowStatus(absl::FailedPreconditionError(
         "this process was forked from one that had a kvtier client, and clients do not survive a "
         "fork: connect after the fork, or start processes with multiprocessing's \"spawn\""));
   }
-  if (ending) ThrowStatus(absl::CancelledError("the interpreter is ending"));
+  if (ending_error != nullptr) {
+    // A thread that tries again and again would make it grow.
+    PyException_SetTraceback(ending_error, Py_None);
+    PyException_SetContext(ending_error, nullptr);
+    PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(ending_error)), ending_error);
+    throw pybind11::error_already_set();
+  }
+  const std::lock_guard lock(RunningCalls().mutex);
+  ++RunningCalls().running;
+}
+
+Call::~Call() {
+  const std::lock_guard lock(RunningCalls().mutex);
+  if (--RunningCalls().running == 0) RunningCalls().changed.notify_all();
+}
+
+void EndCalls(void (*close)()) {
+  if (Forked() || ending_error != nullptr) return;
+  ending_error = ErrorFor(absl::CancelledError("the interpreter is ending")).release().ptr();
+  close();
+  {
+    const pybind11::gil_scoped_release release;
+    Calls& calls = RunningCalls();
+    std::unique_lock lock(calls.mutex);
+    calls.changed.wait_for(lock, kEndSecondsMax, [&] { return calls.running == 0; });
+  }
+  close();  // a client that was still connecting
+  ended = true;
 }
 
 bool Forked() { return forked.load(std::memory_order_relaxed); }
@@ -49,27 +80,12 @@ void NoticeForks() {
   }
 }
 
-void EndCalls() {
-  ending = true;
-  if (Forked()) return;
-  const pybind11::gil_scoped_release release;
-  Calls& calls = RunningCalls();
-  std::unique_lock lock(calls.mutex);
-  calls.changed.wait_for(lock, kEndSecondsMax, [&] { return calls.running == 0; });
-}
-
 ReleasedGil::ReleasedGil() {
-  {
-    const std::lock_guard lock(RunningCalls().mutex);
-    ++RunningCalls().running;
-  }
-  state_ = PyEval_SaveThread();
+  if (!ended) state_ = PyEval_SaveThread();
 }
 
 ReleasedGil::~ReleasedGil() {
-  PyEval_RestoreThread(state_);
-  const std::lock_guard lock(RunningCalls().mutex);
-  if (--RunningCalls().running == 0) RunningCalls().changed.notify_all();
+  if (state_ != nullptr) PyEval_RestoreThread(state_);
 }
 
 }  // namespace kvtier::python

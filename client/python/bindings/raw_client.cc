@@ -1,5 +1,6 @@
 #include "client/python/bindings/raw_client.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -19,11 +20,11 @@ std::unordered_set<RawClient*>& LiveClients() {
   return clients;
 }
 
-// Whatever `call` returns, called without the GIL.
-template <typename Call>
-auto Without(Call&& call) {
+// Whatever `operation` returns, called without the GIL.
+template <typename Operation>
+auto Unlocked(Operation&& operation) {
   const ReleasedGil released;
-  return call();
+  return operation();
 }
 
 // Submits without giving up the GIL: a completion cannot be polled before its buffers are noted.
@@ -68,14 +69,14 @@ LookupRequest LookupFrom(const Model& model, py::handle keys, bool lease, double
 
 RawClient::RawClient(const std::string& socket, const std::string& name, double unavailable_after,
                      double call_timeout, uint32_t tickets_max, bool lazy) {
-  CheckProcess();
+  const Call running;
   NoticeForks();
   ClientOptions options{.socket = socket,
                         .name = name,
                         .unavailable_after = Seconds(unavailable_after, "unavailable_after"),
                         .call_timeout = Seconds(call_timeout, "call_timeout"),
                         .tickets_max = tickets_max};
-  client_ = ValueOrThrow(Without([&] {
+  client_ = ValueOrThrow(Unlocked([&] {
     return lazy ? Client::Create(std::move(options)) : Client::Connect(std::move(options));
   }));
   LiveClients().insert(this);
@@ -92,88 +93,88 @@ RawClient::~RawClient() {
   }
 }
 
-std::shared_ptr<Client> RawClient::Checked() const {
-  CheckProcess();
-  return client_;
-}
-
 void RawClient::Close() {
   closed_ = true;
   if (Forked()) return;
-  const std::shared_ptr<Client> client = client_;
   const std::vector<std::weak_ptr<WatchStream>> streams = std::exchange(streams_, {});
   for (const auto& weak : streams) {
     if (const auto stream = weak.lock()) stream->Close();
   }
   const ReleasedGil released;
-  client->Close();
+  client_->Close();
 }
 
 void RawClient::CloseAll() {
   // Copied: the GIL changes hands on the way.
-  for (RawClient* client : std::vector<RawClient*>(LiveClients().begin(), LiveClients().end())) {
-    if (LiveClients().count(client) != 0) client->Close();
+  for (;;) {
+    auto& live = LiveClients();
+    const auto open = std::find_if(live.begin(), live.end(), [](auto* c) { return !c->closed_; });
+    if (open == live.end()) return;
+    // Kept by its object meanwhile: the GIL changes hands on the way.
+    const py::object kept = py::cast(*open, py::return_value_policy::reference);
+    (*open)->Close();
   }
 }
 
 Model RawClient::RegisterModel(const py::tuple& geometry) {
-  const auto client = Checked();
+  const Call running;
   const ModelGeometry wanted = GeometryFrom(geometry);
-  return ValueOrThrow(Without([&] { return client->RegisterModel(wanted); }));
+  return ValueOrThrow(Unlocked([&] { return client_->RegisterModel(wanted); }));
 }
 
 ReservationHandle RawClient::Reserve(const Model& model, py::handle parent, py::handle chunks,
                                      py::handle planes, int priority, double keep,
                                      bool do_not_store) {
-  const auto client = Checked();
+  const Call running;
   auto request = ReserveFrom(model, parent, chunks, planes, priority, keep, do_not_store);
-  return ValueOrThrow(Without([&] { return client->Reserve(std::move(request)); }));
+  return ValueOrThrow(Unlocked([&] { return client_->Reserve(std::move(request)); }));
 }
 
 void RawClient::Put(const Model& model, ReservationHandle reservation, py::handle blocks) {
-  const auto client = Checked();
+  const Call running;
   HeldBuffers held;
   PutRequest request{.model = model, .reservation = reservation, .blocks = held.Sources(blocks)};
-  ThrowIfError(Without([&] { return client->Put(std::move(request)); }));
+  ThrowIfError(Unlocked([&] { return client_->Put(std::move(request)); }));
 }
 
 py::object RawClient::Commit(const Model& model, ReservationHandle reservation, py::handle chunks) {
-  const auto client = Checked();
+  const Call running;
   auto request = CommitFrom(model, reservation, chunks);
-  return ValueOf(ValueOrThrow(Without([&] { return client->Commit(std::move(request)); })));
+  return ValueOf(ValueOrThrow(Unlocked([&] { return client_->Commit(std::move(request)); })));
 }
 
 void RawClient::Abort(ReservationHandle reservation) {
-  const auto client = Checked();
-  ThrowIfError(Without([&] { return client->Abort(reservation); }));
+  const Call running;
+  ThrowIfError(Unlocked([&] { return client_->Abort(reservation); }));
 }
 
 py::object RawClient::Lookup(const Model& model, py::handle keys, bool lease, double lease_ttl) {
-  const auto client = Checked();
+  const Call running;
   auto request = LookupFrom(model, keys, lease, lease_ttl);
-  return ValueOf(ValueOrThrow(Without([&] { return client->Lookup(std::move(request)); })));
+  return ValueOf(ValueOrThrow(Unlocked([&] { return client_->Lookup(std::move(request)); })));
 }
 
 py::object RawClient::Get(const Model& model, LeaseHandle lease, py::handle blocks) {
-  const auto client = Checked();
+  const Call running;
   HeldBuffers held;
   GetRequest request{.model = model, .lease = lease, .blocks = held.Destinations(blocks)};
-  return ValueOf(ValueOrThrow(Without([&] { return client->Get(std::move(request)); })));
+  return ValueOf(ValueOrThrow(Unlocked([&] { return client_->Get(std::move(request)); })));
 }
 
 double RawClient::Renew(LeaseHandle lease, double ttl) {
-  const auto client = Checked();
+  const Call running;
   const absl::Duration wanted = Seconds(ttl, "ttl");
-  return absl::ToDoubleSeconds(ValueOrThrow(Without([&] { return client->Renew(lease, wanted); })));
+  return absl::ToDoubleSeconds(
+      ValueOrThrow(Unlocked([&] { return client_->Renew(lease, wanted); })));
 }
 
 void RawClient::Release(LeaseHandle lease) {
-  const auto client = Checked();
-  ThrowIfError(Without([&] { return client->Release(lease); }));
+  const Call running;
+  ThrowIfError(Unlocked([&] { return client_->Release(lease); }));
 }
 
 void RawClient::Report(LeaseHandle lease, py::handle reports) {
-  const auto client = Checked();
+  const Call running;
   std::vector<ReadReport> wanted;
   for (const py::handle item : py::iter(reports)) {
     const auto parts = item.cast<py::tuple>();
@@ -182,23 +183,24 @@ void RawClient::Report(LeaseHandle lease, py::handle reports) {
     for (const py::handle mass : py::iter(parts[2])) report.mass.push_back(mass.cast<double>());
     wanted.push_back(std::move(report));
   }
-  ThrowIfError(Without([&] { return client->Report(lease, wanted); }));
+  ThrowIfError(Unlocked([&] { return client_->Report(lease, wanted); }));
 }
 
 uint32_t RawClient::Prefetch(const Model& model, py::handle keys) {
-  const auto client = Checked();
+  const Call running;
   const std::vector<Key> wanted = KeysFrom(keys);
-  return ValueOrThrow(Without([&] { return client->Prefetch(model, wanted); }));
+  return ValueOrThrow(Unlocked([&] { return client_->Prefetch(model, wanted); }));
 }
 
 uint32_t RawClient::Forget(const Model& model, py::handle keys) {
-  const auto client = Checked();
+  const Call running;
   const std::vector<Key> wanted = KeysFrom(keys);
-  return ValueOrThrow(Without([&] { return client->Forget(model, wanted); }));
+  return ValueOrThrow(Unlocked([&] { return client_->Forget(model, wanted); }));
 }
 
 std::shared_ptr<WatchStream> RawClient::Watch(uint64_t after_sequence) {
-  auto stream = std::make_shared<WatchStream>(Checked(), after_sequence);
+  const Call running;
+  auto stream = std::make_shared<WatchStream>(client_, after_sequence);
   std::erase_if(streams_, [](const auto& known) { return known.expired(); });
   streams_.push_back(stream);
   return stream;
@@ -206,36 +208,36 @@ std::shared_ptr<WatchStream> RawClient::Watch(uint64_t after_sequence) {
 
 Ticket RawClient::SubmitReserve(const Model& model, py::handle parent, py::handle chunks,
                                 py::handle planes, int priority, double keep, bool do_not_store) {
-  const auto client = Checked();
-  return ValueOrThrow(client->SubmitReserve(
+  const Call running;
+  return ValueOrThrow(client_->SubmitReserve(
       ReserveFrom(model, parent, chunks, planes, priority, keep, do_not_store)));
 }
 
 Ticket RawClient::SubmitPut(const Model& model, ReservationHandle reservation, py::handle blocks) {
-  const auto client = Checked();
+  const Call running;
   auto held = std::make_unique<HeldBuffers>();
   PutRequest request{.model = model, .reservation = reservation, .blocks = held->Sources(blocks)};
   return SubmitHolding(held_, std::move(held),
-                       [&] { return client->SubmitPut(std::move(request)); });
+                       [&] { return client_->SubmitPut(std::move(request)); });
 }
 
 Ticket RawClient::SubmitCommit(const Model& model, ReservationHandle reservation,
                                py::handle chunks) {
-  const auto client = Checked();
-  return ValueOrThrow(client->SubmitCommit(CommitFrom(model, reservation, chunks)));
+  const Call running;
+  return ValueOrThrow(client_->SubmitCommit(CommitFrom(model, reservation, chunks)));
 }
 
 Ticket RawClient::SubmitLookup(const Model& model, py::handle keys, bool lease, double lease_ttl) {
-  const auto client = Checked();
-  return ValueOrThrow(client->SubmitLookup(LookupFrom(model, keys, lease, lease_ttl)));
+  const Call running;
+  return ValueOrThrow(client_->SubmitLookup(LookupFrom(model, keys, lease, lease_ttl)));
 }
 
 Ticket RawClient::SubmitGet(const Model& model, LeaseHandle lease, py::handle blocks) {
-  const auto client = Checked();
+  const Call running;
   auto held = std::make_unique<HeldBuffers>();
   GetRequest request{.model = model, .lease = lease, .blocks = held->Destinations(blocks)};
   return SubmitHolding(held_, std::move(held),
-                       [&] { return client->SubmitGet(std::move(request)); });
+                       [&] { return client_->SubmitGet(std::move(request)); });
 }
 
 py::tuple RawClient::Take(Completion completion) {
@@ -248,36 +250,39 @@ py::tuple RawClient::Take(Completion completion) {
 }
 
 py::list RawClient::Poll(size_t completions_max) {
-  if (Forked()) CheckProcess();
+  const Call running;
   py::list list;
   for (Completion& completion : client_->Poll(completions_max)) list.append(Take(completion));
   return list;
 }
 
 py::tuple RawClient::Wait(Ticket ticket, double timeout) {
-  const auto client = Checked();
+  const Call running;
   const absl::Duration limit = Seconds(timeout, "timeout");
-  return Take(ValueOrThrow(Without([&] { return client->Wait(ticket, limit); })));
+  return Take(ValueOrThrow(Unlocked([&] { return client_->Wait(ticket, limit); })));
 }
 
-int RawClient::event_fd() const { return Checked()->event_fd(); }
+int RawClient::event_fd() const {
+  const Call running;
+  return client_->event_fd();
+}
 
 bool RawClient::attached() const {
-  const auto client = Checked();
-  return Without([&] { return client->attached(); });
+  const Call running;
+  return Unlocked([&] { return client_->attached(); });
 }
 uint64_t RawClient::daemon_epoch() const {
-  const auto client = Checked();
-  return Without([&] { return client->daemon_epoch(); });
+  const Call running;
+  return Unlocked([&] { return client_->daemon_epoch(); });
 }
 std::string RawClient::tenant() const {
-  const auto client = Checked();
-  return Without([&] { return client->tenant(); });
+  const Call running;
+  return Unlocked([&] { return client_->tenant(); });
 }
 void RawClient::WaitAttached(double timeout) const {
-  const auto client = Checked();
+  const Call running;
   const absl::Duration limit = Seconds(timeout, "timeout");
-  ThrowIfError(Without([&] { return client->WaitAttached(limit); }));
+  ThrowIfError(Unlocked([&] { return client_->WaitAttached(limit); }));
 }
 
 }  // namespace kvtier::python

@@ -66,8 +66,6 @@ class RawClient {
   void WaitAttached(double timeout) const;
 
  private:
-  // The client for one call, alive until its end whatever Close() does.
-  std::shared_ptr<Client> Checked() const;
   pybind11::tuple Take(Completion completion);
 
   std::shared_ptr<Client> client_;

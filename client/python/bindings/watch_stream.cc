@@ -75,7 +75,7 @@ bool WatchStream::WaitFor(double seconds) {
 }
 
 py::object WatchStream::Next(double timeout) {
-  CheckProcess();
+  const Call running;
   const auto began = std::chrono::steady_clock::now();
   for (;;) {
     const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - began;
@@ -86,7 +86,6 @@ py::object WatchStream::Next(double timeout) {
       something = WaitFor(std::clamp(left, 0.0, kSignalSeconds));
     }
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-    CheckProcess();
     std::unique_lock lock(mutex_);
     if (closed_) throw py::stop_iteration();
     if (!events_.empty()) {

@@ -6,7 +6,7 @@ import threading
 from typing import Any, Callable, Deque, Dict, Iterable, List, Optional, Sequence, Tuple, TypeVar, Union
 
 from . import _kvtier
-from .errors import CancelledError, Error, NotFoundError, UnavailableError
+from .errors import CancelledError, Error, FailedPreconditionError, NotFoundError, UnavailableError
 from .lease import Lease
 from .reservation import Reservation
 from .tickets import Completion, Ticket
@@ -205,10 +205,11 @@ class Client:
         return Lease(self, model, chunks, handle, ttl)
 
     def _end(self, end: Callable[[], None], error_type: Optional[type]) -> None:
-        """The end of a with block. Without a daemon there is nothing left to end; a first error is not hidden."""
+        """The end of a with block. A first error is not hidden; without a daemon there is nothing left to end, and in a
+        forked process it is not ours to end."""
         try:
             end()
-        except (CancelledError, UnavailableError):
+        except (CancelledError, FailedPreconditionError, UnavailableError):
             pass
         except Error:
             if error_type is None:
