@@ -127,23 +127,6 @@ absl::Status Client::Watch(uint64_t after_sequence,
   return core_->Watch(after_sequence, on_event, stop);
 }
 
-void WatchStop::Stop() {
-  const std::lock_guard lock(mutex_);
-  stopped_ = true;
-  if (cancel_) cancel_();
-}
-bool WatchStop::Begin(std::function<void()> cancel) {
-  const std::lock_guard lock(mutex_);
-  if (stopped_) return false;  // what `cancel` would cancel ends now
-  cancel_ = std::move(cancel);
-  return true;
-}
-bool WatchStop::End() {
-  const std::lock_guard lock(mutex_);
-  cancel_ = nullptr;
-  return stopped_;
-}
-
 bool Client::attached() const { return core_->attachment().Link().ok(); }
 uint64_t Client::daemon_epoch() const {
   const auto link = core_->attachment().Link();

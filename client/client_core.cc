@@ -25,12 +25,6 @@ std::string PackKeys(const std::vector<Key>& keys) {
   return bytes;
 }
 
-Key KeyOf(const std::string& bytes) {
-  Key key{};
-  if (bytes.size() == key.size()) std::copy(bytes.begin(), bytes.end(), key.begin());
-  return key;
-}
-
 absl::StatusOr<uint64_t> Milliseconds(const char* name, absl::Duration time) {
   if (time < absl::ZeroDuration()) {
     return absl::InvalidArgumentError(
@@ -472,42 +466,9 @@ absl::Status ClientCore::Watch(uint64_t after_sequence,
   const Running running(*this);
   auto link = attachment_->Link();
   if (!link.ok()) return link.status();
-  DaemonLink::Call call(*link, absl::InfiniteDuration());
-  if (stop != nullptr && !stop->Begin([&call] { call.context()->TryCancel(); })) {
-    return absl::OkStatus();
-  }
-  absl::Status status = ReadEvents(**link, call, after_sequence, on_event);
-  if (stop != nullptr && stop->End()) return absl::OkStatus();
+  absl::Status status = ReadEvents(*link, after_sequence, on_event, stop);
   Learn(**link, status);
   return status;
-}
-
-absl::Status ClientCore::ReadEvents(DaemonLink& link, DaemonLink::Call& call,
-                                    uint64_t after_sequence,
-                                    const std::function<bool(const WatchEvent&)>& on_event) {
-  v1::WatchRequest message;
-  message.set_session_id(link.session().id);
-  message.set_after_sequence(after_sequence);
-  message.set_all_models(true);
-  const auto stream = link.control().Watch(call.context(), message);
-  v1::WatchReply reply;
-  while (stream->Read(&reply)) {
-    link.NoteSignOfLife();
-    WatchEvent event;
-    event.sequence = reply.sequence();
-    event.kind = static_cast<WatchEvent::Kind>(reply.kind());
-    event.key = KeyOf(reply.key());
-    event.plane = reply.plane();
-    event.pool = reply.pool();
-    if (on_event(event)) continue;
-    call.context()->TryCancel();
-    (void)stream->Finish();
-    return absl::OkStatus();
-  }
-  absl::Status status = call.Finish(stream->Finish());
-  if (!status.ok()) return status;
-  // A stream that ended well without being asked to: the daemon is going.
-  return absl::UnavailableError(absl::StrCat("kvtierd at ", link.socket(), " ended the events"));
 }
 
 }  // namespace kvtier

@@ -67,8 +67,12 @@ class ClientCore {
   // What an error of a call over `link` says about the link.
   void Learn(DaemonLink& link, const absl::Status& status);
 
-  absl::Status ReadEvents(DaemonLink& link, DaemonLink::Call& call, uint64_t after_sequence,
-                          const std::function<bool(const WatchEvent&)>& on_event);
+  // Watch() over one link: until `on_event` or `stop` ends it (OK), or the daemon.
+  static absl::Status ReadEvents(const LinkPointer& link, uint64_t after_sequence,
+                                 const std::function<bool(const WatchEvent&)>& on_event,
+                                 WatchStop* stop);
+  static absl::Status ReadEvents(DaemonLink& link, DaemonLink::Call& call, uint64_t after_sequence,
+                                 const std::function<bool(const WatchEvent&)>& on_event);
   // The link that is there, and the model's id over it.
   absl::StatusOr<std::pair<LinkPointer, uint32_t>> LinkFor(const Model& model);
   // Records of an earlier link are NOT_FOUND.

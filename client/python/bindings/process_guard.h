@@ -3,6 +3,8 @@
 
 #include <pybind11/pybind11.h>
 
+#include <utility>
+
 namespace kvtier::python {
 
 // Held by every function of the module while it runs. Its constructor throws
@@ -26,6 +28,10 @@ void EndCalls(void (*close)());
 // Whether this process was forked from one that had a client. What C++ objects hold is then leaked:
 // their destructors would wait for threads that are not there.
 bool Forked();
+template <typename T>
+void Leak(T& value) {
+  new T(std::move(value));
+}
 
 // Call before the first client is made: forks are noticed from then on.
 void NoticeForks();

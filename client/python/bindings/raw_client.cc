@@ -85,7 +85,7 @@ RawClient::RawClient(const std::string& socket, const std::string& name, double 
 RawClient::~RawClient() {
   LiveClients().erase(this);
   if (Forked()) {
-    new std::shared_ptr<Client>(std::move(client_));
+    Leak(client_);
   } else {
     Close();
     const ReleasedGil released;

@@ -27,8 +27,8 @@ WatchStream::~WatchStream() {
     return;
   }
   // The thread is not there to be joined, and the client not to be destroyed.
-  new std::shared_ptr<Client>(std::move(client_));
-  new std::thread(std::move(thread_));
+  Leak(client_);
+  Leak(thread_);
 }
 
 void WatchStream::Run(uint64_t after_sequence) {
