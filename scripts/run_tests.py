@@ -31,8 +31,8 @@ SANITIZER_OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 # Labels of tests that a plain run leaves to --all, and of those that only the Release build runs.
-SLOW_LABELS = "install"
-RELEASE_ONLY_LABELS = "install|tidy|bench|demo|soak"
+SLOW_LABELS = "install|model"
+RELEASE_ONLY_LABELS = "install|model|tidy|bench|demo|soak"
 BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
 
@@ -268,7 +268,7 @@ def main():
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--all", action="store_true",
                         help="also ASan+UBSan, TSan, fuzzers, clang-tidy on what changed, format, the "
-                             "installed package")
+                             "installed package, the model of read sections")
     parser.add_argument("--filter", metavar="REGEX", help="only the tests whose CTest name matches (no format, no "
                              "clang-tidy)")
     parser.add_argument("--jobs", type=int,
