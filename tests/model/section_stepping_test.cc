@@ -1,0 +1,319 @@
+// Proves for the code itself what read_sections.pml shows of the protocol: the templates of
+// proto/wire/section_protocol.h, on a memory with store buffers, through every interleaving of two
+// readers, their ends, and an engine that moves a block and reuses slots, also across a restart of
+// the daemon. With a bug switched on, the same search finds it. Assertions are named as in the
+// model, and so are the points at which actors take turns.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <regex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "proto/wire/section_protocol.h"
+#include "tests/model/stepper.h"
+
+namespace kvtier {
+namespace {
+
+using wire::ProtocolPoint;
+
+constexpr size_t kReaders = 2;
+constexpr size_t kSlots = 3;
+constexpr size_t kStatesMax = 4'000'000;
+
+std::string FileText(const std::string& path) {
+  std::ifstream file(std::string(std::getenv("KVTIER_SOURCE_DIR")) + "/" + path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// The names of ProtocolPoint, in the order of their values.
+const std::vector<std::string>& PointNames() {
+  static const std::vector<std::string> names = [] {
+    const std::string text = FileText("proto/wire/section_protocol.h");
+    const size_t begin = text.find("enum class ProtocolPoint");
+    const std::string points = text.substr(begin, text.find("};", begin) - begin);
+    const std::regex name("\\n *(k\\w+)");
+    std::vector<std::string> result;
+    for (std::sregex_iterator it(points.begin(), points.end(), name), end; it != end; ++it)
+      result.push_back((*it)[1]);
+    return result;
+  }();
+  return names;
+}
+
+std::array<bool, 256> g_reached = {};
+
+// `Flags` are those of wire::WholeProtocol and kScansAfterUnpublish.
+template <typename Flags>
+struct SteppedMemory : Flags {
+  using Word = SteppedWord;
+  static uint64_t LoadAcquire(const Word& word) { return Stepper::Running().Load(word); }
+  static void StoreRelease(Word& word, uint64_t value) { Stepper::Running().Store(word, value); }
+  static void Fence() { Stepper::Running().Fence(); }
+  static void Point(ProtocolPoint point) {
+    g_reached[static_cast<size_t>(point)] = true;
+    Stepper::Running().GiveWay(PointNames()[static_cast<size_t>(point)].c_str());
+  }
+};
+
+struct Whole : wire::WholeProtocol {
+  // The engine's order of calls, not the templates', keeps this.
+  static constexpr bool kScansAfterUnpublish = true;
+};
+struct NoReaderFence : Whole {
+  static constexpr bool kReaderFenceOn = false;
+};
+struct NoEngineFence : Whole {
+  static constexpr bool kEngineFenceOn = false;
+};
+struct ScanBeforeUnpublish : Whole {
+  static constexpr bool kScansAfterUnpublish = false;
+};
+struct ReuseAtEof : Whole {
+  static constexpr bool kAwaitsProcessEnd = false;
+};
+struct TagBeforeEpoch : Whole {
+  static constexpr bool kTagIsNewEpoch = false;
+};
+
+struct Scenario {
+  std::array<int, kReaders> sections;
+  size_t mortal = kReaders;  // so many readers may end at any time
+  int moves = 1;
+  int moves_after_restart = -1;  // negative: there is no restart
+  // Not the check that an engine makes when it rewrites a slot, only what readers find.
+  bool only_reads = false;
+};
+
+template <typename Flags>
+class Protocol {
+ public:
+  static Stepper::Setup Setup(const Scenario& scenario) {
+    auto protocol = std::make_shared<Protocol>(scenario);
+    Protocol& p = *protocol;
+    Stepper::Setup setup;
+    setup.world = protocol;
+    for (size_t i = 0; i < kReaders; ++i) setup.actors.push_back([&p, i] { p.Reader(i); });
+    for (size_t i = 0; i < scenario.mortal; ++i) setup.actors.push_back([&p, i] { p.Fate(i); });
+    setup.actors.push_back([&p] { p.Engine(p.daemons_[0], p.scenario_.moves); });
+    if (scenario.moves_after_restart >= 0) setup.actors.push_back([&p] { p.Restart(); });
+    setup.state = [&p] { return p.State(); };
+    setup.end = [&p] { p.End(); };
+    return setup;
+  }
+
+  explicit Protocol(const Scenario& scenario) : scenario_(scenario) {
+    for (Daemon& daemon : daemons_) daemon.epoch.value = wire::kFirstEpoch;
+  }
+
+ private:
+  using Memory = SteppedMemory<Flags>;
+
+  // A daemon's memory, and what its engine knows.
+  struct Daemon {
+    SteppedWord word;  // the slot where the block is
+    SteppedWord log;   // the slot of the last move: the log's end and its entry
+    SteppedWord epoch;
+    std::array<SteppedWord, kReaders> section, end;
+    std::array<bool, kSlots> valid = {true};  // the slot has the published bytes
+    std::array<int, kSlots> retired = {};     // 0, or by which move
+    uint64_t slot = 0;
+    wire::RetiredQueue<uint64_t, Memory> queue;
+  };
+
+  void Reader(size_t me) {
+    for (int section = 0; section < scenario_.sections[me]; ++section) {
+      // Attached to whoever runs, or not aware of the restart yet.
+      Stepper::Running().GiveWay("attach");
+      Stepper::Running().Note(current_);
+      const size_t number = current_ == 0 ? 0 : Stepper::Running().Choose(2);
+      Daemon& daemon = daemons_[number];
+      wire::EnterSection<Memory>(daemon.epoch, daemon.section[me]);
+      Memory::Point(ProtocolPoint::kReaderResolve);
+      const bool by_log = Stepper::Running().Choose(2) == 1;  // a block table patched from the log
+      const uint64_t slot = Memory::LoadAcquire(by_log ? daemon.log : daemon.word);
+      holds_[me] = &daemon.valid[slot];
+      Memory::Point(ProtocolPoint::kReaderRead);
+      Stepper::Running().Check(daemon.valid[slot], "read_of_rewritten");
+      wire::LeaveSection<Memory>(daemon.section[me]);
+      holds_[me] = nullptr;
+      Stepper::Running().Settle(static_cast<uint64_t>(section));
+    }
+  }
+
+  // The socket may be closed by a thread while another one reads on; then the process ends, and the
+  // processor that it ran on has stored what it had to.
+  void Fate(size_t me) {
+    life_[me].SocketClosed();
+    Stepper::Running().GiveWay("killed");
+    Stepper::Running().Stop(me);
+    holds_[me] = nullptr;
+    Stepper::Running().AwaitStored(me);
+    life_[me].ProcessEnded();
+  }
+
+  void Engine(Daemon& daemon, int moves) {
+    for (int move = 0; move < moves; ++move) {
+      uint64_t next = 0;
+      while (next == daemon.slot || daemon.retired[next] != 0) ++next;
+      const uint64_t oldest = Flags::kScansAfterUnpublish ? 0 : Scan(daemon);
+      daemon.valid[next] = true;  // the copy is awaited, and its bytes are in memory
+      Memory::Point(ProtocolPoint::kEnginePublish);
+      Memory::StoreRelease(daemon.word, next);
+      Memory::Point(ProtocolPoint::kEngineAppendLog);
+      Memory::StoreRelease(daemon.log, next);
+      daemon.retired[daemon.slot] = move + 1;
+      daemon.queue.Retire(daemon.epoch, daemon.slot);
+      daemon.slot = next;
+      if (!Flags::kScansAfterUnpublish) {
+        Reuse(daemon, oldest);
+      } else if (move + 1 == moves || Stepper::Running().Choose(2) == 1) {
+        Reuse(daemon, Scan(daemon));
+      }
+      Stepper::Running().Settle(static_cast<uint64_t>(move));
+    }
+  }
+
+  uint64_t Scan(Daemon& daemon) {
+    wire::FenceBeforeScan<Memory>();
+    uint64_t oldest = wire::kNoSection;
+    for (size_t i = 0; i < kReaders; ++i) {
+      const uint64_t epoch =
+          wire::ReadSection<Memory>(daemon.section[i], daemon.end[i], nullptr, 0);
+      Stepper::Running().Note(life_[i].gone());
+      if (!life_[i].gone()) oldest = std::min(oldest, epoch);
+    }
+    return oldest;
+  }
+
+  void Reuse(Daemon& daemon, uint64_t oldest) {
+    daemon.queue.TakeFree(oldest, [&](uint64_t slot) { Rewrite(daemon, slot); });
+  }
+
+  void Rewrite(Daemon& daemon, uint64_t slot) {
+    daemon.retired[slot] = 0;
+    daemon.valid[slot] = false;
+    if (scenario_.only_reads) return;
+    for (const bool* held : holds_)
+      Stepper::Running().Check(held != &daemon.valid[slot], "rewritten_in_section");
+  }
+
+  // The daemon stops at any step; the next one has memory of its own.
+  void Restart() {
+    const size_t engine = kReaders + scenario_.mortal;
+    Stepper::Running().GiveWay("daemon stops");
+    Stepper::Running().Stop(engine);
+    Stepper::Running().AwaitStored(engine);
+    current_ = 1;
+    Stepper::Running().GiveWay("daemon starts");
+    Engine(daemons_[1], scenario_.moves_after_restart);
+  }
+
+  // All sections are left or their processes are gone: nothing may be held any more.
+  void End() {
+    Daemon& daemon = daemons_[current_];
+    uint64_t oldest = wire::kNoSection;
+    for (size_t i = 0; i < kReaders; ++i) {
+      if (!life_[i].gone() && daemon.section[i].value != 0)
+        oldest = std::min(oldest, daemon.section[i].value);
+    }
+    Stepper::Running().Check(oldest == wire::kNoSection, "held_for_ever");
+  }
+
+  uint64_t State() const {
+    uint64_t hash = current_;
+    for (size_t number = 0; number < daemons_.size(); ++number) {
+      const Daemon& daemon = daemons_[number];
+      hash = Stepper::Mix(hash, daemon.word.value);
+      hash = Stepper::Mix(hash, daemon.log.value);
+      hash = Stepper::Mix(hash, daemon.epoch.value);
+      for (size_t i = 0; i < kSlots; ++i) hash = Stepper::Mix(hash, daemon.valid[i]);
+      if (number < current_) continue;  // nobody looks at the rest again
+      hash = Stepper::Mix(hash, daemon.slot);
+      for (size_t i = 0; i < kSlots; ++i)
+        hash = Stepper::Mix(hash, static_cast<uint64_t>(daemon.retired[i]));
+      for (size_t i = 0; i < kReaders; ++i) hash = Stepper::Mix(hash, daemon.section[i].value);
+    }
+    for (const bool* held : holds_) {
+      hash = Stepper::Mix(hash, held == nullptr
+                                    ? 0
+                                    : static_cast<uint64_t>(reinterpret_cast<const char*>(held) -
+                                                            reinterpret_cast<const char*>(this)));
+    }
+    for (const auto& life : life_) hash = Stepper::Mix(hash, life.gone());
+    return hash;
+  }
+
+  Scenario scenario_;
+  std::array<Daemon, 2> daemons_;
+  size_t current_ = 0;
+  std::array<const bool*, kReaders> holds_ = {};  // what a reader has the address of
+  std::array<wire::ReaderLife<Memory>, kReaders> life_;
+};
+
+template <typename Flags>
+void ExpectHolds(const Scenario& scenario) {
+  Stepper stepper([&] { return Protocol<Flags>::Setup(scenario); });
+  EXPECT_TRUE(stepper.Explore(kStatesMax))
+      << stepper.failure() << ", " << stepper.states() << " states\n"
+      << stepper.trail();
+  ::testing::Test::RecordProperty("states", std::to_string(stepper.states()));
+  std::printf("%zu states\n", stepper.states());
+}
+
+template <typename Flags>
+void ExpectFound() {
+  for (const bool only_reads : {false, true}) {
+    const Scenario scenario{.sections = {1, 1}, .moves = 2, .only_reads = only_reads};
+    Stepper stepper([&] { return Protocol<Flags>::Setup(scenario); });
+    EXPECT_FALSE(stepper.Explore(kStatesMax));
+    EXPECT_EQ(stepper.failure(), only_reads ? "read_of_rewritten" : "rewritten_in_section")
+        << stepper.states() << " states\n"
+        << stepper.trail();
+  }
+}
+
+TEST(SectionSteppingTest, MovesHold) {
+  ExpectHolds<Whole>({.sections = {1, 1}, .mortal = 1, .moves = 2});
+}
+TEST(SectionSteppingTest, SectionsHold) {
+  ExpectHolds<Whole>({.sections = {2, 1}, .mortal = 1, .moves = 1});
+}
+TEST(SectionSteppingTest, DeathsHold) { ExpectHolds<Whole>({.sections = {1, 1}, .moves = 1}); }
+TEST(SectionSteppingTest, RestartHolds) {
+  ExpectHolds<Whole>({.sections = {1, 1}, .mortal = 0, .moves = 1, .moves_after_restart = 1});
+}
+
+TEST(SectionSteppingTest, MissingReaderFenceIsFound) { ExpectFound<NoReaderFence>(); }
+TEST(SectionSteppingTest, MissingEngineFenceIsFound) { ExpectFound<NoEngineFence>(); }
+TEST(SectionSteppingTest, ScanBeforeUnpublishIsFound) { ExpectFound<ScanBeforeUnpublish>(); }
+TEST(SectionSteppingTest, ReuseAtEofIsFound) { ExpectFound<ReuseAtEof>(); }
+TEST(SectionSteppingTest, TagBeforeNewEpochIsFound) { ExpectFound<TagBeforeEpoch>(); }
+
+TEST(SectionSteppingTest, EveryPointIsReached) {
+  ExpectHolds<Whole>({.sections = {1, 0}, .moves = 1});
+  EXPECT_EQ(static_cast<size_t>(std::count(g_reached.begin(), g_reached.end(), true)),
+            PointNames().size());
+}
+
+TEST(ProtocolPointsTest, ModelAndCodeNameThemAlike) {
+  const std::string model = FileText("tests/model/read_sections.pml");
+  const std::regex label("(?:^|\\n)(k\\w+):");
+  std::set<std::string> modelled;
+  for (std::sregex_iterator it(model.begin(), model.end(), label), end; it != end; ++it)
+    modelled.insert((*it)[1]);
+  EXPECT_EQ(modelled, std::set<std::string>(PointNames().begin(), PointNames().end()));
+  EXPECT_FALSE(modelled.empty());
+}
+
+}  // namespace
+}  // namespace kvtier
