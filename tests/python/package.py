@@ -20,6 +20,7 @@ import cli_world  # noqa: E402
 import junit  # noqa: E402
 
 SECONDS_MAX = 60  # that any program may take
+UNAVAILABLE_AFTER = 10.0  # no daemon of a test that lives is silent for so long, on whatever machine
 
 
 def wheel():
@@ -102,7 +103,7 @@ class DaemonCase(unittest.TestCase):
         self.model = self.client.register_model(GEOMETRY)
 
     def connect(self, **options):
-        client = kvtier.connect(self.world.socket, **{"unavailable_after": 4.0, **options})
+        client = kvtier.connect(self.world.socket, **{"unavailable_after": UNAVAILABLE_AFTER, **options})
         self.addCleanup(client.close)
         return client
 

@@ -157,13 +157,15 @@ class Threads(DaemonCase):
 
     def test_a_call_that_waits_holds_nobody_up(self):
         """Of a daemon that is stopped nothing comes for seconds; other threads of Python run on meanwhile."""
+        client = self.connect(unavailable_after=3.0)
+        model = client.register_model(GEOMETRY)
         self.world.process.send_signal(19)
         self.addCleanup(self.world.process.send_signal, 18)
         done = threading.Event()
 
         def lookup():
             with self.assertRaises(kvtier.UnavailableError):
-                self.client.lookup(self.model, [])
+                client.lookup(model, [])
             done.set()
 
         thread = threading.Thread(target=lookup)
