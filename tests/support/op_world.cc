@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_join.h"
 #include "tests/support/block_content.h"
+#include "tests/support/in_place_writer.h"
 #include "tests/support/test_models.h"
 #include "tiering/base/rng.h"
 
@@ -296,6 +297,37 @@ void OpWorld::DamageCopy(const HeldLease& lease, uint32_t chunk, PlaneIndex plan
   }
   shared_.Damaged(bytes);
   Saw("copy damaged");
+}
+
+std::byte* OpWorld::MapInPlace(const HeldReservation& held, uint32_t chunk, PlaneIndex plane,
+                               bool lazy) {
+  const auto info = engine().Describe(held.caller, held.id);
+  std::vector<uint64_t> words;
+  if (!info.ok() || !info->in_place ||
+      !engine().ReservationWords(held.caller, held.id, words).ok()) {
+    Fail("a reservation in place does not say where");
+    return nullptr;
+  }
+  const auto found = std::find(info->planes.begin(), info->planes.end(), plane);
+  const wire::ResidencyWord word(
+      words[chunk * info->planes.size() + static_cast<size_t>(found - info->planes.begin())]);
+  if (!word.valid()) {
+    Fail("an open block of a reservation in place has no word");
+    return nullptr;
+  }
+  const uint64_t use = word.bits() & ~uint64_t{0x3fff};
+  const bool writer_lives = held.writer == shared_.ClientOf(held.caller);
+  if (!sealed_.contains(use) && (lazy || !writer_lives)) return nullptr;
+  const Bytes bytes =
+      engine().FindModel(held.caller.tenant, info->model)->planes[plane.value()].bytes_per_chunk;
+  std::byte* const written = fixture_.pool(word.pool()).Address(SegmentIndex(word.segment())) +
+                             (bytes.count() + 63) / 64 * 64 * word.slot();
+  if (!writer_lives) return written;  // it had written before it ended
+  const auto address = InPlaceAddress(fixture_, *held.writer, word);
+  if (!address.ok() || *address != written)
+    Fail("a client's own inbox is refused or elsewhere: ", address.status().ToString());
+  if (sealed_.insert(use).second) Saw("inbox mapped and sealed");
+  return written;
 }
 
 void OpWorld::Finish() {

@@ -49,6 +49,8 @@ class OpWorld {
     wire::ChunkKey parent{};
     bool tail = false;  // the last one is a partial chunk
     uint32_t next = 0;  // chunk to commit next
+    bool in_place = false;
+    std::optional<ShmClientId> writer{};  // the session's client when it was made
   };
   struct HeldLease {
     Caller caller;
@@ -86,6 +88,9 @@ class OpWorld {
   std::vector<HeldLease>& leases() { return leases_; }
   std::vector<HeldSection>& sections() { return sections_; }
   SharedReaders& shared() { return shared_; }
+  // Where the session's client writes an open block of a reservation in place. Null while the inbox
+  // is not sealed: it is not mapped at first with `lazy`, and not at all by a client that is gone.
+  std::byte* MapInPlace(const HeldReservation& held, uint32_t chunk, PlaneIndex plane, bool lazy);
 
   // --- checks ---
   bool failed() const { return !failure_.empty(); }
@@ -143,6 +148,8 @@ class OpWorld {
   std::vector<ModelSpec> specs_;
   std::map<std::pair<TenantId, size_t>, ModelId> ids_;
   std::vector<Caller> sessions_;
+  // Inboxes, each with the number of its use, that were sealed: words without their slot.
+  std::set<uint64_t> sealed_;
   std::vector<HeldReservation> reservations_;
   std::vector<HeldLease> leases_;
   std::vector<HeldSection> sections_;

@@ -200,6 +200,14 @@ std::string SharedReaders::Ticked() {
   return "";
 }
 
+std::optional<ShmClientId> SharedReaders::ClientOf(Caller caller) const {
+  for (const Reader& reader : readers_) {
+    if (reader.caller.session == caller.session && reader.caller.tenant == caller.tenant)
+      return reader.client;
+  }
+  return std::nullopt;
+}
+
 bool SharedReaders::OverLimit(Caller caller) const {
   const std::vector<SharedClientStatus> statuses = fixture_->engine().SharedClients();
   return std::any_of(statuses.begin(), statuses.end(), [&](const SharedClientStatus& status) {

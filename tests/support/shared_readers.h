@@ -44,6 +44,8 @@ class SharedReaders {
   // Ends all sections and readers.
   std::string Finish();
 
+  // The session's client.
+  std::optional<ShmClientId> ClientOf(Caller caller) const;
   // After each Tick of the engine.
   std::string Ticked();
   // Whether the session's client is over the section limit.

@@ -142,6 +142,7 @@ struct ReserveOp : BlockOp {
     ReserveArgs args;
     args.model = odd == 1 ? ModelId(77) : world.IdOf(caller.tenant, held.spec);
     args.planes = ChoosePlanes(of, planes);
+    args.in_place = count % 2 == 1;
     if (odd == 2) args.planes = {PlaneIndex(static_cast<uint16_t>(of.planes.size()))};
     if (odd == 3) args.planes = {PlaneIndex(0), PlaneIndex(0)};
     args.chunk_count = odd == 4 ? 0 : odd == 5 ? 9 : 1 + count % 3;
@@ -173,8 +174,13 @@ struct ReserveOp : BlockOp {
     held.id = *id;
     auto& all = world.reservations();
     if (all.size() == OpWorld::kReservations) all.erase(all.begin());
+    held.in_place = world.engine().Describe(caller, *id)->in_place;
+    held.writer = world.shared().ClientOf(caller);
+    if (held.in_place && (!args.in_place || !held.writer))
+      world.Fail("a reservation is in place that was not to be");
+    world.Saw(held.in_place ? "Reserve in place" : "Reserve");
+    if (args.in_place && !held.in_place && held.writer) world.Saw("Reserve without room in place");
     all.push_back(std::move(held));
-    world.Saw("Reserve");
     return true;
   }
 };
@@ -220,7 +226,7 @@ struct CommitOp : BlockOp {
     }
     // Another chunk's name at this place.
     if (odd == 21) args.key = ChunkPath{static_cast<uint8_t>(planes)}.Key(1 + planes % 6);
-    Write(world, held, args);
+    const bool unsealed = Write(world, held, args, odd % 8 == 5);
     if (odd == 9) args.checksums.push_back(1);
     if (odd == 11) args.key = {};
     if (odd == 13) args.token_count = kTestChunkTokens + 1;
@@ -235,6 +241,12 @@ struct CommitOp : BlockOp {
     const EngineTotals totals = world.engine().Totals(std::nullopt);
     expected.may_exhaust |=
         totals.moves_in_flight > 0 && totals.chunks >= world.fixture().options().limits.chunks_max;
+    if (unsealed && expected.errors.empty()) {
+      expected = {.errors = {absl::StatusCode::kFailedPrecondition}};
+      world.Saw("Commit in an inbox that is not sealed");
+    } else if (unsealed) {
+      expected.errors.insert(absl::StatusCode::kFailedPrecondition);
+    }
     const auto outcome = world.engine().Commit(held.caller, held.id, args, world.now());
     if (world.model().SessionAlive(held.caller)) world.model().Seen(held.caller, world.now());
     if (!world.Check("Commit", outcome.status(), expected)) return;
@@ -254,8 +266,11 @@ struct CommitOp : BlockOp {
   }
 
  private:
-  // Writes what the chunk's key says into the slots of args.planes, and sets the checksums.
-  static void Write(OpWorld& world, const OpWorld::HeldReservation& held, CommitArgs& args) {
+  // Writes what the chunk's key says into the slots of args.planes, and sets the checksums. True
+  // when one of them is in an inbox that is not sealed.
+  static bool Write(OpWorld& world, const OpWorld::HeldReservation& held, CommitArgs& args,
+                    bool lazy) {
+    bool unsealed = false;
     const RefReservation* reservation = world.model().Reservation(held.id);
     const ModelId model = world.IdOf(held.caller.tenant, held.spec);
     const ModelSpec& of = world.spec(held.spec);
@@ -273,6 +288,17 @@ struct CommitOp : BlockOp {
       const bool open = reservation != nullptr && world.model().SessionAlive(held.caller) &&
                         args.chunk < reservation->chunks.size() &&
                         reservation->chunks[args.chunk].open.contains(plane.value());
+      if (open && held.in_place) {
+        if (target.ok()) world.Fail("a reservation in place has a target for others");
+        std::byte* const address = world.MapInPlace(held, args.chunk, plane, lazy);
+        if (address == nullptr) {
+          unsealed = true;
+        } else {
+          std::memcpy(address, content.data(), content.size());
+          world.Saw("block written in place");
+        }
+        continue;
+      }
       if (target.ok() != open) {
         world.Fail("Target of plane ", plane.value(), ": ", target.status().ToString(),
                    ", the model says ", open ? "it is open" : "it is not");
@@ -286,6 +312,7 @@ struct CommitOp : BlockOp {
       std::memcpy(target->address, content.data(), content.size());
     }
     world.engine().ExitSection(section);
+    return unsealed;
   }
 };
 

@@ -133,6 +133,7 @@ void Engine::CheckInvariants() const {
       for (const CopyRef copy : {block.best, block.second}) {
         if (!copy.valid()) continue;
         KVTIER_CHECK(s.allocator(copy.pool()).owner(copy) == row);
+        KVTIER_CHECK(s.CheckSealed(copy).ok());
         accounted += s.allocator(copy.pool()).SlotBytesOf(copy);
       }
     }
@@ -158,7 +159,9 @@ void Engine::CheckInvariants() const {
     if (reservation == nullptr) continue;
     ++count_of(reservation->session).reservations;
     for (const CopyRef slot : reservation->slots) {
-      if (slot.valid()) accounted += s.allocator(slot.pool()).SlotBytesOf(slot);
+      if (!slot.valid()) continue;
+      accounted += s.allocator(slot.pool()).SlotBytesOf(slot);
+      KVTIER_CHECK(s.allocator(slot.pool()).writer(slot) == reservation->writer);
     }
   }
   for (const RegisteredSpec& spec : s.specs) ++counted[spec.tenant.value()].models;
