@@ -26,6 +26,20 @@ std::vector<std::string> Warnings(const std::string& yaml) {
   return config.ok() ? ConfigWarnings(*config) : std::vector<std::string>();
 }
 
+TEST(ConfigCheck, TheSecondSocketsPathHasToFitAsWell) {
+  const auto load = [](size_t bytes, const char* shared) {
+    return LoadConfig(absl::StrCat("listen: {socket: /", std::string(bytes - 1, 'x'),
+                                   ", shared_memory: ", shared, "}\n"),
+                      "k.yaml")
+        .status();
+  };
+  EXPECT_TRUE(load(103, "true").ok()) << load(103, "true");
+  EXPECT_THAT(load(104, "true").message(),
+              HasSubstr("k.yaml:1: listen.socket: has 104 bytes; at most 103 are allowed with "
+                        "listen.shared_memory"));
+  EXPECT_TRUE(load(107, "false").ok()) << load(107, "false");
+}
+
 constexpr char kPools[] =
     "pools: [{name: \"hbm:0\", kind: hbm, budget_bytes: 256MiB},"
     " {name: \"dram:0\", kind: dram, budget_bytes: 1GiB}]\n";

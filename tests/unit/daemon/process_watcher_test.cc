@@ -107,7 +107,11 @@ TEST_F(ProcessWatcherTest, SessionsEndWithTheirProcess) {
   EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(7)));
   EXPECT_TRUE(watcher_->BindSession(kTenant, other, SessionId(8)));
   EXPECT_TRUE(watcher_->BindSession(kTenant, child, SessionId(9)));
+  EXPECT_EQ(watcher_->ProcessOf(kTenant, SessionId(9)), child);
+  EXPECT_EQ(watcher_->ProcessOf(kTenant, SessionId(8)), other);
+  EXPECT_EQ(watcher_->ProcessOf(TenantId(kTenant.value() + 1), SessionId(8)), std::nullopt);
   watcher_->UnbindSession(kTenant, SessionId(9));
+  EXPECT_EQ(watcher_->ProcessOf(kTenant, SessionId(9)), std::nullopt);
   Kill(child);
   EXPECT_EQ(AwaitEnded(1), std::vector<SessionId>{SessionId(7)});
   EXPECT_TRUE(AwaitConnections(1));

@@ -71,6 +71,28 @@ TEST(UnixListener, ReplacesAStaleSocketOnly) {
 }
 
 // Anyone who may read a directory may lock it.
+TEST(UnixListener, PacketsAsStreams) {
+  const TempDir dir;
+  const std::string path = dir.path() + "/k.sock.shm";
+  const auto create = [&path](int type) {
+    return UnixListener::Create(path, 0600, absl::Seconds(5), type);
+  };
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), path.size());
+  // Left by a daemon that was killed.
+  const int stale = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(bind(stale, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  close(stale);
+  const auto listener = create(SOCK_SEQPACKET);
+  ASSERT_TRUE(listener.ok()) << listener.status();
+  EXPECT_EQ(create(SOCK_SEQPACKET).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_FALSE(create(SOCK_STREAM).ok()) << "whatever answers there is not replaced";
+  const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  close(fd);
+}
+
 TEST(UnixListener, ALockOnTheDirectoryHoldsNobodyUp) {
   const TempDir dir;
   const int fd = open(dir.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
