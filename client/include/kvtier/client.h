@@ -29,9 +29,24 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "kvtier/read_section.h"
 #include "kvtier/types.h"
 
 namespace kvtier {
+
+// How bytes come and go. Control calls are gRPC either way.
+enum class Transport : uint8_t {
+  kAuto,          // shared memory where the daemon offers it and it can be mapped, else streams
+  kStream,        // copies through the daemon
+  kSharedMemory,  // Connect fails where there is none
+};
+
+// Which copies of blocks a read section hashes before it gives their addresses out.
+enum class Verify : uint8_t {
+  kFirstRead,  // each copy once, as long as verified_blocks_max remembers it
+  kAlways,
+  kOff,  // Get hashes what it copies, but for this
+};
 
 struct ClientOptions {
   std::string socket{};         // empty: DefaultSocketPath()
@@ -42,6 +57,12 @@ struct ClientOptions {
   absl::Duration call_timeout =
       absl::Seconds(30);        // DEADLINE_EXCEEDED for one call that takes longer
   uint32_t tickets_max = 1024;  // submitted and not yet polled; RESOURCE_EXHAUSTED beyond
+  Transport transport = Transport::kAuto;
+  Verify verify = Verify::kFirstRead;
+  uint32_t verified_blocks_max = 4'194'304;  // remembered by kFirstRead; 8 bytes each once used
+  // One section in so many tells the daemon which blocks it resolved; 0: none. Report() is always
+  // passed on.
+  uint32_t report_every = 8;
 };
 
 // $KVTIER_SOCKET, else $XDG_RUNTIME_DIR/kvtier/kvtierd.sock, else /run/kvtier/kvtierd.sock.
@@ -96,7 +117,8 @@ struct PutRequest {
 struct CommitRequest {
   Model model{};
   ReservationHandle reservation = 0;
-  std::vector<ChunkCommit> chunks{};  // checksums are those of the blocks put through this client
+  // Checksums are those of the blocks put through this client, or of what lies in Buffers.
+  std::vector<ChunkCommit> chunks{};
 };
 struct LookupRequest {
   Model model{};
@@ -164,6 +186,12 @@ class Client {
   // One result per chunk; the first chunk that fails ends the call with its error.
   absl::StatusOr<std::vector<CommitResult>> Commit(CommitRequest request);
   absl::Status Abort(ReservationHandle reservation);
+  // Where the blocks of one chunk are to be written in place, in the order of `planes` (empty: all
+  // reserved ones). Commit hashes what lies there then; write it no more from then on. Valid until
+  // the block is committed or the reservation ends. FAILED_PRECONDITION: this reservation is not in
+  // place (streams, or no room for it): use Put, which works for both.
+  absl::StatusOr<std::vector<MutableBuffer>> Buffers(ReservationHandle reservation, uint32_t chunk,
+                                                     const std::vector<uint32_t>& planes = {});
   absl::StatusOr<Match> Lookup(LookupRequest request);
   absl::StatusOr<GetResult> Get(GetRequest request);
   absl::StatusOr<absl::Duration> Renew(LeaseHandle lease, absl::Duration ttl);
@@ -178,11 +206,19 @@ class Client {
                      const std::function<bool(const WatchEvent&)>& on_event,
                      WatchStop* stop = nullptr);
 
+  // --- in place (read_section.h) -----------------------------------------------------------------
+  // UNAVAILABLE: no daemon, or no memory shared with it; RESOURCE_EXHAUSTED: 256 are open.
+  absl::StatusOr<ReadSection> EnterSection();
+
   // --- state -------------------------------------------------------------------------------------
   bool attached() const;
   // Changes with each daemon restart; 0 while not attached.
   uint64_t daemon_epoch() const;
   std::string tenant() const;
+  // kStream or kSharedMemory; kAuto while not attached.
+  Transport transport() const;
+  // Why bytes go by streams; empty with shared memory.
+  std::string transport_note() const;
   // Waits until attached; DEADLINE_EXCEEDED otherwise.
   absl::Status WaitAttached(absl::Duration timeout);
 
