@@ -1,5 +1,5 @@
 // From which size on do non-temporal copies of cold blocks win over memcpy, and what does the
-// checksum cost there? Sets kNonTemporalBytesMin in tiering/host/block_copy.h. Not measured: who
+// checksum cost there? Sets kNonTemporalBytesMin in proto/wire/block_copy.h. Not measured: who
 // reads the copy afterwards, which favours memcpy below the size of the caches.
 #include <benchmark/benchmark.h>
 
@@ -12,9 +12,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/copy_ceiling.h"
+#include "proto/wire/block_copy.h"
 #include "tiering/base/check.h"
 #include "tiering/base/rng.h"
-#include "tiering/host/block_copy.h"
 #include "tiering/host/host_segment.h"
 
 namespace kvtier::bench {
@@ -59,10 +59,10 @@ void BM_Memcpy(benchmark::State& state) {
     std::memcpy(to, from, bytes);
   });
 }
-void BM_CopyBytes(benchmark::State& state) { CopyCold(state, &CopyBytes); }
+void BM_CopyBytes(benchmark::State& state) { CopyCold(state, &wire::CopyBytes); }
 void BM_CopyWithChecksum(benchmark::State& state) {
   CopyCold(state, [](std::byte* to, const std::byte* from, size_t bytes) {
-    benchmark::DoNotOptimize(CopyWithChecksum(to, from, bytes));
+    benchmark::DoNotOptimize(wire::CopyWithChecksum(to, from, bytes));
   });
 }
 

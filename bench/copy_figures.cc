@@ -9,10 +9,10 @@
 
 #include "absl/strings/str_format.h"
 #include "bench/copy_ceiling.h"
+#include "proto/wire/block_copy.h"
 #include "proto/wire/checksum.h"
 #include "tiering/base/rng.h"
 #include "tiering/base/status_macros.h"
-#include "tiering/host/block_copy.h"
 #include "tiering/host/host_segment.h"
 #include "tiering/host/machine_memory.h"
 
@@ -72,9 +72,9 @@ class Ground {
 
 // Copies one block. The checksum, where there is none: 0.
 uint64_t CopyOne(size_t way, std::byte* to, const std::byte* from, size_t bytes) {
-  if (way == kVerified) return CopyWithChecksum(to, from, bytes);
+  if (way == kVerified) return wire::CopyWithChecksum(to, from, bytes);
   if (way == kPlain) {
-    CopyBytes(to, from, bytes);
+    wire::CopyBytes(to, from, bytes);
   } else {
     CeilingLoops()[way - kFirstLoop].copy(to, from, bytes);
   }
@@ -203,7 +203,7 @@ absl::StatusOr<std::vector<Figure>> CopyFigures(const CopyFigureOptions& options
             "one core, cold blocks of %s out of %s, kernel %s; ceiling: the fastest of %d plain "
             "loops, here %s",
             FormatBytes(options.block_bytes), FormatBytes(options.region_bytes),
-            BlockCopyKernelName(), CeilingLoops().size(),
+            wire::BlockCopyKernelName(), CeilingLoops().size(),
             CeilingLoops()[ways[ceiling] - kFirstLoop].description)};
   };
   return std::vector<Figure>{figure("copy_verified", kVerified), figure("copy_plain", kPlain)};

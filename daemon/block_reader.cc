@@ -6,9 +6,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "daemon/copy_check.h"
+#include "proto/wire/block_copy.h"
 #include "proto/wire/checksum.h"
 #include "tiering/base/status_macros.h"
-#include "tiering/host/block_copy.h"
 
 namespace kvtier {
 namespace {
@@ -78,7 +78,7 @@ absl::StatusOr<bool> BlockReader::ReadOnce(uint32_t chunk, PlaneIndex plane, Sin
       buffer_.resize(bytes);
       auto* to = reinterpret_cast<std::byte*>(buffer_.data());
       if (bytes == block_bytes) {
-        combined = CopyWithChecksum(to, address, bytes);
+        combined = wire::CopyWithChecksum(to, address, bytes);
       } else {
         // Pieces that were sent cannot be taken back, so a copy is checked as a whole before the
         // first.

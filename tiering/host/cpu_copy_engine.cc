@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "proto/wire/block_copy.h"
 #include "tiering/base/check.h"
-#include "tiering/host/block_copy.h"
 #include "tiering/move/copy_request_check.h"
 
 namespace kvtier {
@@ -146,7 +146,7 @@ void CpuCopyEngine::Run() {
 absl::Status CpuCopyEngine::Copy(const Entry& entry) const {
   const CopyRequest& request = entry.request;
   const uint64_t checksum =
-      CopyWithChecksum(entry.to, entry.from, static_cast<size_t>(request.bytes.count()));
+      wire::CopyWithChecksum(entry.to, entry.from, static_cast<size_t>(request.bytes.count()));
   if (checksum == request.checksum) return absl::OkStatus();
   return absl::DataLossError(absl::StrFormat(
       "copy %d of %d bytes from pool %s segment %d offset %d: checksum %016x, expected %016x",

@@ -1,15 +1,13 @@
-#include "tiering/host/block_copy.h"
+#include "proto/wire/block_copy.h"
 
 #include <algorithm>
 #include <cstring>
 
+#include "proto/wire/block_copy_kernels.h"
 #include "proto/wire/checksum.h"
-#include "tiering/host/block_copy_kernels.h"
 
-namespace kvtier {
+namespace kvtier::wire {
 namespace {
-
-using wire::kChecksumPieceBytes;
 
 bool NonTemporal() {
   static const bool available = internal::NonTemporalAvailable();
@@ -31,7 +29,7 @@ uint64_t CopyPieceCached(std::byte* to, const std::byte* from, size_t bytes) {
   // It cannot where memory may have changed in between.
   __asm__ volatile("" : : "r"(piece) : "memory");
   std::memcpy(to, piece, bytes);
-  return wire::PieceChecksum(piece, bytes);
+  return PieceChecksum(piece, bytes);
 }
 
 }  // namespace
@@ -50,30 +48,47 @@ void CopyBytes(std::byte* to, const std::byte* from, size_t bytes) {
   if (head + body < bytes) std::memcpy(to + head + body, from + head + body, bytes - head - body);
 }
 
-uint64_t CopyWithChecksum(std::byte* to, const std::byte* from, size_t bytes) {
-  const bool non_temporal = bytes >= kNonTemporalBytesMin && NonTemporal() && IsAligned(to);
-  uint64_t combined = wire::ChecksumSeed(bytes);
+uint64_t CopyPieces(std::byte* to, const std::byte* from, size_t bytes, uint64_t first_piece,
+                    uint64_t combined) {
   size_t offset = 0;
-  uint64_t index = 0;
-  if (non_temporal) {
+  uint64_t index = first_piece;
+  if (NonTemporal() && IsAligned(to)) {
     for (; bytes - offset >= kChecksumPieceBytes; offset += kChecksumPieceBytes, ++index) {
       const bool more = bytes - offset >= 2 * kChecksumPieceBytes;
       const std::byte* next = from + offset + (more ? kChecksumPieceBytes : 0);
-      combined = wire::CombinePiece(
+      combined = CombinePiece(
           combined, index,
           internal::CopyPieceNonTemporal(Chars(to + offset), Chars(from + offset), Chars(next)));
     }
-    internal::NonTemporalFence();
   }
   while (offset < bytes) {
     const size_t piece_bytes = std::min(kChecksumPieceBytes, bytes - offset);
-    combined = wire::CombinePiece(combined, index++,
-                                  CopyPieceCached(to + offset, from + offset, piece_bytes));
+    combined =
+        CombinePiece(combined, index++, CopyPieceCached(to + offset, from + offset, piece_bytes));
     offset += piece_bytes;
+  }
+  return combined;
+}
+
+void CopyFence() {
+  if (NonTemporal()) internal::NonTemporalFence();
+}
+
+uint64_t CopyWithChecksum(std::byte* to, const std::byte* from, size_t bytes) {
+  uint64_t combined = ChecksumSeed(bytes);
+  if (bytes >= kNonTemporalBytesMin) {
+    combined = CopyPieces(to, from, bytes, 0, combined);
+    CopyFence();
+    return combined;
+  }
+  for (size_t offset = 0; offset < bytes; offset += kChecksumPieceBytes) {
+    combined = CombinePiece(
+        combined, offset / kChecksumPieceBytes,
+        CopyPieceCached(to + offset, from + offset, std::min(kChecksumPieceBytes, bytes - offset)));
   }
   return combined;
 }
 
 const char* BlockCopyKernelName() { return NonTemporal() ? "avx2" : "portable"; }
 
-}  // namespace kvtier
+}  // namespace kvtier::wire

@@ -1,7 +1,8 @@
 // Proves that the block copies write every byte of the destination and none beside it, that the
 // checksum computed on the way is wire::BlockChecksum for all sizes and alignments, and that it is
-// the checksum of what was copied even while another process changes the source.
-#include "tiering/host/block_copy.h"
+// the checksum of what was copied even while another process changes the source; and that a block
+// copied in several calls, in any order, has the checksum of the whole.
+#include "proto/wire/block_copy.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -17,7 +18,7 @@
 #include "proto/wire/checksum.h"
 #include "tiering/base/rng.h"
 
-namespace kvtier {
+namespace kvtier::wire {
 namespace {
 
 constexpr size_t kMargin = 128;
@@ -69,6 +70,27 @@ void CheckCopies(Copy copy) {
   }
 }
 
+TEST(BlockCopyTest, PiecesInAnyOrderAndSplit) {
+  Rng rng(11);
+  for (const size_t bytes : {size_t{5000}, size_t{65536}, size_t{262144 + 4095}}) {
+    const Buffer from = NewBuffer(bytes);
+    const Buffer to = NewBuffer(bytes);
+    for (size_t i = 0; i < bytes; ++i) from.get()[i] = static_cast<std::byte>(rng.Next());
+    const size_t pieces = (bytes + kChecksumPieceBytes - 1) / kChecksumPieceBytes;
+    uint64_t combined = ChecksumSeed(bytes);
+    for (size_t end = pieces; end > 0;) {  // runs of pieces, from the last one back
+      const size_t begin = end - 1 - rng.Below(std::min<size_t>(end, 5));
+      const size_t at = begin * kChecksumPieceBytes;
+      combined = CopyPieces(to.get() + at, from.get() + at,
+                            std::min(end * kChecksumPieceBytes, bytes) - at, begin, combined);
+      end = begin;
+    }
+    CopyFence();
+    EXPECT_EQ(combined, BlockChecksum({from.get(), bytes}));
+    EXPECT_EQ(std::memcmp(to.get(), from.get(), bytes), 0) << bytes;
+  }
+}
+
 TEST(BlockCopyTest, CopyBytesCopiesAllAndNothingElse) {
   CheckCopies(
       [](std::byte* to, const std::byte* from, size_t bytes) { CopyBytes(to, from, bytes); });
@@ -76,8 +98,7 @@ TEST(BlockCopyTest, CopyBytesCopiesAllAndNothingElse) {
 
 TEST(BlockCopyTest, FusedChecksumIsTheBlockChecksum) {
   CheckCopies([](std::byte* to, const std::byte* from, size_t bytes) {
-    EXPECT_EQ(CopyWithChecksum(to, from, bytes), wire::BlockChecksum({from, bytes}))
-        << bytes << " bytes";
+    EXPECT_EQ(CopyWithChecksum(to, from, bytes), BlockChecksum({from, bytes})) << bytes << " bytes";
   });
 }
 
@@ -112,7 +133,7 @@ TEST(BlockCopyTest, ChecksumIsOfTheBytesCopiedWhileTheSourceChanges) {
   for (int round = 0; round < 2000; ++round) {
     std::byte* destination = round % 2 == 0 ? aligned : unaligned;
     const uint64_t checksum = CopyWithChecksum(destination, source, kBytes);
-    ASSERT_EQ(checksum, wire::BlockChecksum({destination, kBytes})) << "round " << round;
+    ASSERT_EQ(checksum, BlockChecksum({destination, kBytes})) << "round " << round;
     changed += checksum != previous ? 1 : 0;
     previous = checksum;
   }
@@ -123,4 +144,4 @@ TEST(BlockCopyTest, ChecksumIsOfTheBytesCopiedWhileTheSourceChanges) {
 }
 
 }  // namespace
-}  // namespace kvtier
+}  // namespace kvtier::wire

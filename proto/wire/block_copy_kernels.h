@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-namespace kvtier::internal {
+namespace kvtier::wire::internal {
 
 // Whether the two functions below may be called on this CPU.
 bool NonTemporalAvailable();
@@ -25,4 +25,4 @@ uint64_t CopyPieceNonTemporal(char* to, const char* from, const char* next);
 
 void NonTemporalFence();
 
-}  // namespace kvtier::internal
+}  // namespace kvtier::wire::internal

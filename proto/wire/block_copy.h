@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 
-namespace kvtier {
+namespace kvtier::wire {
 
 // Below this the copied bytes are likely to be read again while they are in the cache, and little
 // is gained. Measured with bench/copy_bench (cold 4 KiB pages, one core of an AMD EPYC with AVX2, a
@@ -20,7 +20,7 @@ inline constexpr size_t kNonTemporalBytesMin = 8192;
 // Copies `bytes` bytes. The ranges must not overlap. Thread-safe, as all here.
 void CopyBytes(std::byte* to, const std::byte* from, size_t bytes);
 
-// Copies `bytes` bytes and returns the wire::BlockChecksum of what it wrote to `to`.
+// Copies `bytes` bytes and returns the BlockChecksum of what it wrote to `to`.
 //
 // Every source byte is read from memory exactly once: a piece is read into registers, and from
 // there both written to the destination and hashed. So even when somebody changes the source during
@@ -29,7 +29,16 @@ void CopyBytes(std::byte* to, const std::byte* from, size_t bytes);
 // can write there can change it.
 uint64_t CopyWithChecksum(std::byte* to, const std::byte* from, size_t bytes);
 
+// Copies `bytes` bytes that are the pieces number `first_piece` and on of a block, whole ones but
+// for the block's last, in the same way, and returns `combined` with their checksums added
+// (CombinePiece). From ChecksumSeed on, over all of a block's pieces in any order, that is the
+// block's checksum. Nothing is fenced: call CopyFence after the last one.
+uint64_t CopyPieces(std::byte* to, const std::byte* from, size_t bytes, uint64_t first_piece,
+                    uint64_t combined);
+// What CopyPieces wrote before it is seen by whoever sees what this thread writes after it.
+void CopyFence();
+
 // What the copies of this process run on: "avx2" or "portable".
 const char* BlockCopyKernelName();
 
-}  // namespace kvtier
+}  // namespace kvtier::wire

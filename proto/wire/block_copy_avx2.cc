@@ -1,12 +1,12 @@
 // Compiled with -mavx2 and called only where the CPU has it.
 #include <immintrin.h>
 
-#include "tiering/host/block_copy_kernels.h"
+#include "proto/wire/block_copy_kernels.h"
 
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-namespace kvtier::internal {
+namespace kvtier::wire::internal {
 namespace {
 
 // Far enough ahead to cover a memory access at the rate of one core (about 100 ns at 20 GB/s).
@@ -70,4 +70,4 @@ uint64_t CopyPieceNonTemporal(char* to, const char* from, const char* next) {
 
 void NonTemporalFence() { _mm_sfence(); }
 
-}  // namespace kvtier::internal
+}  // namespace kvtier::wire::internal
