@@ -51,7 +51,7 @@ PROGRAMS = ("daemon/main.cc", "client/cli/", "client/examples/", "bench/", "test
 
 # Folders that see, beside kvtier, the standard library and these only.
 PURE = {
-    "proto/wire": ("absl/", "openssl/", "xxhash.h", "immintrin.h"),
+    "proto/wire": ("absl/", "openssl/", "xxhash.h", "immintrin.h", "stddef.h", "stdint.h", "stdlib.h"),
     "tiering": ("absl/",),
     "client/include": ("absl/",),
 }

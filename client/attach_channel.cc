@@ -1,0 +1,219 @@
+#include "client/attach_channel.h"
+
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+
+namespace kvtier {
+namespace {
+
+using wire::AttachType;
+
+// Text of a message: ends at its zero, or with its room.
+std::string TextOf(const char (&text)[wire::kAttachTextBytes]) {
+  return std::string(text, ::strnlen(text, sizeof(text)));
+}
+
+absl::Status ErrorOf(uint32_t code, const char (&text)[wire::kAttachTextBytes]) {
+  return absl::Status(static_cast<absl::StatusCode>(code), TextOf(text));
+}
+
+// Waits no longer than this for each of connect, send and receive.
+absl::Status LimitWaits(int fd, absl::Duration timeout) {
+  const timeval limit = absl::ToTimeval(std::max(timeout, absl::Milliseconds(1)));
+  for (const int option : {SO_SNDTIMEO, SO_RCVTIMEO}) {
+    if (::setsockopt(fd, SOL_SOCKET, option, &limit, sizeof(limit)) != 0) {
+      return absl::InternalError(absl::StrCat("cannot set a time limit of ",
+                                              absl::FormatDuration(timeout),
+                                              " on a socket: ", std::strerror(errno)));
+    }
+  }
+  return absl::OkStatus();
+}
+
+// Takes the descriptors out of a received message; those beyond `fds_max` are closed.
+int TakeFds(msghdr& message, OwnedFd* fds, int fds_max) {
+  int got = 0;
+  for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
+       control = CMSG_NXTHDR(&message, control)) {
+    if (control->cmsg_level != SOL_SOCKET || control->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (control->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(fd));
+      OwnedFd owned(fd);
+      if (got < fds_max) fds[got++] = std::move(owned);
+    }
+  }
+  return got;
+}
+
+}  // namespace
+
+OwnedFd& OwnedFd::operator=(OwnedFd&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = other.Take();
+  }
+  return *this;
+}
+OwnedFd::~OwnedFd() {
+  if (fd_ >= 0) ::close(fd_);
+}
+int OwnedFd::Take() { return std::exchange(fd_, -1); }
+
+absl::StatusOr<std::unique_ptr<AttachChannel>> AttachChannel::Connect(
+    const std::string& socket, uint64_t session_id, uint64_t daemon_epoch, absl::Duration timeout,
+    Attached& attached) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (socket.empty() || socket.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("shared-memory socket \"", socket, "\" has ", socket.size(),
+                     " bytes, the limit is 1 to ", sizeof(address.sun_path) - 1));
+  }
+  std::memcpy(address.sun_path, socket.data(), socket.size());
+  OwnedFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot make a Unix socket: ", std::strerror(errno)));
+  }
+  if (absl::Status status = LimitWaits(fd.get(), timeout); !status.ok()) return status;
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot connect to ", socket, ": ", std::strerror(errno)));
+  }
+  std::unique_ptr<AttachChannel> channel(new AttachChannel(std::move(fd), timeout));
+  wire::HelloRequest hello;
+  hello.session_id = session_id;
+  hello.daemon_epoch = daemon_epoch;
+  wire::HelloReply reply;
+  OwnedFd fds[2];
+  int fds_got = 0;
+  absl::MutexLock lock(&channel->mutex_);
+  absl::Status status =
+      channel->Exchange(hello, reply, AttachType::kHelloReply, fds, std::size(fds), fds_got);
+  if (!status.ok()) return status;
+  if (reply.code != 0) return ErrorOf(reply.code, reply.text);
+  if (reply.major != wire::kAttachMajor) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "kvtierd shares memory by version ", reply.major, ".", reply.minor,
+        " of its messages, this client by ", wire::kAttachMajor, ".", wire::kAttachMinor));
+  }
+  if (fds_got != 2) {
+    return absl::InternalError(
+        absl::StrCat("kvtierd answered hello with ", fds_got, " descriptors instead of 2"));
+  }
+  attached.index = std::move(fds[0]);
+  attached.client_page = std::move(fds[1]);
+  attached.index_bytes = reply.index_bytes;
+  attached.client_page_bytes = reply.client_page_bytes;
+  return channel;
+}
+
+absl::StatusOr<AttachChannel::Segment> AttachChannel::RequestSegment(wire::ResidencyWord word,
+                                                                     wire::SegmentAccess access) {
+  wire::SegmentRequest request;
+  request.access = access;
+  request.pool = word.pool();
+  request.segment = word.segment();
+  request.incarnation = word.incarnation();
+  wire::SegmentReply reply;
+  Segment segment;
+  int fds_got = 0;
+  absl::MutexLock lock(&mutex_);
+  absl::Status status =
+      Exchange(request, reply, AttachType::kSegmentReply, &segment.fd, 1, fds_got);
+  if (!status.ok()) return status;
+  if (reply.code != 0) return ErrorOf(reply.code, reply.text);
+  if (fds_got != 1) {
+    return absl::InternalError(absl::StrCat("kvtierd gave segment ", word.segment(), " of pool ",
+                                            word.pool(), " without its descriptor"));
+  }
+  segment.segment_bytes = reply.segment_bytes;
+  segment.slot_bytes = reply.slot_bytes;
+  segment.pool = TextOf(reply.text);
+  return segment;
+}
+
+absl::Status AttachChannel::ConfirmMapped(wire::ResidencyWord word) {
+  wire::SegmentMapped mapped;
+  mapped.pool = word.pool();
+  mapped.segment = word.segment();
+  mapped.incarnation = word.incarnation();
+  wire::SegmentSealed reply;
+  int fds_got = 0;
+  absl::MutexLock lock(&mutex_);
+  absl::Status status = Exchange(mapped, reply, AttachType::kSegmentSealed, nullptr, 0, fds_got);
+  if (!status.ok() || reply.code == 0) return status;
+  return absl::Status(static_cast<absl::StatusCode>(reply.code),
+                      absl::StrCat("kvtierd could not seal segment ", word.segment(), " of pool ",
+                                   word.pool()));
+}
+
+template <typename Request, typename Reply>
+absl::Status AttachChannel::Exchange(const Request& request, Reply& reply, AttachType reply_type,
+                                     OwnedFd* fds, int fds_max, int& fds_got) {
+  if (!broken_.ok()) return broken_;
+  absl::Status status = Send(&request, sizeof(request));
+  if (!status.ok()) return status;
+  return Receive(&reply, sizeof(reply), reply_type, fds, fds_max, fds_got);
+}
+
+absl::Status AttachChannel::Send(const void* packet, size_t bytes) {
+  ssize_t sent;
+  do {
+    sent = ::send(socket_.get(), packet, bytes, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent == static_cast<ssize_t>(bytes)) return absl::OkStatus();
+  return Break(sent < 0 ? std::strerror(errno) : "a packet was cut");
+}
+
+absl::Status AttachChannel::Receive(void* packet, size_t bytes, AttachType type, OwnedFd* fds,
+                                    int fds_max, int& fds_got) {
+  iovec room{packet, bytes};
+  alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &room;
+  message.msg_iovlen = 1;
+  ssize_t got;
+  const absl::Time deadline = absl::Now() + timeout_;
+  do {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR && absl::Now() < deadline);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    return Break(absl::StrCat("no answer within ", absl::FormatDuration(timeout_)));
+  }
+  if (got < 0) return Break(std::strerror(errno));
+  fds_got = TakeFds(message, fds, fds_max);
+  if (got == 0) return Break("it was closed");
+  AttachType got_type{};
+  if (got >= static_cast<ssize_t>(sizeof(got_type))) {
+    std::memcpy(&got_type, packet, sizeof(got_type));
+  }
+  if (got != static_cast<ssize_t>(bytes) || (message.msg_flags & MSG_TRUNC) != 0 ||
+      got_type != type) {
+    return Break(absl::StrCat("a packet of ", got, " bytes and type ",
+                              static_cast<uint32_t>(got_type), " came instead of ", bytes,
+                              " and type ", static_cast<uint32_t>(type)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AttachChannel::Break(std::string why) {
+  broken_ = absl::UnavailableError(absl::StrCat("kvtierd's shared-memory socket: ", why));
+  return broken_;
+}
+
+}  // namespace kvtier
