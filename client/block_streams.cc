@@ -136,7 +136,7 @@ class BlockReceiver {
   uint64_t received_ = 0;
 };
 
-absl::Status CheckDestinations(const LeaseRecord& lease, absl::Span<const BlockDestination> blocks,
+absl::Status IndexDestinations(const LeaseRecord& lease, absl::Span<const BlockDestination> blocks,
                                absl::flat_hash_map<BlockName, size_t>& index) {
   for (size_t i = 0; i < blocks.size(); ++i) {
     const BlockDestination& block = blocks[i];
@@ -197,12 +197,19 @@ absl::Status StoreBlocks(ReservationRecord& reservation, absl::Span<const BlockS
   return absl::OkStatus();
 }
 
+absl::Status CheckDestinations(const LeaseRecord& lease,
+                               absl::Span<const BlockDestination> blocks) {
+  absl::flat_hash_map<BlockName, size_t> index;
+  index.reserve(blocks.size());
+  return IndexDestinations(lease, blocks, index);
+}
+
 absl::StatusOr<GetResult> FetchBlocks(const LeaseRecord& lease,
                                       absl::Span<const BlockDestination> blocks,
                                       absl::Duration timeout) {
   absl::flat_hash_map<BlockName, size_t> index;
   index.reserve(blocks.size());
-  absl::Status status = CheckDestinations(lease, blocks, index);
+  absl::Status status = IndexDestinations(lease, blocks, index);
   if (!status.ok()) return status;
 
   GetResult result;

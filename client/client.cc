@@ -106,6 +106,11 @@ absl::StatusOr<std::vector<CommitResult>> Client::Commit(CommitRequest request) 
   return core_->Commit(request);
 }
 absl::Status Client::Abort(ReservationHandle reservation) { return core_->Abort(reservation); }
+absl::StatusOr<std::vector<MutableBuffer>> Client::Buffers(ReservationHandle reservation,
+                                                           uint32_t chunk,
+                                                           const std::vector<uint32_t>& planes) {
+  return core_->Buffers(reservation, chunk, planes);
+}
 absl::StatusOr<Match> Client::Lookup(LookupRequest request) { return core_->Lookup(request); }
 absl::StatusOr<GetResult> Client::Get(GetRequest request) { return core_->Get(request); }
 absl::StatusOr<absl::Duration> Client::Renew(LeaseHandle lease, absl::Duration ttl) {
@@ -127,6 +132,8 @@ absl::Status Client::Watch(uint64_t after_sequence,
   return core_->Watch(after_sequence, on_event, stop);
 }
 
+absl::StatusOr<ReadSection> Client::EnterSection() { return core_->EnterSection(); }
+
 bool Client::attached() const { return core_->attachment().Link().ok(); }
 uint64_t Client::daemon_epoch() const {
   const auto link = core_->attachment().Link();
@@ -136,6 +143,8 @@ std::string Client::tenant() const {
   const auto link = core_->attachment().Link();
   return link.ok() ? (*link)->session().tenant : std::string();
 }
+Transport Client::transport() const { return core_->transport(); }
+std::string Client::transport_note() const { return core_->transport_note(); }
 absl::Status Client::WaitAttached(absl::Duration timeout) { return core_->WaitAttached(timeout); }
 
 }  // namespace kvtier

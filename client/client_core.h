@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,10 +12,12 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "client/attachment.h"
+#include "client/block_finder.h"
 #include "client/block_streams.h"
 #include "client/handle_table.h"
 #include "client/model_registry.h"
 #include "client/reservation_record.h"
+#include "client/section_places.h"
 #include "client/ticket_queue.h"
 #include "kvtier/client.h"
 
@@ -42,6 +45,8 @@ class ClientCore {
   absl::Status Put(const PutRequest& request);
   absl::StatusOr<std::vector<CommitResult>> Commit(const CommitRequest& request);
   absl::Status Abort(ReservationHandle reservation);
+  absl::StatusOr<std::vector<MutableBuffer>> Buffers(ReservationHandle reservation, uint32_t chunk,
+                                                     const std::vector<uint32_t>& planes);
   absl::StatusOr<Match> Lookup(const LookupRequest& request);
   absl::StatusOr<GetResult> Get(const GetRequest& request);
   absl::StatusOr<absl::Duration> Renew(LeaseHandle lease, absl::Duration ttl);
@@ -51,6 +56,19 @@ class ClientCore {
   absl::StatusOr<uint32_t> Forget(const Model& model, const std::vector<Key>& keys);
   absl::Status Watch(uint64_t after_sequence,
                      const std::function<bool(const WatchEvent&)>& on_event, WatchStop* stop);
+  Transport transport() const;
+  std::string transport_note() const ABSL_LOCKS_EXCLUDED(mutex_);
+
+  // For read sections. While one is open the client is there.
+  using LeasePointer = std::shared_ptr<LeaseRecord>;
+  absl::StatusOr<ReadSection> EnterSection();
+  const ClientOptions& options() const { return options_; }
+  // Records of an earlier link are NOT_FOUND.
+  absl::StatusOr<LeasePointer> FindLease(LeaseHandle handle);
+  // INVALID_ARGUMENT: not of this client; UNAVAILABLE: not known to the daemon of this memory.
+  absl::StatusOr<uint32_t> ModelIdFor(const Model& model, const TenantMemory& memory);
+  // Asks the daemon of this memory to look at a copy, if it is still there.
+  void Complain(const TenantMemory& memory, uint64_t row, uint32_t plane, wire::ResidencyWord word);
 
  private:
   using LinkPointer = std::shared_ptr<DaemonLink>;
@@ -58,12 +76,39 @@ class ClientCore {
   explicit ClientCore(ClientOptions options);
 
   // Counts a call of any thread while it runs, so that the destructor can wait for its end.
-  class Running;
+  class Running {
+   public:
+    explicit Running(ClientCore& core) : core_(core) {
+      absl::MutexLock lock(&core_.mutex_);
+      ++core_.running_;
+    }
+    ~Running() {
+      absl::MutexLock lock(&core_.mutex_);
+      --core_.running_;
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+
+   private:
+    ClientCore& core_;
+  };
+
+  absl::Status OnAttach(const LinkPointer& link);
+  // Shares memory with the daemon, or notes why not; an error where there is no going on without.
+  absl::Status AttachMemory(const LinkPointer& link) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Sends one unary request over the control connection; learns from errors whether the link or the
   // session ended.
   template <typename Method, typename Request, typename Reply>
-  absl::Status Send(const LinkPointer& link, Method method, const Request& request, Reply& reply);
+  absl::Status Send(const LinkPointer& link, Method method, const Request& request, Reply& reply) {
+    absl::Status status;
+    {
+      DaemonLink::Call call(link, options_.call_timeout);
+      status = call.Finish((link->control().*method)(call.context(), request, &reply));
+    }
+    Learn(*link, status);
+    return status;
+  }
   // What an error of a call over `link` says about the link.
   void Learn(DaemonLink& link, const absl::Status& status);
 
@@ -77,22 +122,32 @@ class ClientCore {
   absl::StatusOr<std::pair<LinkPointer, uint32_t>> LinkFor(const Model& model);
   // Records of an earlier link are NOT_FOUND.
   absl::StatusOr<std::shared_ptr<ReservationRecord>> FindReservation(ReservationHandle handle);
-  absl::StatusOr<LeaseRecord> FindLease(LeaseHandle handle);
+  // Addresses of the blocks that a reservation in place is made of.
+  absl::StatusOr<std::vector<std::byte*>> MapSlots(const ReservationRecord::Terms& terms,
+                                                   absl::Span<const uint64_t> words);
+  // Reads what it can in place; `rest` gets the numbers of the others.
+  absl::Status GetShared(const LeaseRecord& lease, absl::Span<const BlockDestination> blocks,
+                         GetResult& result, std::vector<size_t>& rest);
+  // Whether the reports go by the ring, and are written there.
+  absl::StatusOr<bool> ReportByRing(const LeaseRecord& lease,
+                                    const std::vector<ReadReport>& reports);
   absl::StatusOr<CommitResult> CommitOutcome(ReservationRecord& record, const ChunkCommit& chunk,
                                              const std::vector<uint32_t>& planes,
                                              const kvtier::v1::CommitReply::Chunk& reply,
                                              bool& empty);
 
   const ClientOptions options_;
+  std::unique_ptr<SectionPlaces> places_;  // before whatever shares memory: it outlives that
   ModelRegistry models_;
   HandleTable<std::shared_ptr<ReservationRecord>> reservations_;
-  HandleTable<LeaseRecord> leases_;
+  HandleTable<LeasePointer> leases_;
   std::unique_ptr<Attachment> attachment_;
   std::unique_ptr<TicketQueue> tickets_;
 
   absl::Mutex close_mutex_;  // threads are joined once
 
-  absl::Mutex mutex_;
+  mutable absl::Mutex mutex_;
+  std::string transport_note_ ABSL_GUARDED_BY(mutex_);
   int running_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 

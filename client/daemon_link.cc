@@ -74,6 +74,7 @@ absl::Status DaemonLink::Attach(const std::string& client_name, absl::Duration t
   session_.tenant = reply.tenant();
   session_.tenant_salt = reply.tenant_salt();
   session_.message_bytes_max = reply.message_bytes_max();
+  session_.shared_memory_socket = reply.shared_memory_socket();
   NoteSignOfLife();
   return absl::OkStatus();
 }
@@ -136,9 +137,16 @@ void DaemonLink::Detach(absl::Duration timeout) {
   (void)control_->Detach(call.context(), request, &reply);
 }
 
+void DaemonLink::set_memory(std::shared_ptr<TenantMemory> memory) {
+  absl::MutexLock lock(&mutex_);
+  memory_ = std::move(memory);
+  if (!lost_.ok()) memory_->MarkLost();
+}
+
 void DaemonLink::MarkLost(absl::Status reason) {
   absl::MutexLock lock(&mutex_);
   if (!lost_.ok()) return;
+  if (memory_ != nullptr) memory_->MarkLost();
   lost_ = std::move(reason);
   for (grpc::ClientContext* context : in_flight_) context->TryCancel();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/container/flat_hash_set.h"
@@ -12,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "client/tenant_memory.h"
 #include "grpcpp/client_context.h"
 #include "kvtier/v1/kv_cache.grpc.pb.h"
 
@@ -29,6 +31,7 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
     std::string tenant;
     std::string tenant_salt;
     uint64_t message_bytes_max = 0;
+    std::string shared_memory_socket;  // empty: none is offered
   };
 
   // Opens two connections: one for bulk streams, so that they do not delay the others' small
@@ -39,6 +42,10 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
   // when the daemon speaks another major version.
   absl::Status Attach(const std::string& client_name, absl::Duration timeout);
   const Session& session() const { return session_; }
+
+  // The memory shared with this daemon; null: none is. Set once, before the link is handed out.
+  void set_memory(std::shared_ptr<TenantMemory> memory) ABSL_LOCKS_EXCLUDED(mutex_);
+  const std::shared_ptr<TenantMemory>& memory() const { return memory_; }
 
   kvtier::v1::KvCache::Stub& control() { return *control_; }
   kvtier::v1::KvCache::Stub& bulk() { return *bulk_; }
@@ -88,6 +95,7 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
   std::unique_ptr<kvtier::v1::KvCache::Stub> control_;
   std::unique_ptr<kvtier::v1::KvCache::Stub> bulk_;
   Session session_;
+  std::shared_ptr<TenantMemory> memory_;
   std::atomic<int64_t> last_sign_of_life_ns_{0};
 
   mutable absl::Mutex mutex_;

@@ -1,7 +1,8 @@
 // What the client remembers of a reservation: above all the checksums of the blocks that were put
-// into it.
+// into it, and where those lie that are written in place.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -26,16 +27,28 @@ class ReservationRecord {
     std::shared_ptr<ModelRegistration> model;
     uint32_t chunk_count = 0;
     std::vector<uint32_t> planes;  // the reserved ones
+    // In place: addresses of the blocks, plane by plane within chunk by chunk. They stay mapped as
+    // long as this record has the link. Empty: the bytes go by stream.
+    std::vector<std::byte*> slots;
   };
   explicit ReservationRecord(Terms terms);
 
   const Terms& terms() const { return terms_; }
+  bool in_place() const { return !terms_.slots.empty(); }
 
   // INVALID_ARGUMENT names the block, the number and the limit.
   absl::Status CheckBlock(uint32_t chunk, uint32_t plane) const;
 
+  // Where a block lies that may still be written. FAILED_PRECONDITION: it is committed. Call
+  // CheckBlock first, and only for a reservation in place.
+  absl::StatusOr<std::byte*> Slot(uint32_t chunk, uint32_t plane) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for a caller who will write there: the checksum is made from what lies there when it
+  // is asked for, not from what was put before.
+  absl::StatusOr<std::byte*> HandOut(uint32_t chunk, uint32_t plane) ABSL_LOCKS_EXCLUDED(mutex_);
+
   void SetChecksum(uint32_t chunk, uint32_t plane, uint64_t checksum) ABSL_LOCKS_EXCLUDED(mutex_);
-  // FAILED_PRECONDITION: the block was not put through this client yet.
+  // FAILED_PRECONDITION: the block was neither put through this client nor handed out, or is
+  // committed already.
   absl::StatusOr<uint64_t> Checksum(uint32_t chunk, uint32_t plane) const
       ABSL_LOCKS_EXCLUDED(mutex_);
   // These planes of the chunk are committed. True when nothing of the reservation is left to
@@ -45,10 +58,17 @@ class ReservationRecord {
 
  private:
   using Block = std::pair<uint32_t, uint32_t>;  // chunk, plane
+  enum class Stage : uint8_t { kPut, kHandedOut, kCommitted };
+  struct State {
+    Stage stage = Stage::kPut;
+    uint64_t checksum = 0;  // of kPut
+  };
+
+  std::byte* SlotOf(uint32_t chunk, uint32_t plane) const;
 
   const Terms terms_;
   mutable absl::Mutex mutex_;
-  absl::flat_hash_map<Block, uint64_t> checksums_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<Block, State> blocks_ ABSL_GUARDED_BY(mutex_);  // empty ones are not in it
   uint64_t blocks_left_ ABSL_GUARDED_BY(mutex_);
 };
 

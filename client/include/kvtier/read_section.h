@@ -82,6 +82,9 @@ class ReadSection {
   friend class ClientCore;
   friend class BlockTable;
   ReadSection(class ClientCore* core, struct SectionPlace* place) : core_(core), place_(place) {}
+  absl::StatusOr<std::shared_ptr<class LeaseRecord>> LeaseOf(LeaseHandle lease) const;
+  template <typename Wanted>
+  size_t Find(size_t count, Wanted wanted, absl::Span<BlockView> views);
 
   class ClientCore* core_;
   struct SectionPlace* place_;  // null: left
@@ -113,6 +116,9 @@ class BlockTable {
   size_t missing() const { return missing_; }
 
  private:
+  absl::Status Begin(const class LeaseRecord& lease);
+  size_t Resolve(ReadSection& section, const class LeaseRecord& lease);
+
   LeaseHandle lease_;
   std::vector<uint32_t> planes_;
   std::vector<BlockView> views_;

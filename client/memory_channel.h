@@ -16,13 +16,13 @@
 namespace kvtier {
 
 // A descriptor that is closed with its owner.
-class OwnedFd {
+class ScopedFd {
  public:
-  OwnedFd() = default;
-  explicit OwnedFd(int fd) : fd_(fd) {}
-  OwnedFd(OwnedFd&& other) noexcept : fd_(other.Take()) {}
-  OwnedFd& operator=(OwnedFd&& other) noexcept;
-  ~OwnedFd();
+  ScopedFd() = default;
+  explicit ScopedFd(int fd) : fd_(fd) {}
+  ScopedFd(ScopedFd&& other) noexcept : fd_(other.Take()) {}
+  ScopedFd& operator=(ScopedFd&& other) noexcept;
+  ~ScopedFd();
   int get() const { return fd_; }
 
  private:
@@ -33,16 +33,16 @@ class OwnedFd {
 // Thread-safe; one request is under way at a time. Every call returns within the timeout, and after
 // one that did not get its answer, all fail with UNAVAILABLE: what comes later answers nobody.
 // Descriptors are close-on-exec.
-class AttachChannel {
+class MemoryChannel {
  public:
   struct Attached {
-    OwnedFd index;
-    OwnedFd client_page;
+    ScopedFd index;
+    ScopedFd client_page;
     uint64_t index_bytes = 0;
     uint64_t client_page_bytes = 0;
   };
   struct Segment {
-    OwnedFd fd;
+    ScopedFd fd;
     uint64_t segment_bytes = 0;
     uint64_t slot_bytes = 0;
     std::string pool;
@@ -50,7 +50,7 @@ class AttachChannel {
 
   // Connects and says hello. UNAVAILABLE: nobody answers in time; FAILED_PRECONDITION: another
   // major version, named; else what the daemon says.
-  static absl::StatusOr<std::unique_ptr<AttachChannel>> Connect(const std::string& socket,
+  static absl::StatusOr<std::unique_ptr<MemoryChannel>> Connect(const std::string& socket,
                                                                 uint64_t session_id,
                                                                 uint64_t daemon_epoch,
                                                                 absl::Duration timeout,
@@ -62,23 +62,23 @@ class AttachChannel {
   absl::Status ConfirmMapped(wire::ResidencyWord word) ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  AttachChannel(OwnedFd socket, absl::Duration timeout)
+  MemoryChannel(ScopedFd socket, absl::Duration timeout)
       : timeout_(timeout), socket_(std::move(socket)) {}
 
   // Sends `request`; `reply` gets a packet of exactly its size and type, `fds` as many descriptors
   // as came, at most `fds_max`.
   template <typename Request, typename Reply>
   absl::Status Exchange(const Request& request, Reply& reply, wire::AttachType reply_type,
-                        OwnedFd* fds, int fds_max, int& fds_got)
+                        ScopedFd* fds, int fds_max, int& fds_got)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Send(const void* packet, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Receive(void* packet, size_t bytes, wire::AttachType type, OwnedFd* fds, int fds_max,
-                       int& fds_got) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Receive(void* packet, size_t bytes, wire::AttachType type, ScopedFd* fds,
+                       int fds_max, int& fds_got) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Break(std::string why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const absl::Duration timeout_;
   absl::Mutex mutex_;
-  OwnedFd socket_ ABSL_GUARDED_BY(mutex_);
+  ScopedFd socket_ ABSL_GUARDED_BY(mutex_);
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -1,4 +1,4 @@
-#include "client/attach_channel.h"
+#include "client/memory_channel.h"
 
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -41,7 +41,7 @@ absl::Status LimitWaits(int fd, absl::Duration timeout) {
 }
 
 // Takes the descriptors out of a received message; those beyond `fds_max` are closed.
-int TakeFds(msghdr& message, OwnedFd* fds, int fds_max) {
+int TakeFds(msghdr& message, ScopedFd* fds, int fds_max) {
   int got = 0;
   for (cmsghdr* control = CMSG_FIRSTHDR(&message); control != nullptr;
        control = CMSG_NXTHDR(&message, control)) {
@@ -50,7 +50,7 @@ int TakeFds(msghdr& message, OwnedFd* fds, int fds_max) {
     for (size_t i = 0; i < count; ++i) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(control) + i * sizeof(int), sizeof(fd));
-      OwnedFd owned(fd);
+      ScopedFd owned(fd);
       if (got < fds_max) fds[got++] = std::move(owned);
     }
   }
@@ -59,30 +59,32 @@ int TakeFds(msghdr& message, OwnedFd* fds, int fds_max) {
 
 }  // namespace
 
-OwnedFd& OwnedFd::operator=(OwnedFd&& other) noexcept {
+ScopedFd& ScopedFd::operator=(ScopedFd&& other) noexcept {
   if (this != &other) {
     if (fd_ >= 0) ::close(fd_);
     fd_ = other.Take();
   }
   return *this;
 }
-OwnedFd::~OwnedFd() {
+ScopedFd::~ScopedFd() {
   if (fd_ >= 0) ::close(fd_);
 }
-int OwnedFd::Take() { return std::exchange(fd_, -1); }
+int ScopedFd::Take() { return std::exchange(fd_, -1); }
 
-absl::StatusOr<std::unique_ptr<AttachChannel>> AttachChannel::Connect(
-    const std::string& socket, uint64_t session_id, uint64_t daemon_epoch, absl::Duration timeout,
-    Attached& attached) {
+absl::StatusOr<std::unique_ptr<MemoryChannel>> MemoryChannel::Connect(const std::string& socket,
+                                                                      uint64_t session_id,
+                                                                      uint64_t daemon_epoch,
+                                                                      absl::Duration timeout,
+                                                                      Attached& attached) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (socket.empty() || socket.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("shared-memory socket \"", socket, "\" has ", socket.size(),
-                     " bytes, the limit is 1 to ", sizeof(address.sun_path) - 1));
+    return absl::InvalidArgumentError(absl::StrCat("shared-memory socket \"", socket, "\" has ",
+                                                   socket.size(), " bytes, the limit is 1 to ",
+                                                   sizeof(address.sun_path) - 1));
   }
   std::memcpy(address.sun_path, socket.data(), socket.size());
-  OwnedFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  ScopedFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
   if (fd.get() < 0) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot make a Unix socket: ", std::strerror(errno)));
@@ -92,12 +94,12 @@ absl::StatusOr<std::unique_ptr<AttachChannel>> AttachChannel::Connect(
     return absl::UnavailableError(
         absl::StrCat("cannot connect to ", socket, ": ", std::strerror(errno)));
   }
-  std::unique_ptr<AttachChannel> channel(new AttachChannel(std::move(fd), timeout));
+  std::unique_ptr<MemoryChannel> channel(new MemoryChannel(std::move(fd), timeout));
   wire::HelloRequest hello;
   hello.session_id = session_id;
   hello.daemon_epoch = daemon_epoch;
   wire::HelloReply reply;
-  OwnedFd fds[2];
+  ScopedFd fds[2];
   int fds_got = 0;
   absl::MutexLock lock(&channel->mutex_);
   absl::Status status =
@@ -120,7 +122,7 @@ absl::StatusOr<std::unique_ptr<AttachChannel>> AttachChannel::Connect(
   return channel;
 }
 
-absl::StatusOr<AttachChannel::Segment> AttachChannel::RequestSegment(wire::ResidencyWord word,
+absl::StatusOr<MemoryChannel::Segment> MemoryChannel::RequestSegment(wire::ResidencyWord word,
                                                                      wire::SegmentAccess access) {
   wire::SegmentRequest request;
   request.access = access;
@@ -145,7 +147,7 @@ absl::StatusOr<AttachChannel::Segment> AttachChannel::RequestSegment(wire::Resid
   return segment;
 }
 
-absl::Status AttachChannel::ConfirmMapped(wire::ResidencyWord word) {
+absl::Status MemoryChannel::ConfirmMapped(wire::ResidencyWord word) {
   wire::SegmentMapped mapped;
   mapped.pool = word.pool();
   mapped.segment = word.segment();
@@ -155,21 +157,21 @@ absl::Status AttachChannel::ConfirmMapped(wire::ResidencyWord word) {
   absl::MutexLock lock(&mutex_);
   absl::Status status = Exchange(mapped, reply, AttachType::kSegmentSealed, nullptr, 0, fds_got);
   if (!status.ok() || reply.code == 0) return status;
-  return absl::Status(static_cast<absl::StatusCode>(reply.code),
-                      absl::StrCat("kvtierd could not seal segment ", word.segment(), " of pool ",
-                                   word.pool()));
+  return absl::Status(
+      static_cast<absl::StatusCode>(reply.code),
+      absl::StrCat("kvtierd could not seal segment ", word.segment(), " of pool ", word.pool()));
 }
 
 template <typename Request, typename Reply>
-absl::Status AttachChannel::Exchange(const Request& request, Reply& reply, AttachType reply_type,
-                                     OwnedFd* fds, int fds_max, int& fds_got) {
+absl::Status MemoryChannel::Exchange(const Request& request, Reply& reply, AttachType reply_type,
+                                     ScopedFd* fds, int fds_max, int& fds_got) {
   if (!broken_.ok()) return broken_;
   absl::Status status = Send(&request, sizeof(request));
   if (!status.ok()) return status;
   return Receive(&reply, sizeof(reply), reply_type, fds, fds_max, fds_got);
 }
 
-absl::Status AttachChannel::Send(const void* packet, size_t bytes) {
+absl::Status MemoryChannel::Send(const void* packet, size_t bytes) {
   ssize_t sent;
   do {
     sent = ::send(socket_.get(), packet, bytes, MSG_NOSIGNAL);
@@ -178,7 +180,7 @@ absl::Status AttachChannel::Send(const void* packet, size_t bytes) {
   return Break(sent < 0 ? std::strerror(errno) : "a packet was cut");
 }
 
-absl::Status AttachChannel::Receive(void* packet, size_t bytes, AttachType type, OwnedFd* fds,
+absl::Status MemoryChannel::Receive(void* packet, size_t bytes, AttachType type, ScopedFd* fds,
                                     int fds_max, int& fds_got) {
   iovec room{packet, bytes};
   alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
@@ -211,7 +213,7 @@ absl::Status AttachChannel::Receive(void* packet, size_t bytes, AttachType type,
   return absl::OkStatus();
 }
 
-absl::Status AttachChannel::Break(std::string why) {
+absl::Status MemoryChannel::Break(std::string why) {
   broken_ = absl::UnavailableError(absl::StrCat("kvtierd's shared-memory socket: ", why));
   return broken_;
 }

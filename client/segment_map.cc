@@ -1,0 +1,106 @@
+#include "client/segment_map.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace kvtier {
+namespace {
+
+constexpr uint64_t kEntries = uint64_t{1} << 18;  // 16 pools, 16,384 segments each
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SegmentMap>> SegmentMap::Create(MemoryChannel* channel,
+                                                               SectionPlaces* places,
+                                                               size_t segments_max) {
+  auto table = Mapping::Anonymous(kEntries * sizeof(Entry));
+  if (!table.ok()) return table.status();
+  return std::unique_ptr<SegmentMap>(
+      new SegmentMap(*std::move(table), channel, places, segments_max));
+}
+
+SegmentMap::SegmentMap(Mapping table, MemoryChannel* channel, SectionPlaces* places,
+                       size_t segments_max)
+    : table_(std::move(table)), channel_(channel), places_(places), segments_max_(segments_max) {}
+
+SegmentMap::~SegmentMap() = default;
+
+absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word,
+                                                     wire::SegmentAccess access) {
+  const bool write = access == wire::SegmentAccess::kWrite;
+  absl::MutexLock lock(&mutex_);
+  const MappedSegment* const known = Find(word);
+  if (known != nullptr && (known->writable || !write)) return known;
+  auto segment = Map(word, access);
+  if (!segment.ok()) return segment.status();
+  const uint32_t number = word.copy_bits() >> kSlotBits;
+  const auto before = std::find_if(mapped_.begin(), mapped_.end(), [number](const Mapped& mapped) {
+    return mapped.number == number;
+  });
+  const MappedSegment* const result = segment->get();
+  // The new one first: there is no moment in which a reader would find none.
+  table()[number].store(result, std::memory_order_seq_cst);
+  if (before != mapped_.end()) {
+    std::shared_ptr<const MappedSegment> old = std::exchange(before->segment, *std::move(segment));
+    unmaps_.fetch_add(1, std::memory_order_seq_cst);
+    places_->Retire(std::move(old));
+    return result;
+  }
+  for (size_t i = 0; i < mapped_.size() && mapped_.size() >= segments_max_; ++i) {
+    next_victim_ = (next_victim_ + 1) % mapped_.size();
+    if (!mapped_[next_victim_].segment->writable) Unmap(next_victim_);
+  }
+  mapped_.push_back({number, *std::move(segment)});
+  return result;
+}
+
+void SegmentMap::Unmap(size_t at) {
+  table()[mapped_[at].number].store(nullptr, std::memory_order_seq_cst);
+  unmaps_.fetch_add(1, std::memory_order_seq_cst);
+  places_->Retire(std::move(mapped_[at].segment));
+  mapped_[at] = std::move(mapped_.back());
+  mapped_.pop_back();
+}
+
+absl::StatusOr<std::shared_ptr<const MappedSegment>> SegmentMap::Map(wire::ResidencyWord word,
+                                                                     wire::SegmentAccess access) {
+  auto reply = channel_->RequestSegment(word, access);
+  if (!reply.ok()) return reply.status();
+  if (reply->slot_bytes == 0 || reply->slot_bytes > reply->segment_bytes) {
+    return absl::InternalError(absl::StrCat("kvtierd says that a segment of ", reply->segment_bytes,
+                                            " bytes has slots of ", reply->slot_bytes));
+  }
+  const bool write = access == wire::SegmentAccess::kWrite;
+  auto mapping = Mapping::Map(reply->fd.get(), reply->segment_bytes,
+                              write ? Mapping::Access::kWrite : Mapping::Access::kRead, true);
+  if (!mapping.ok()) return mapping.status();
+  if (write) {
+    if (absl::Status sealed = channel_->ConfirmMapped(word); !sealed.ok()) return sealed;
+  }
+  auto segment = std::make_shared<MappedSegment>();
+  segment->mapping = *std::move(mapping);
+  segment->incarnation = word.incarnation();
+  segment->writable = write;
+  segment->slot_bytes = reply->slot_bytes;
+  segment->slots = static_cast<uint32_t>(
+      std::min<uint64_t>(reply->segment_bytes / reply->slot_bytes, uint64_t{1} << kSlotBits));
+  segment->pool = PoolName(word.pool(), reply->pool);
+  return std::shared_ptr<const MappedSegment>(std::move(segment));
+}
+
+std::string_view SegmentMap::PoolName(uint32_t pool, const std::string& name) {
+  auto& kept = pools_[pool % kPools];
+  if (kept == nullptr) {
+    kept = std::make_unique<const std::string>(name.empty() ? absl::StrCat("pool ", pool) : name);
+  }
+  return *kept;
+}
+
+size_t SegmentMap::mapped() const {
+  absl::MutexLock lock(&mutex_);
+  return mapped_.size();
+}
+
+}  // namespace kvtier
