@@ -153,12 +153,13 @@ absl::Status AttachChannel::Segment(const wire::SegmentRequest& request) {
         return;
       }
       fd = Open(*granted, *word);
+      SetText(memory_->pools[granted->pool.value()]->description().name, reply);
       reply.slot_bytes = static_cast<uint64_t>(granted->slot_bytes.count());
       reply.segment_bytes =
           static_cast<uint64_t>(memory_->pools[granted->pool.value()]->segment_bytes().count());
     });
   }
-  SetStatus(fd.status(), reply);
+  if (!fd.ok()) SetStatus(fd.status(), reply);
   const int number = fd.ok() ? fd->get() : -1;
   if (!SendMessage(socket_.get(), reply, absl::MakeConstSpan(&number, fd.ok() ? 1 : 0)))
     return CannotSend();

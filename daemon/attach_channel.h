@@ -28,9 +28,9 @@ struct SharedMemory {
   EngineHost* host = nullptr;
   const ProcessWatcher* watcher = nullptr;
   const DrainState* drain = nullptr;
-  std::vector<HostPool*> pools;                        // by PoolId
+  std::vector<HostPool*> pools;              // by PoolId
   std::vector<const SharedRegion*> indexes;  // by TenantId
-  std::vector<std::string> tenants;                    // names, by TenantId
+  std::vector<std::string> tenants;          // names, by TenantId
   uint64_t daemon_epoch = 0;
 };
 

@@ -34,12 +34,17 @@ bool SendMessage(int socket, const Message& message, absl::Span<const int> fds =
 // Whether the client has taken every packet that was sent to it.
 bool AllTaken(int socket);
 
-// Code and text of a reply; the text is cut where it does not fit.
+// Text of a reply, cut where it does not fit.
+template <typename Reply>
+void SetText(absl::string_view text, Reply& reply) {
+  const size_t length = text.copy(reply.text, sizeof reply.text - 1);
+  reply.text[length] = '\0';
+}
+// Code and text of a reply.
 template <typename Reply>
 void SetStatus(const absl::Status& status, Reply& reply) {
   reply.code = static_cast<uint32_t>(status.code());
-  const size_t length = status.message().copy(reply.text, sizeof reply.text - 1);
-  reply.text[length] = '\0';
+  SetText(status.message(), reply);
 }
 
 }  // namespace kvtier

@@ -2,7 +2,10 @@
 // machine could do.
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -10,6 +13,7 @@
 #include "bench/copy_figures.h"
 #include "bench/echo_server.h"
 #include "bench/engine_figures.h"
+#include "bench/in_place_figures.h"
 #include "bench/rpc_figures.h"
 #include "client/cli/admin_client.h"
 #include "client/cli/command.h"
@@ -48,12 +52,19 @@ absl::Status Print(const BenchOptions& options,
   return absl::OkStatus();
 }
 
-// A kvtierd of this build's own, with small pools, on a socket in `directory`.
-absl::StatusOr<std::unique_ptr<bench::ChildProcess>> SpawnDaemon(const std::string& programs,
-                                                                 const std::string& directory) {
-  return bench::ChildProcess::Start({programs + "/kvtierd", "--socket", directory + "/kvtierd.sock",
-                                     "--set", "log.level=warn", "--ready-fd"},
-                                    directory + "/kvtierd.log", kStartTimeout);
+// A kvtierd of this build's own on a socket in `directory`, with small pools unless `settings` say
+// otherwise.
+absl::StatusOr<std::unique_ptr<bench::ChildProcess>> SpawnDaemon(
+    const std::string& programs, const std::string& directory,
+    const std::vector<std::string>& settings = {}) {
+  std::vector<std::string> arguments = {programs + "/kvtierd", "--socket",
+                                        directory + "/kvtierd.sock", "--set", "log.level=warn"};
+  for (const std::string& setting : settings) {
+    arguments.insert(arguments.end(), {"--set", setting});
+  }
+  arguments.emplace_back("--ready-fd");
+  return bench::ChildProcess::Start(std::move(arguments), directory + "/kvtierd.log",
+                                    kStartTimeout);
 }
 
 // The daemon to measure, if it is not there or not for this user, is to be missed by name.
@@ -98,14 +109,59 @@ absl::Status RunRpc(const BenchOptions& options) {
   return Print(options, bench::RpcFigures(figure));
 }
 
+absl::StatusOr<std::map<std::string, uint64_t>> CountersOf(const std::string& socket) {
+  auto admin = AdminClient::Connect(socket);
+  if (!admin.ok()) return admin.status();
+  v1::StatusRequest request;
+  *request.mutable_version() = ProtocolVersion();
+  v1::StatusReply reply;
+  absl::Status status = admin->Call(&v1::Admin::Stub::Status, request, reply);
+  if (!status.ok()) return status;
+  return std::map<std::string, uint64_t>(reply.counters().begin(), reply.counters().end());
+}
+
+// In and out of a daemon's memory, with a daemon of its own: what another one serves would be
+// counted.
+absl::StatusOr<std::vector<Figure>> InPlaceFigures(bool quick) {
+  auto directory = bench::ScratchDirectory::Create();
+  if (!directory.ok()) return directory.status();
+  auto programs = bench::ProgramDirectory();
+  if (!programs.ok()) return programs.status();
+  bench::InPlaceFigureOptions figure;
+  figure.check = &CheckInterrupted;
+  if (quick) {
+    figure.region_bytes = MiB(32);
+    figure.blocks_per_run = 16;
+    figure.runs = 11;
+  }
+  const std::string pool_bytes = absl::StrCat(figure.region_bytes.count() + MiB(256).count());
+  // One pool, so that nothing is moved, and nothing hashed but by the client.
+  auto daemon = SpawnDaemon(
+      *programs, (*directory)->path(),
+      {"memory.huge_pages=false", "limits.scrub_bytes_per_second=0",
+       absl::StrCat("limits.reserved_bytes_max=", pool_bytes),
+       absl::StrCat("pools=[{name: 'dram:0', kind: dram, budget_bytes: ", pool_bytes, "}]")});
+  if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
+  if (!daemon.ok()) return daemon.status();
+  figure.socket = (*directory)->path() + "/kvtierd.sock";
+  figure.counters = [&figure] { return CountersOf(figure.socket); };
+  return bench::InPlaceFigures(figure);
+}
+
 absl::Status RunCopy(const BenchOptions& options) {
+  CatchSignals();  // from here on there are a directory and a child to remove
   bench::CopyFigureOptions figure;
   if (options.quick) {
     figure.region_bytes = MiB(32);
     figure.blocks_per_run = 16;
     figure.runs = 11;
   }
-  return Print(options, bench::CopyFigures(figure));
+  absl::StatusOr<std::vector<Figure>> figures = bench::CopyFigures(figure);
+  if (!figures.ok()) return figures.status();
+  const auto in_place = InPlaceFigures(options.quick);
+  if (!in_place.ok()) return in_place.status();
+  figures->insert(figures->end(), in_place->begin(), in_place->end());
+  return Print(options, figures);
 }
 
 absl::Status RunEngine(const BenchOptions& options) {
@@ -164,15 +220,21 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
     return RunRpc(*options);
   });
 
-  CLI::App* copy =
-      AddFigureCommand(*bench, "copy", "Copies between pools: copy_verified, copy_plain", *options);
+  CLI::App* copy = AddFigureCommand(
+      *bench, "copy",
+      "Copies: copy_verified, copy_plain, put_in_place, get_in_place, get_in_place_unverified",
+      *options);
   copy->footer(
       "copy_verified, copy_plain: GB/s of one core copying blocks of 256 KiB that are in no cache, "
       "with and without the\n"
       "checksum. Ceiling: the fastest of a few plain loops (memcpy, and non-temporal stores by "
       "SSE2, AVX2 and AVX-512)\n"
-      "over other blocks of the same memory. Wanted: ratio 0.75 and 0.95 or more. --socket has no "
-      "effect.");
+      "over other blocks of the same memory. Wanted: ratio 0.75 and 0.95 or more.\n"
+      "put_in_place, get_in_place: the same of a client's Put and Get with a kvtierd started for "
+      "this (from beside this\n"
+      "program) over memory that they share; get_in_place_unverified: with verification off. The "
+      "daemon copies nothing of\n"
+      "it. Wanted: ratio 0.75, 0.75 and 0.95 or more. --socket has no effect.");
   SetAction(*copy, exit_code, [options] { return RunCopy(*options); });
 
   CLI::App* engine = AddFigureCommand(

@@ -78,7 +78,7 @@ struct SegmentReply {
   uint32_t code = 0;
   uint64_t segment_bytes = 0;
   uint64_t slot_bytes = 0;
-  char text[kAttachTextBytes] = {};
+  char text[kAttachTextBytes] = {};  // the pool's name, or of an error; zero-terminated
 };
 static_assert(sizeof(SegmentReply) == 24 + kAttachTextBytes);
 
