@@ -60,23 +60,26 @@ absl::StatusOr<KvStore::Lease> DaemonKvStore::Acquire(const std::vector<ChunkKey
   return Lease{.id = match.lease, .chunks = match.chunks};
 }
 
-absl::StatusOr<FetchResult> DaemonKvStore::Fetch(LeaseId lease,
-                                                 const std::vector<FetchBlock>& blocks) {
+absl::StatusOr<FetchResult> DaemonKvStore::Fetch(const Lease& lease, KvTable& kv) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
+  kv.Grow(lease.chunks * options_.geometry.chunk_tokens);
   GetRequest request;
   request.model = *model_;
-  request.lease = lease;
-  request.blocks.reserve(blocks.size());
-  for (const FetchBlock& block : blocks) {
-    BlockDestination destination;
-    destination.chunk = static_cast<uint32_t>(block.chunk);
-    destination.plane = static_cast<uint32_t>(block.plane);
-    destination.pieces.push_back({block.bytes.data(), block.bytes.size()});
-    request.blocks.push_back(std::move(destination));
+  request.lease = lease.id;
+  for (size_t c = 0; c < lease.chunks; ++c) {
+    for (size_t p = 0; p < options_.geometry.planes(); ++p) {
+      BlockDestination destination;
+      destination.chunk = static_cast<uint32_t>(c);
+      destination.plane = static_cast<uint32_t>(p);
+      const std::span<std::byte> bytes = kv.writable_plane(c, p);
+      destination.pieces.push_back({bytes.data(), bytes.size()});
+      request.blocks.push_back(std::move(destination));
+    }
   }
   KVTIER_ASSIGN_OR_RETURN(GetResult got, client_->Get(std::move(request)));
   FetchResult result;
   for (BlockResult& block : got.blocks) result.blocks.push_back(std::move(block.status));
+  for (const auto& [pool, bytes] : got.bytes_by_pool) kv.NoteCopied(bytes);
   result.bytes_by_pool = std::move(got.bytes_by_pool);
   return result;
 }

@@ -26,10 +26,14 @@ class DaemonKvStore : public KvStore {
 
   absl::StatusOr<ChunkKey> Key(const ChunkKey& parent, std::span<const uint32_t> tokens) override;
   absl::StatusOr<Lease> Acquire(const std::vector<ChunkKey>& keys) override;
-  absl::StatusOr<FetchResult> Fetch(LeaseId lease, const std::vector<FetchBlock>& blocks) override;
+  absl::StatusOr<FetchResult> Fetch(const Lease& lease, KvTable& kv) override;
+  bool in_place() const override { return false; }
+  void BeginStep(KvTable&) override {}
+  void EndStep() override {}
   absl::Status Report(const Lease& lease, const AttentionMass& mass, size_t steps) override;
   absl::Status Release(LeaseId lease) override;
   absl::StatusOr<ReservationId> Reserve(const ChunkKey& parent, size_t chunks) override;
+  std::vector<std::byte*> Buffers(ReservationId, size_t) override { return {}; }
   absl::Status Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) override;
   absl::StatusOr<std::vector<CommitOutcome>> Commit(
       ReservationId reservation, const std::vector<ChunkCommitment>& chunks) override;

@@ -156,8 +156,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
       app.add_option(
              "--pause-at", flags.pause_at,
              "Stop at a point: print 'paused: POINT', then wait for a byte on standard input")
-          ->check(
-              CLI::IsMember({"reserved", "half_stored", "before_commit", "after_commit", "leased"}))
+          ->check(CLI::IsMember({"reserved", "half_stored", "before_commit", "after_commit",
+                                 "leased", "reserved_half_written", "entered", "inside_section"}))
           ->group(tests);
   app.add_option("--pause-after", flags.pause_after,
                  "Pass the point this often before stopping there")
@@ -273,6 +273,7 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
   RunHeader header{.store = flags.no_daemon        ? "local"
                             : flags.socket.empty() ? DefaultSocketPath()
                                                    : flags.socket,
+                   .transport = "local",
                    .fingerprint = weights.fingerprint,
                    .geometry = geometry};
   header.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

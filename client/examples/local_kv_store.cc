@@ -36,23 +36,26 @@ absl::StatusOr<KvStore::Lease> LocalKvStore::Acquire(const std::vector<ChunkKey>
   return lease;
 }
 
-absl::StatusOr<FetchResult> LocalKvStore::Fetch(LeaseId lease,
-                                                const std::vector<FetchBlock>& blocks) {
-  const auto found = leases_.find(lease);
-  if (found == leases_.end()) return Unknown("lease", lease);
+absl::StatusOr<FetchResult> LocalKvStore::Fetch(const Lease& lease, KvTable& kv) {
+  const auto found = leases_.find(lease.id);
+  if (found == leases_.end()) return Unknown("lease", lease.id);
+  const KvGeometry& geometry = options_.geometry;
   FetchResult result;
-  for (const FetchBlock& block : blocks) {
-    if (block.chunk >= found->second.size() || block.plane >= options_.geometry.planes() ||
-        block.bytes.size() != options_.geometry.plane_bytes()) {
-      return absl::InvalidArgumentError(absl::StrCat("local store: chunk ", block.chunk, " plane ",
-                                                     block.plane, " of ", block.bytes.size(),
-                                                     " bytes is not in lease ", lease));
+  result.blocks.resize(found->second.size() * geometry.planes());
+  result.bytes_by_pool["local"] = found->second.size() * geometry.chunk_bytes();
+  if (!options_.in_place) kv.Grow(found->second.size() * geometry.chunk_tokens);
+  for (size_t c = 0; c < found->second.size(); ++c) {
+    const std::byte* chunk = committed_.at(found->second[c]).get();
+    std::vector<const std::byte*> planes;
+    for (size_t p = 0; p < geometry.planes(); ++p)
+      planes.push_back(chunk + p * geometry.plane_bytes());
+    if (options_.in_place) {
+      kv.View(c, planes);
+      continue;
     }
-    const std::byte* chunk = committed_.at(found->second[block.chunk]).get();
-    std::memcpy(block.bytes.data(), chunk + block.plane * options_.geometry.plane_bytes(),
-                block.bytes.size());
-    result.blocks.push_back(absl::OkStatus());
-    result.bytes_by_pool["local"] += block.bytes.size();
+    for (size_t p = 0; p < geometry.planes(); ++p)
+      std::memcpy(kv.writable_plane(c, p).data(), planes[p], geometry.plane_bytes());
+    kv.NoteCopied(geometry.chunk_bytes());
   }
   return result;
 }
@@ -84,6 +87,17 @@ absl::StatusOr<KvStore::ReservationId> LocalKvStore::Reserve(const ChunkKey& par
   return last_id_;
 }
 
+std::vector<std::byte*> LocalKvStore::Buffers(ReservationId reservation, size_t chunk) {
+  std::vector<std::byte*> planes;
+  const auto found = reserved_.find(reservation);
+  if (!options_.in_place || found == reserved_.end() || chunk >= found->second.size() ||
+      found->second[chunk] == nullptr)
+    return planes;
+  for (size_t p = 0; p < options_.geometry.planes(); ++p)
+    planes.push_back(found->second[chunk].get() + p * options_.geometry.plane_bytes());
+  return planes;
+}
+
 absl::Status LocalKvStore::Store(ReservationId reservation, const std::vector<StoreBlock>& blocks) {
   const auto found = reserved_.find(reservation);
   if (found == reserved_.end()) return Unknown("reservation", reservation);
@@ -111,10 +125,12 @@ absl::StatusOr<std::vector<CommitOutcome>> LocalKvStore::Commit(
       return absl::InvalidArgumentError(
           absl::StrCat("local store: chunk ", chunk.chunk, " is not in reservation ", reservation));
     }
-    const bool inserted =
-        committed_.emplace(chunk.key, std::move(found->second[chunk.chunk])).second;
-    found->second[chunk.chunk] = nullptr;
-    if (!inserted) bytes_ -= options_.geometry.chunk_bytes();
+    ChunkBytes& bytes = found->second[chunk.chunk];
+    const bool inserted = committed_.try_emplace(chunk.key, std::move(bytes)).second;
+    if (!inserted) {
+      bytes_ -= options_.geometry.chunk_bytes();
+      until_end_of_step_.push_back(std::move(bytes));
+    }
     outcomes.push_back(inserted ? CommitOutcome::kCommitted : CommitOutcome::kAlreadyExists);
   }
   bool open = false;
@@ -126,8 +142,10 @@ absl::StatusOr<std::vector<CommitOutcome>> LocalKvStore::Commit(
 absl::Status LocalKvStore::Abort(ReservationId reservation) {
   const auto found = reserved_.find(reservation);
   if (found == reserved_.end()) return Unknown("reservation", reservation);
-  for (const ChunkBytes& bytes : found->second) {
-    if (bytes != nullptr) bytes_ -= options_.geometry.chunk_bytes();
+  for (ChunkBytes& bytes : found->second) {
+    if (bytes == nullptr) continue;
+    bytes_ -= options_.geometry.chunk_bytes();
+    until_end_of_step_.push_back(std::move(bytes));
   }
   reserved_.erase(found);
   return absl::OkStatus();

@@ -17,6 +17,9 @@ constexpr struct {
     {PausePoint::kBeforeCommit, "before_commit"},
     {PausePoint::kAfterCommit, "after_commit"},
     {PausePoint::kLeased, "leased"},
+    {PausePoint::kReservedHalfWritten, "reserved_half_written"},
+    {PausePoint::kEntered, "entered"},
+    {PausePoint::kInsideSection, "inside_section"},
 };
 
 }  // namespace

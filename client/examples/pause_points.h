@@ -14,6 +14,10 @@ enum class PausePoint {
   kBeforeCommit,  // everything is stored, nothing is committed
   kAfterCommit,   // committed
   kLeased,        // a lookup found a prefix and leased it
+  // In memory shared with the store only:
+  kReservedHalfWritten,  // chunks are reserved, and half of the tokens that go there are written
+  kEntered,              // a read section is open, and nothing was looked up in it
+  kInsideSection,        // a read section is open, and blocks are about to be read in it
 };
 
 const char* PausePointName(PausePoint point);

@@ -35,7 +35,7 @@ struct PromptRunner::Sequence {
   explicit Sequence(const KvGeometry& geometry) : kv(geometry) {}
 
   std::vector<uint32_t> tokens;  // the prompt, then what was generated
-  KvBuffer kv;
+  KvTable kv;
   std::vector<ChunkKey> reused_keys;  // of full chunks in kv that the store has
   KvStore::Lease lease;
   AttentionMass mass;
@@ -65,7 +65,7 @@ PromptResult PromptRunner::Run(std::string_view prompt) {
   Stopwatch stopwatch;
   if (options_.reuse) FetchPrefix(sequence);
   result.fetch_seconds = stopwatch.Lap();
-  ChunkWriter writer(store_, pauses_, sequence.reused_keys);
+  ChunkWriter writer(store_, pauses_, sequence.lease, sequence.reused_keys);
   std::vector<float> logits(ModelConfig::kVocabulary);
   Prefill(sequence, writer, logits);
   result.prefill_seconds = stopwatch.Lap();
@@ -74,13 +74,11 @@ PromptResult PromptRunner::Run(std::string_view prompt) {
   DropLease(sequence);
   result.decode_seconds = stopwatch.Lap();
 
-  const std::span<const std::byte> k_block = std::as_const(sequence.kv).plane(0, 0);
-  for (size_t i = 0; i < std::min(kBlockHeadBytes, k_block.size()); ++i) {
-    result.first_k_block_head.push_back(std::to_integer<uint8_t>(k_block[i]));
-  }
   const ChunkWriter::Counts& counts = writer.counts();
   result.stored_chunks = counts.committed;
   result.existing_chunks = counts.existing;
+  result.written_in_place = counts.in_place;
+  result.in_place = sequence.kv.counts();
   result.private_chunks = sequence.kv.chunks() - std::min(sequence.kv.chunks(), writer.stored());
   if (result.private_chunks > 0) result.private_reason = counts.last_error_code;
   if (counts.refused > 0) {
@@ -109,7 +107,8 @@ void PromptRunner::FetchPrefix(Sequence& sequence) {
   sequence.lease = *lease;
   pauses_.Reach(PausePoint::kLeased);
 
-  const bool complete = FetchChunks(sequence, lease->chunks, lookup_tokens);
+  const KvStep step(store_, sequence.kv);
+  const bool complete = FetchChunks(sequence, lookup_tokens);
   const size_t full = sequence.kv.tokens() / geometry_.chunk_tokens;
   keys.resize(full);
   if (!complete) {
@@ -123,47 +122,102 @@ void PromptRunner::FetchPrefix(Sequence& sequence) {
       sequence.lease = *lease;
       keys.resize(std::min(full, lease->chunks));
     }
+    FollowOrKeep(sequence);
   }
   sequence.reused_keys = std::move(keys);
 }
 
-// Fills kv with the leased chunks up to the first that has an unreadable block. True if all could
-// be read.
-bool PromptRunner::FetchChunks(Sequence& sequence, size_t found_chunks, size_t lookup_tokens) {
+// Makes the leased chunks readable up to the first that has an unreadable block. True if all are.
+bool PromptRunner::FetchChunks(Sequence& sequence, size_t lookup_tokens) {
   PromptResult& result = sequence.result;
-  const size_t planes = geometry_.planes();
-  sequence.kv.Grow(found_chunks * geometry_.chunk_tokens);
-  std::vector<FetchBlock> blocks;
-  for (size_t c = 0; c < found_chunks; ++c) {
-    for (size_t p = 0; p < planes; ++p)
-      blocks.push_back({.chunk = c, .plane = p, .bytes = sequence.kv.plane(c, p)});
-  }
-  absl::StatusOr<FetchResult> fetched = store_.Fetch(sequence.lease.id, blocks);
-  if (fetched.ok() && fetched->blocks.size() != blocks.size()) {
+  const size_t found_chunks = sequence.lease.chunks;
+  absl::StatusOr<FetchResult> fetched = store_.Fetch(sequence.lease, sequence.kv);
+  if (fetched.ok() && fetched->blocks.size() != found_chunks * geometry_.planes()) {
     fetched = absl::InternalError(
-        absl::StrCat("fetch: ", fetched->blocks.size(), " results for ", blocks.size(), " blocks"));
+        absl::StrCat("fetch: ", fetched->blocks.size(), " results for ", found_chunks, " chunks"));
   }
   size_t readable = 0;
   if (fetched.ok()) {
     result.fetched_bytes_by_pool = fetched->bytes_by_pool;
     readable = found_chunks;
-    for (size_t i = blocks.size(); i-- > 0;) {
+    for (size_t i = fetched->blocks.size(); i-- > 0;) {
       const absl::Status& status = fetched->blocks[i];
       if (status.ok()) continue;
-      readable = i / planes;
+      readable = i / geometry_.planes();
       if (absl::IsDataLoss(status)) ++result.data_loss;
       CountError(sequence, status);
     }
   } else {
     CountError(sequence, fetched.status());
   }
+  sequence.kv.TakeLosses();  // counted above
   result.chunks_reused = readable;
   result.recomputed_chunks = found_chunks - readable;
-  // Forgetting goes through SetTokens twice: what a failed fetch left behind must not stay in the
-  // buffer.
-  sequence.kv.SetTokens(found_chunks * geometry_.chunk_tokens);
-  sequence.kv.SetTokens(std::min(readable * geometry_.chunk_tokens, lookup_tokens));
+  sequence.kv.Truncate(std::min(readable * geometry_.chunk_tokens, lookup_tokens));
   return readable == found_chunks;
+}
+
+// Chunks that are read in place are followed under the lease that there is now; what it does not
+// cover is copied.
+void PromptRunner::FollowOrKeep(Sequence& sequence) {
+  KvTable& kv = sequence.kv;
+  size_t followed = 0;
+  if (store_.in_place() && sequence.lease.chunks > 0) {
+    const absl::StatusOr<FetchResult> fetched = store_.Fetch(sequence.lease, kv);
+    if (fetched.ok()) followed = sequence.lease.chunks;
+  }
+  for (size_t c = followed; c < kv.chunks(); ++c) {
+    if (kv.memory(c) == ChunkMemory::kViewed) kv.Keep(c);
+  }
+}
+
+void PromptRunner::NoteLosses(Sequence& sequence) {
+  for (const absl::Status& loss : sequence.kv.TakeLosses()) {
+    if (absl::IsDataLoss(loss)) ++sequence.result.data_loss;
+    CountError(sequence, loss);
+  }
+}
+
+// The KV of a token follows from the tokens before it: what comes after a lost chunk stays as it
+// is.
+void PromptRunner::Restore(Sequence& sequence) {
+  KvTable& kv = sequence.kv;
+  NoteLosses(sequence);
+  const size_t tokens = kv.tokens();
+  for (size_t c = 0; c < kv.chunks(); ++c) {
+    if (kv.memory(c) != ChunkMemory::kLost) continue;
+    kv.Renew(c);
+    const size_t first = c * geometry_.chunk_tokens;
+    if (first >= tokens) continue;
+    kv.SetTokens(first);
+    const size_t count = std::min(geometry_.chunk_tokens, tokens - first);
+    transformer_.Forward(std::span(sequence.tokens).subspan(first, count), kv, {}, nullptr);
+    kv.SetTokens(tokens);
+    ++sequence.result.recomputed_chunks;
+  }
+}
+
+void PromptRunner::Compute(Sequence& sequence, ChunkWriter& writer, size_t count,
+                           std::span<float> logits) {
+  KvTable& kv = sequence.kv;
+  writer.Prepare(kv, count);
+  const KvStep step(store_, kv);
+  Restore(sequence);
+  std::span<const uint32_t> tokens = std::span(sequence.tokens).subspan(kv.tokens(), count);
+  const size_t chunk = kv.tokens() / geometry_.chunk_tokens;
+  if (pauses_.Watches(PausePoint::kReservedHalfWritten) && count > 1 && chunk < kv.chunks() &&
+      kv.memory(chunk) == ChunkMemory::kPlaced) {
+    transformer_.Forward(tokens.first(count / 2), kv, {}, MassSink(sequence));
+    pauses_.Reach(PausePoint::kReservedHalfWritten);
+    tokens = tokens.subspan(count / 2);
+  }
+  transformer_.Forward(tokens, kv, logits, MassSink(sequence));
+  kv.NoteRead();
+  std::vector<uint8_t>& head = sequence.result.first_k_block_head;
+  if (!head.empty()) return;
+  for (const std::byte byte :
+       kv.plane(0, 0).first(std::min(kBlockHeadBytes, geometry_.plane_bytes())))
+    head.push_back(std::to_integer<uint8_t>(byte));
 }
 
 void PromptRunner::Prefill(Sequence& sequence, ChunkWriter& writer, std::span<float> logits) {
@@ -174,8 +228,7 @@ void PromptRunner::Prefill(Sequence& sequence, ChunkWriter& writer, std::span<fl
     // Up to the next multiple of a step, so that every round but the last ends with a full chunk.
     const size_t count = std::min(step - done % step, tokens.size() - done);
     const bool last = done + count == tokens.size();
-    transformer_.Forward(tokens.subspan(done, count), sequence.kv,
-                         last ? logits : std::span<float>(), MassSink(sequence));
+    Compute(sequence, writer, count, last ? logits : std::span<float>());
     writer.StoreFull(tokens, sequence.kv);
   }
   Report(sequence, 1);
@@ -188,7 +241,7 @@ void PromptRunner::Decode(Sequence& sequence, ChunkWriter& writer, std::span<flo
     sequence.result.generated.push_back(static_cast<uint8_t>(next));
     sequence.tokens.push_back(next);
     if (i + 1 == options_.tokens_max) break;  // nobody asks for what comes after the last one
-    transformer_.Forward({&next, 1}, sequence.kv, logits, MassSink(sequence));
+    Compute(sequence, writer, 1, logits);
     writer.StoreFull(sequence.tokens, sequence.kv);
     if (options_.report_every > 0 && ++steps == options_.report_every)
       Report(sequence, std::exchange(steps, 0));

@@ -21,15 +21,17 @@ struct PromptResult {
   size_t prompt_tokens = 0;
   size_t chunks_total = 0;       // of the prompt, a partial last one included
   size_t chunks_reused = 0;      // of those, taken from the store instead of computed
-  size_t recomputed_chunks = 0;  // found by the lookup, but not readable: computed again
+  size_t recomputed_chunks = 0;  // in the store, but not readable, at once or later: computed again
   size_t data_loss = 0;          // blocks whose bytes did not match their checksum
   size_t stored_chunks = 0;      // committed by this prompt, prompt and answer
   size_t existing_chunks = 0;    // another worker had committed them meanwhile
   size_t private_chunks = 0;     // kept to the worker because the store refused
   std::string private_reason;    // the code that the last refusal had
   size_t reports = 0;            // accepted by the store
-  std::map<std::string, uint64_t> fetched_bytes_by_pool;
-  std::map<std::string, size_t> store_errors;  // calls that failed, by code
+  size_t written_in_place = 0;   // stored chunks that were computed in the store's memory
+  KvTable::Counts in_place;      // what was read in place, and how often it moved
+  std::map<std::string, uint64_t> fetched_bytes_by_pool;  // of the reused chunks
+  std::map<std::string, size_t> store_errors;             // calls that failed, by code
   std::string last_error;
   std::vector<uint8_t> generated;
   std::vector<uint8_t>
@@ -61,7 +63,13 @@ class PromptRunner {
   struct Sequence;
 
   void FetchPrefix(Sequence& sequence);
-  bool FetchChunks(Sequence& sequence, size_t found_chunks, size_t lookup_tokens);
+  bool FetchChunks(Sequence& sequence, size_t lookup_tokens);
+  void FollowOrKeep(Sequence& sequence);
+  // Appends the KV of the next `count` tokens.
+  void Compute(Sequence& sequence, ChunkWriter& writer, size_t count, std::span<float> logits);
+  // Within a step: computes again what was lost.
+  void Restore(Sequence& sequence);
+  static void NoteLosses(Sequence& sequence);
   void Prefill(Sequence& sequence, ChunkWriter& writer, std::span<float> logits);
   void Decode(Sequence& sequence, ChunkWriter& writer, std::span<float> logits);
   AttentionMass* MassSink(Sequence& sequence) const;

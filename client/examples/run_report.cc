@@ -32,6 +32,11 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
     sum.stored_chunks += result.stored_chunks;
     sum.existing_chunks += result.existing_chunks;
     sum.private_chunks += result.private_chunks;
+    sum.written_in_place += result.written_in_place;
+    sum.in_place.bytes_copied += result.in_place.bytes_copied;
+    sum.in_place.blocks_viewed += result.in_place.blocks_viewed;
+    sum.in_place.moves += result.in_place.moves;
+    sum.in_place.moved_between_reads += result.in_place.moved_between_reads;
     sum.reports += result.reports;
     for (const auto& [pool, bytes] : result.fetched_bytes_by_pool)
       sum.fetched_bytes_by_pool[pool] += bytes;
@@ -50,6 +55,11 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
       {"stored_chunks", sum.stored_chunks},
       {"existing_chunks", sum.existing_chunks},
       {"private_chunks", sum.private_chunks},
+      {"chunks_written_in_place", sum.written_in_place},
+      {"blocks_read_in_place", sum.in_place.blocks_viewed},
+      {"bytes_copied", sum.in_place.bytes_copied},
+      {"moves_followed", sum.in_place.moves},
+      {"moved_between_reads", sum.in_place.moved_between_reads},
       {"reports", sum.reports},
       {"fetched_bytes_by_pool", sum.fetched_bytes_by_pool},
       {"store_errors", sum.store_errors},
@@ -73,6 +83,11 @@ Json PromptJson(const NamedResult& named) {
       {"existing_chunks", result.existing_chunks},
       {"private_chunks", result.private_chunks},
       {"private_reason", result.private_reason},
+      {"chunks_written_in_place", result.written_in_place},
+      {"blocks_read_in_place", result.in_place.blocks_viewed},
+      {"bytes_copied", result.in_place.bytes_copied},
+      {"moves_followed", result.in_place.moves},
+      {"moved_between_reads", result.in_place.moved_between_reads},
       {"reports", result.reports},
       {"fetched_bytes_by_pool", result.fetched_bytes_by_pool},
       {"store_errors", result.store_errors},
@@ -95,6 +110,10 @@ std::string PromptLine(const NamedResult& named) {
       result.generated.size(), result.distinct_bytes(), result.stored_chunks,
       Milliseconds(result.fetch_seconds), Milliseconds(result.prefill_seconds),
       Milliseconds(result.decode_seconds));
+  if (result.in_place.moved_between_reads > 0) {
+    absl::StrAppend(&line, "; ", result.in_place.moved_between_reads,
+                    " blocks read before and after a move");
+  }
   if (result.data_loss > 0) {
     absl::StrAppend(&line, "; ", result.data_loss, " damaged blocks, ", result.recomputed_chunks,
                     " chunks recomputed");
@@ -112,6 +131,7 @@ Json RunJson(const RunHeader& header, const std::vector<NamedResult>& results) {
   for (const NamedResult& named : results) prompts.push_back(PromptJson(named));
   return Json{
       {"store", header.store},
+      {"transport", header.transport},
       {"model_fingerprint", header.fingerprint},
       {"kv_dtype", KvTypeName(header.geometry.type)},
       {"chunk_tokens", header.geometry.chunk_tokens},

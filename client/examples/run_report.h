@@ -18,7 +18,8 @@ struct NamedResult {
 
 // What stays the same through a run.
 struct RunHeader {
-  std::string store;  // "local" or the socket's path
+  std::string store;      // "local" or the socket's path
+  std::string transport;  // "local", "stream", "shared_memory", or "none" while no daemon answers
   std::string fingerprint;
   KvGeometry geometry;
   double seconds = 0;

@@ -79,7 +79,7 @@ Transformer::Transformer(const Weights& weights, const KvGeometry& geometry)
     rows->resize(kBatchTokens * config.head_dim / 2);
 }
 
-void Transformer::Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::span<float> logits,
+void Transformer::Forward(std::span<const uint32_t> tokens, KvTable& kv, std::span<float> logits,
                           AttentionMass* mass) {
   KVTIER_CHECK(logits.empty() || (!tokens.empty() && logits.size() == ModelConfig::kVocabulary));
   const size_t last_batch = tokens.empty() ? 0 : (tokens.size() - 1) % kBatchTokens;
@@ -95,8 +95,7 @@ void Transformer::Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::s
   MatMul(weights_.vocabulary, normed_.data(), 1, logits.data());
 }
 
-void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv,
-                               AttentionMass* mass) {
+void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvTable& kv, AttentionMass* mass) {
   const ModelConfig& config = weights_.config;
   const size_t first = kv.tokens();
   const size_t half = config.head_dim / 2;
@@ -119,7 +118,7 @@ void Transformer::ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv,
   kv.SetTokens(first + tokens.size());
 }
 
-void Transformer::Attention(size_t layer, size_t tokens, KvBuffer& kv, AttentionMass* mass) {
+void Transformer::Attention(size_t layer, size_t tokens, KvTable& kv, AttentionMass* mass) {
   const ModelConfig& config = weights_.config;
   const LayerWeights& weights = weights_.layers[layer];
   const size_t hidden = config.hidden_size;
@@ -170,7 +169,7 @@ void Transformer::Mlp(const LayerWeights& layer, size_t tokens) {
   AddInPlace({residual_.data(), tokens * hidden}, {branch_.data(), tokens * hidden});
 }
 
-void Transformer::AppendKv(size_t layer, size_t tokens, KvBuffer& kv) const {
+void Transformer::AppendKv(size_t layer, size_t tokens, KvTable& kv) const {
   const size_t size = weights_.config.key_value_size();
   for (size_t t = 0; t < tokens; ++t) {
     const size_t position = kv.tokens() + t;
@@ -178,7 +177,7 @@ void Transformer::AppendKv(size_t layer, size_t tokens, KvBuffer& kv) const {
     const size_t offset = position % geometry_.chunk_tokens * geometry_.token_bytes();
     for (const bool is_value : {false, true}) {
       const float* from = (is_value ? value_ : key_).data() + t * size;
-      std::byte* to = kv.plane(chunk, 2 * layer + (is_value ? 1 : 0)).data() + offset;
+      std::byte* to = kv.writable_plane(chunk, 2 * layer + (is_value ? 1 : 0)).data() + offset;
       if (geometry_.type == KvType::kFloat32) {
         std::memcpy(to, from, size * sizeof(float));
       } else {
@@ -193,7 +192,7 @@ void Transformer::AppendKv(size_t layer, size_t tokens, KvBuffer& kv) const {
 
 // One query head of one token of the batch against every position up to its own, in position order.
 template <typename Element>
-void Transformer::Attend(size_t layer, size_t token, size_t head, const KvBuffer& kv,
+void Transformer::Attend(size_t layer, size_t token, size_t head, const KvTable& kv,
                          AttentionMass* mass) {
   const ModelConfig& config = weights_.config;
   const size_t positions = kv.tokens() + token + 1;

@@ -6,7 +6,7 @@
 #include <span>
 #include <vector>
 
-#include "client/examples/kv_buffer.h"
+#include "client/examples/kv_table.h"
 #include "client/examples/weights.h"
 
 namespace kvtier::examples {
@@ -26,7 +26,8 @@ struct AttentionMass {
 //
 // Invariant: the KV and the logits of a token are a function of the weights and of the KV of the
 // tokens before it, to the bit. How tokens are spread over calls makes no difference, nor whether
-// the earlier KV was computed here or copied in. KV in bf16 is rounded before anything attends to
+// the earlier KV was computed here, copied in, or is
+// read where somebody else wrote it. KV in bf16 is rounded before anything attends to
 // it.
 class Transformer {
  public:
@@ -35,8 +36,9 @@ class Transformer {
   // Appends the KV of `tokens` (values below 256) after the kv.tokens() that are there. If `logits`
   // is not empty it must hold 256 floats and receives those after the last token; that needs at
   // least one token. `mass`, if not null, has the attention of these tokens added to it. The caller
-  // keeps the sequence within config.max_position_embeddings.
-  void Forward(std::span<const uint32_t> tokens, KvBuffer& kv, std::span<float> logits,
+  // keeps the sequence within config.max_position_embeddings, and no chunk of what is there is
+  // lost.
+  void Forward(std::span<const uint32_t> tokens, KvTable& kv, std::span<float> logits,
                AttentionMass* mass);
 
  private:
@@ -44,12 +46,12 @@ class Transformer {
   // cache.
   static constexpr size_t kBatchTokens = 16;
 
-  void ForwardBatch(std::span<const uint32_t> tokens, KvBuffer& kv, AttentionMass* mass);
-  void Attention(size_t layer, size_t tokens, KvBuffer& kv, AttentionMass* mass);
+  void ForwardBatch(std::span<const uint32_t> tokens, KvTable& kv, AttentionMass* mass);
+  void Attention(size_t layer, size_t tokens, KvTable& kv, AttentionMass* mass);
   void Mlp(const LayerWeights& layer, size_t tokens);
-  void AppendKv(size_t layer, size_t tokens, KvBuffer& kv) const;
+  void AppendKv(size_t layer, size_t tokens, KvTable& kv) const;
   template <typename Element>
-  void Attend(size_t layer, size_t token, size_t head, const KvBuffer& kv, AttentionMass* mass);
+  void Attend(size_t layer, size_t token, size_t head, const KvTable& kv, AttentionMass* mass);
 
   const Weights& weights_;
   const KvGeometry geometry_;

@@ -54,7 +54,7 @@ std::vector<std::string> Prompts() {
   };
 }
 
-std::vector<uint32_t> Generate(Transformer& transformer, KvBuffer& kv, std::vector<float> logits,
+std::vector<uint32_t> Generate(Transformer& transformer, KvTable& kv, std::vector<float> logits,
                                size_t count) {
   std::vector<uint32_t> generated;
   for (size_t i = 0; i < count; ++i) {
@@ -68,7 +68,7 @@ std::vector<uint32_t> Answer(const Weights& weights, KvType type, const std::str
                              size_t count = 96) {
   const KvGeometry geometry = Geometry(weights.config, type);
   Transformer transformer(weights, geometry);
-  KvBuffer kv(geometry);
+  KvTable kv(geometry);
   std::vector<float> logits(256);
   transformer.Forward(Tokens(prompt), kv, logits, nullptr);
   return Generate(transformer, kv, logits, count);
@@ -93,7 +93,7 @@ TEST_P(FormulaTest, LogitsMatchTheNaiveForwardPass) {
 
   const KvGeometry geometry = Geometry(config, GetParam().first, 8);
   Transformer transformer(*weights, geometry);
-  KvBuffer kv(geometry);
+  KvTable kv(geometry);
   std::vector<float> logits(256);
   transformer.Forward(tokens, kv, logits, nullptr);
   double distance = 0;
@@ -121,7 +121,7 @@ TEST_P(SplitTest, BitsDoNotDependOnHowThePromptIsSplit) {
   const std::vector<uint32_t> tokens = Tokens(Prompts()[0]);
   const auto run = [&](const std::vector<size_t>& steps, std::vector<float>* logits) {
     Transformer transformer(*weights, geometry);
-    auto kv = std::make_unique<KvBuffer>(geometry);
+    auto kv = std::make_unique<KvTable>(geometry);
     std::span<const uint32_t> rest(tokens);
     for (size_t i = 0; !rest.empty(); ++i) {
       const size_t count = std::min(steps[i % steps.size()], rest.size());
@@ -155,7 +155,7 @@ TEST_P(SplitTest, BitsDoNotDependOnTheChunkSize) {
   for (const size_t chunk_tokens : {1, 5, 16, 1024}) {
     const KvGeometry geometry = Geometry(weights->config, GetParam(), chunk_tokens);
     Transformer transformer(*weights, geometry);
-    KvBuffer kv(geometry);
+    KvTable kv(geometry);
     all.emplace_back(256);
     transformer.Forward(Tokens(Prompts()[0]), kv, all.back(), nullptr);
     EXPECT_EQ(all.back(), all.front()) << chunk_tokens;
@@ -167,17 +167,18 @@ TEST_P(SplitTest, CopiedKvGivesTheSameTokens) {
   const KvGeometry geometry = Geometry(weights->config, GetParam());
   const std::vector<uint32_t> tokens = Tokens(Prompts()[0]);
   Transformer first(*weights, geometry);
-  KvBuffer computed(geometry);
+  KvTable computed(geometry);
   std::vector<float> logits(256);
   first.Forward(tokens, computed, logits, nullptr);
   const std::vector<uint32_t> expected = Generate(first, computed, logits, 48);
 
   const size_t copied_chunks = tokens.size() / geometry.chunk_tokens - 1;
-  KvBuffer copied(geometry);
+  KvTable copied(geometry);
   copied.Grow(copied_chunks * geometry.chunk_tokens);
   for (size_t c = 0; c < copied_chunks; ++c) {
     for (size_t p = 0; p < geometry.planes(); ++p) {
-      std::memcpy(copied.plane(c, p).data(), computed.plane(c, p).data(), geometry.plane_bytes());
+      std::memcpy(copied.writable_plane(c, p).data(), computed.plane(c, p).data(),
+                  geometry.plane_bytes());
     }
   }
   copied.SetTokens(copied_chunks * geometry.chunk_tokens);
@@ -214,12 +215,13 @@ TEST_P(SplitTest, OneFlippedBitOfAKeyChangesTheAnswer) {
   const std::vector<uint32_t> tokens = Tokens(Prompts()[1]);
   const auto answer = [&](bool flip) {
     Transformer transformer(*weights, geometry);
-    KvBuffer kv(geometry);
+    KvTable kv(geometry);
     std::vector<float> logits(256);
     transformer.Forward(tokens, kv, logits, nullptr);
     // The sign of one element of an early token's key in the first layer.
     if (flip)
-      kv.plane(0, 0)[2 * geometry.token_bytes() + geometry.element_bytes() - 1] ^= std::byte{0x80};
+      kv.writable_plane(0, 0)[2 * geometry.token_bytes() + geometry.element_bytes() - 1] ^=
+          std::byte{0x80};
     return Generate(transformer, kv, logits, 96);
   };
   EXPECT_EQ(answer(false), answer(false));
@@ -233,11 +235,11 @@ TEST(TransformerTest, DamagedKvNeverCrashes) {
   for (const KvType type : {KvType::kFloat32, KvType::kBfloat16}) {
     const KvGeometry geometry = Geometry(weights->config, type);
     Transformer transformer(*weights, geometry);
-    KvBuffer kv(geometry);
+    KvTable kv(geometry);
     std::vector<float> logits(256);
     transformer.Forward(Tokens(Prompts()[1]), kv, logits, nullptr);
     for (size_t p = 0; p < geometry.planes(); ++p)
-      std::memset(kv.plane(0, p).data(), 0xff, geometry.plane_bytes());
+      std::memset(kv.writable_plane(0, p).data(), 0xff, geometry.plane_bytes());
     const std::vector<uint32_t> answer = Generate(transformer, kv, logits, 8);
     for (const uint32_t token : answer) EXPECT_LT(token, 256u);
   }
@@ -247,7 +249,7 @@ TEST(TransformerTest, AttentionMassSumsToTheQueries) {
   const auto weights = RandomWeights(SmallConfig(), 1);
   const KvGeometry geometry = Geometry(weights->config, KvType::kFloat32, 8);
   Transformer transformer(*weights, geometry);
-  KvBuffer kv(geometry);
+  KvTable kv(geometry);
   AttentionMass mass;
   transformer.Forward(Tokens(Prompts()[1]), kv, {}, &mass);
   ASSERT_EQ(mass.queries, Prompts()[1].size());
@@ -259,42 +261,10 @@ TEST(TransformerTest, AttentionMassSumsToTheQueries) {
   }
   // The first token can only attend to itself, and every later one to what is before it.
   AttentionMass first;
-  KvBuffer fresh(geometry);
+  KvTable fresh(geometry);
   transformer.Forward(Tokens("abcdefghi"), fresh, {}, &first);
   EXPECT_LE(first.layer_chunk[0][1], 1.0f);
   EXPECT_GE(first.layer_chunk[0][0], 8.0f);
-}
-
-TEST(KvBufferTest, ForgottenTokensAreZeroAgain) {
-  const KvGeometry geometry = Geometry(SmallConfig(), KvType::kFloat32, 4);
-  KvBuffer kv(geometry);
-  kv.Grow(10);
-  EXPECT_EQ(kv.chunks(), 3u);
-  for (size_t c = 0; c < 3; ++c) {
-    for (size_t p = 0; p < geometry.planes(); ++p)
-      std::memset(kv.plane(c, p).data(), 1, geometry.plane_bytes());
-  }
-  kv.SetTokens(10);
-  kv.SetTokens(5);
-  ASSERT_EQ(kv.chunks(), 2u);
-  for (size_t p = 0; p < geometry.planes(); ++p) {
-    EXPECT_EQ(kv.plane(0, p).back(), std::byte{1});
-    EXPECT_EQ(kv.plane(1, p)[geometry.token_bytes() - 1], std::byte{1});
-    EXPECT_EQ(kv.plane(1, p)[geometry.token_bytes()], std::byte{0});
-    EXPECT_EQ(kv.plane(1, p).back(), std::byte{0});
-  }
-}
-
-TEST(KvGeometryTest, SizesAndNames) {
-  const KvGeometry geometry = Geometry(SmallConfig(), KvType::kBfloat16, 16);
-  EXPECT_EQ(geometry.plane_bytes(), 16u * 2 * 16 * 2);
-  EXPECT_EQ(geometry.chunk_bytes(), 6 * geometry.plane_bytes());
-  EXPECT_EQ(geometry.plane_name(4), "layer.2.k");
-  EXPECT_EQ(geometry.plane_name(5), "layer.2.v");
-  for (const size_t wrong : {0, 1025}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(
-        KvGeometry::Create(SmallConfig(), KvType::kFloat32, wrong).status()));
-  }
 }
 
 }  // namespace
