@@ -30,9 +30,9 @@ constexpr const char* kDescription =
     R"(Runs prompts through a small Llama-style transformer on the CPU and keeps the KV of every chunk of
 tokens in kvtierd, where other workers and later runs find it. Greedy decoding, one byte is one token.
 
-For each prompt the worker asks for the longest stored prefix, copies those chunks instead of computing
-them, computes the rest, stores and commits every chunk that fills (and the partial one at the end), and
-reports what each layer attended to. When the daemon is full, or gone, it computes and keeps its KV to
+For each prompt the worker asks for the longest stored prefix, attends to those chunks where they lie in
+memory shared with the daemon (or copies them) instead of computing them, computes the rest, commits
+every chunk that fills (and the partial one at the end), and reports what each layer attended to. When the daemon is full, or gone, it computes and keeps its KV to
 itself: the answer is the same, to the bit.
 
 Examples
@@ -59,6 +59,8 @@ struct Flags {
   size_t rounds = 1;
   PromptRunner::Options run;
   bool no_reuse = false;
+  std::string transport = "auto";
+  std::string verify = "first_read";
   std::string json;
   bool json_lines = false;
   std::string pause_at;
@@ -82,6 +84,20 @@ void AddFlags(CLI::App& app, Flags& flags) {
   socket->group(where);
   app.add_option("--local-bytes-max", flags.local_bytes_max,
                  "With --no-daemon: memory for kept chunks, in bytes")
+      ->capture_default_str()
+      ->group(where);
+  app.add_option(
+         "--transport", flags.transport,
+         "How bytes come and go: shared memory where there is some, else streams; or one of the "
+         "two, and fail without")
+      ->check(CLI::IsMember({"auto", "stream", "shared_memory"}))
+      ->capture_default_str()
+      ->group(where);
+  app.add_option(
+         "--verify", flags.verify,
+         "Compare blocks that are read in place with their checksums: each copy once, always, "
+         "or never")
+      ->check(CLI::IsMember({"first_read", "always", "off"}))
       ->capture_default_str()
       ->group(where);
   app.add_flag("--no-reuse", flags.no_reuse,
@@ -215,14 +231,34 @@ absl::Status CheckLengths(const std::vector<Prompt>& prompts, const Flags& flags
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::unique_ptr<KvStore>> MakeStore(const Flags& flags, const KvGeometry& geometry,
-                                                   const Weights& weights) {
+// What KV is kept in, and what to say of it in the report.
+struct Storage {
+  std::unique_ptr<KvStore> store;
+  const DaemonKvStore* daemon = nullptr;  // null: without one
+  std::string name() const { return daemon == nullptr ? "local" : daemon->transport_name(); }
+};
+
+absl::StatusOr<Storage> MakeStorage(const Flags& flags, const KvGeometry& geometry,
+                                    const Weights& weights, PausePoints& pauses) {
+  Storage storage;
   if (flags.no_daemon) {
-    return std::make_unique<LocalKvStore>(
+    storage.store = std::make_unique<LocalKvStore>(
         LocalKvStore::Options{.geometry = geometry, .bytes_max = flags.local_bytes_max});
+    return storage;
   }
-  return DaemonKvStore::Create(
-      {.geometry = geometry, .fingerprint = weights.fingerprint, .socket = flags.socket});
+  DaemonKvStore::Options options = {
+      .geometry = geometry, .fingerprint = weights.fingerprint, .socket = flags.socket};
+  options.transport = flags.transport == "stream"          ? Transport::kStream
+                      : flags.transport == "shared_memory" ? Transport::kSharedMemory
+                                                           : Transport::kAuto;
+  options.verify = flags.verify == "off"      ? Verify::kOff
+                   : flags.verify == "always" ? Verify::kAlways
+                                              : Verify::kFirstRead;
+  KVTIER_ASSIGN_OR_RETURN(std::unique_ptr<DaemonKvStore> daemon,
+                          DaemonKvStore::Create(options, pauses));
+  storage.daemon = daemon.get();
+  storage.store = std::move(daemon);
+  return storage;
 }
 
 // Names come from the command line and errors from elsewhere: bytes that are not UTF-8 are
@@ -248,14 +284,13 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
   KVTIER_ASSIGN_OR_RETURN(
       const KvGeometry geometry,
       KvGeometry::Create(weights.config, *ParseKvType(flags.kv_dtype), flags.chunk_tokens));
-  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<KvStore> store,
-                          MakeStore(flags, geometry, weights));
   PausePoints pauses;
   if (const auto point = ParsePausePoint(flags.pause_at)) {
     pauses = PausePoints(*point, flags.pause_after, STDIN_FILENO, stdout);
   }
+  KVTIER_ASSIGN_OR_RETURN(const Storage storage, MakeStorage(flags, geometry, weights, pauses));
   flags.run.reuse = !flags.no_reuse;
-  PromptRunner runner(weights, geometry, *store, pauses, flags.run);
+  PromptRunner runner(weights, geometry, *storage.store, pauses, flags.run);
 
   // Lines for people leave standard output to the JSON when it goes there.
   std::FILE* lines = flags.json == "-" ? stderr : stdout;
@@ -273,7 +308,7 @@ absl::Status Run(const CLI::App& app, Flags& flags) {
   RunHeader header{.store = flags.no_daemon        ? "local"
                             : flags.socket.empty() ? DefaultSocketPath()
                                                    : flags.socket,
-                   .transport = "local",
+                   .transport = storage.name(),
                    .fingerprint = weights.fingerprint,
                    .geometry = geometry};
   header.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

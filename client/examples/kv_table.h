@@ -63,7 +63,8 @@ enum class ChunkMemory : uint8_t {
 class KvTable {
  public:
   struct Counts {
-    uint64_t bytes_copied = 0;         // between the worker's memory and a store's
+    uint64_t bytes_fetched = 0;        // copied into own memory because they were leased
+    uint64_t bytes_copied = 0;         // other bytes copied between own memory and a store's
     uint64_t blocks_viewed = 0;        // blocks that were read in place, each once
     uint64_t moves = 0;                // blocks found at another address than before
     uint64_t moved_between_reads = 0;  // blocks read both before and after a move, each once
@@ -110,8 +111,8 @@ class KvTable {
 
   // All complete chunks were read: attention reads every one.
   void NoteRead();
-  // Bytes that a store copied into own memory.
-  void NoteCopied(uint64_t bytes) { counts_.bytes_copied += bytes; }
+  // Bytes of leased chunks that a store copied into own memory.
+  void NoteFetched(uint64_t bytes) { counts_.bytes_fetched += bytes; }
   const Counts& counts() const { return counts_; }
 
  private:

@@ -55,7 +55,7 @@ absl::StatusOr<FetchResult> LocalKvStore::Fetch(const Lease& lease, KvTable& kv)
     }
     for (size_t p = 0; p < geometry.planes(); ++p)
       std::memcpy(kv.writable_plane(c, p).data(), planes[p], geometry.plane_bytes());
-    kv.NoteCopied(geometry.chunk_bytes());
+    kv.NoteFetched(geometry.chunk_bytes());
   }
   return result;
 }

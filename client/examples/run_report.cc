@@ -33,6 +33,7 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
     sum.existing_chunks += result.existing_chunks;
     sum.private_chunks += result.private_chunks;
     sum.written_in_place += result.written_in_place;
+    sum.in_place.bytes_fetched += result.in_place.bytes_fetched;
     sum.in_place.bytes_copied += result.in_place.bytes_copied;
     sum.in_place.blocks_viewed += result.in_place.blocks_viewed;
     sum.in_place.moves += result.in_place.moves;
@@ -57,7 +58,8 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
       {"private_chunks", sum.private_chunks},
       {"chunks_written_in_place", sum.written_in_place},
       {"blocks_read_in_place", sum.in_place.blocks_viewed},
-      {"bytes_copied", sum.in_place.bytes_copied},
+      {"prefix_bytes_copied", sum.in_place.bytes_fetched},
+      {"other_bytes_copied", sum.in_place.bytes_copied},
       {"moves_followed", sum.in_place.moves},
       {"moved_between_reads", sum.in_place.moved_between_reads},
       {"reports", sum.reports},
@@ -85,7 +87,8 @@ Json PromptJson(const NamedResult& named) {
       {"private_reason", result.private_reason},
       {"chunks_written_in_place", result.written_in_place},
       {"blocks_read_in_place", result.in_place.blocks_viewed},
-      {"bytes_copied", result.in_place.bytes_copied},
+      {"prefix_bytes_copied", result.in_place.bytes_fetched},
+      {"other_bytes_copied", result.in_place.bytes_copied},
       {"moves_followed", result.in_place.moves},
       {"moved_between_reads", result.in_place.moved_between_reads},
       {"reports", result.reports},

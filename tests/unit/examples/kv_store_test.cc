@@ -51,7 +51,7 @@ class LocalKvStoreTest : public ::testing::TestWithParam<bool> {
     EXPECT_TRUE(result.ok()) << result.status();
     EXPECT_EQ(kv.chunks(), lease.chunks);
     EXPECT_EQ(kv.memory(chunk), GetParam() ? ChunkMemory::kViewed : ChunkMemory::kOwn);
-    EXPECT_EQ(kv.counts().bytes_copied, GetParam() ? 0 : lease.chunks * Geometry().chunk_bytes());
+    EXPECT_EQ(kv.counts().bytes_fetched, GetParam() ? 0 : lease.chunks * Geometry().chunk_bytes());
     const std::span<const std::byte> bytes = kv.plane(chunk, plane);
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
   }

@@ -253,9 +253,12 @@ TEST_P(PromptRunnerTest, NothingIsLookedUpWithoutReuse) {
 TEST_P(PromptRunnerTest, ReportsInJsonAndInWords) {
   const PromptResult first = Run(Text(100), {.tokens_max = 4});
   const PromptResult second = Run(Text(100), {.tokens_max = 4});
-  const auto json =
-      RunJson({.store = "local", .fingerprint = "f", .geometry = Geometry(), .seconds = 1.5},
-              {{"text 1", 1, first}, {"text 1", 2, second}});
+  const auto json = RunJson({.store = "local",
+                             .transport = "local",
+                             .fingerprint = "f",
+                             .geometry = Geometry(),
+                             .seconds = 1.5},
+                            {{"text 1", 1, first}, {"text 1", 2, second}});
   EXPECT_EQ(json["prompts"].size(), 2u);
   EXPECT_EQ(json["prompts"][1]["chunks_reused"], 6);
   EXPECT_EQ(json["prompts"][1]["generated"].get<std::string>().size(), 8u);
