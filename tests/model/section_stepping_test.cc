@@ -290,7 +290,7 @@ TEST(SectionSteppingTest, SectionsHold) {
 }
 TEST(SectionSteppingTest, DeathsHold) { ExpectHolds<Whole>({.sections = {1, 1}, .moves = 1}); }
 TEST(SectionSteppingTest, RestartHolds) {
-  ExpectHolds<Whole>({.sections = {1, 1}, .mortal = 0, .moves = 1, .moves_after_restart = 1});
+  ExpectHolds<Whole>({.sections = {1, 1}, .mortal = 1, .moves = 1, .moves_after_restart = 1});
 }
 
 TEST(SectionSteppingTest, MissingReaderFenceIsFound) { ExpectFound<NoReaderFence>(); }
