@@ -157,7 +157,12 @@ TEST_F(EngineInbox, AnEndedWriterGetsPlainReservationsAndItsBlocksStay) {
   EXPECT_FALSE(engine().Describe(writer.caller(), *plain)->in_place);
   const LookupResult found = fixture.Lookup(reader.caller(), model, {NumberedKey(1)});
   ASSERT_EQ(found.matched, 1u);
-  fixture.Read(reader.caller(), found.lease, 0, NumberedKey(1));
+  const auto copy = fixture.Read(reader.caller(), found.lease, 0, NumberedKey(1))[0].copies[0];
+  // With the last of them the memory is nobody's: a child of its process may have it mapped.
+  ASSERT_THAT(engine().Release(reader.caller(), found.lease), IsOk());
+  ASSERT_THAT(engine().Forget(reader.caller(), model, {NumberedKey(1)}), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_FALSE(fixture.pool(copy.pool.value()).exists(copy.slot.segment));
   engine().CheckInvariants();
 }
 
@@ -272,25 +277,73 @@ TEST(EngineInboxRoom, WritersThatFillAPoolDoNotShutEachOtherOut) {
   }
 }
 
-// The same where each holds a reservation open and one chunk under lease: the emptiest segments are
-// those that cannot be emptied.
-TEST(EngineInboxRoom, WhatCannotGoDoesNotKeepTheRest) {
-  EngineFixture fixture(Shared({6}));
-  std::vector<InPlaceWriter> writers;
-  for (int i = 0; i < 2; ++i) writers.emplace_back(&fixture);
-  const ModelId model = fixture.Register(writers[0].caller(), DenseModel());
-  uint64_t number = 0;
-  // An open reservation alone in its inbox.
-  ASSERT_THAT(writers[0].Reserve(model), IsOk());
-  // The rest of the pool is another's.
-  for (int i = 0; i < 40; ++i)
-    ASSERT_THAT(writers[1].Put(model, kNoParent, NumberedKey(++number)), IsOk());
-  InPlaceWriter late(&fixture);
-  for (int i = 0; i < 8; ++i) {
-    const auto reservation = late.Reserve(model);
-    ASSERT_THAT(reservation, IsOk());
-    EXPECT_TRUE(fixture.engine().Describe(late.caller(), *reservation)->in_place);
+// A pool of 16 segments, full of chunks that are next to go in such an order that each leaves
+// another segment. One segment is an inbox with no more than an open reservation in it.
+class EngineInboxFull : public EngineRules {
+ protected:
+  static constexpr int kSegments = 15, kPerSegment = 4;
+
+  EngineInboxFull()
+      : EngineRules(Shared({kSegments + 1})), model(fixture.Register(caller, DenseModel())) {
+    EXPECT_THAT(holder.Reserve(model), IsOk());
+    const auto keys = Keys(1, kSegments * kPerSegment);
+    for (const wire::ChunkKey& key : keys)
+      EXPECT_THAT(fixture.Put(caller, model, kNoParent, key), IsOk());
+    for (int i = 0; i < kPerSegment; ++i) {
+      for (int segment = 0; segment < kSegments; ++segment)
+        fixture.Lookup(caller, model, {keys[static_cast<size_t>(segment * kPerSegment + i)]},
+                       false);
+    }
+    EXPECT_EQ(Chunks(), keys.size());
   }
+  uint64_t Chunks() { return engine().Totals(std::nullopt).chunks; }
+
+  InPlaceWriter holder{&fixture};
+  ModelId model;
+};
+
+TEST_F(EngineInboxFull, ASegmentIsEmptiedForAWriterThatHasNone) {
+  InPlaceWriter late(&fixture);
+  const auto reservation = late.Reserve(model);
+  ASSERT_THAT(reservation, IsOk());
+  EXPECT_TRUE(engine().Describe(late.caller(), *reservation)->in_place);
+  EXPECT_GE(Chunks(), uint64_t{kSegments * kPerSegment - 8});
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineInboxFull, WhileReadersHoldWhatWasDroppedNoMoreIs) {
+  InPlaceWriter late(&fixture);
+  const SectionId section = engine().EnterSection();
+  // Room for others' reservations is to come, but not for a writer's.
+  ASSERT_THAT(engine().Forget(caller, model, {NumberedKey(1)}), IsOk());
+  const uint64_t before = Chunks();
+  for (int i = 0; i < 20; ++i)
+    EXPECT_THAT(late.Reserve(model), StatusIs(Code::kResourceExhausted, HasSubstr("no room")));
+  EXPECT_LT(Chunks(), before);
+  EXPECT_GE(Chunks(), before - 8);
+  engine().ExitSection(section);
+  const auto reservation = late.Reserve(model);
+  ASSERT_THAT(reservation, IsOk());
+  EXPECT_TRUE(engine().Describe(late.caller(), *reservation)->in_place);
+  engine().CheckInvariants();
+}
+
+// All of the slow pool is in inboxes with one chunk each: one of them makes room for what is to
+// move there.
+TEST(EngineInboxRoom, AMoveEmptiesAnInboxWithLittleInIt) {
+  EngineFixture fixture(Shared({2, 3}));
+  InPlaceWriter first(&fixture);
+  const ModelId model = fixture.Register(first.caller(), DenseModel());
+  for (const wire::ChunkKey& key : Keys(1, 8))
+    ASSERT_THAT(first.Put(model, kNoParent, key), IsOk());
+  std::vector<InPlaceWriter> others;
+  for (uint64_t number = 9; number < 12; ++number) {
+    ASSERT_THAT(others.emplace_back(&fixture).Put(model, kNoParent, NumberedKey(number)), IsOk());
+    ASSERT_EQ(fixture.engine().Pools()[1].segments, number - 8);
+  }
+  fixture.Settle();
+  EXPECT_GT(fixture.engine().counters().moves_done, 0u);
+  EXPECT_EQ(fixture.engine().counters().dropped_chunks, 1u);
   fixture.engine().CheckInvariants();
 }
 

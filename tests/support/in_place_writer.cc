@@ -27,6 +27,10 @@ InPlaceWriter::InPlaceWriter(EngineFixture* fixture, uint16_t tenant)
   client_ = *client;
 }
 
+InPlaceWriter::~InPlaceWriter() {
+  if (page_ != nullptr) End();
+}
+
 absl::StatusOr<ReservationId> InPlaceWriter::Reserve(ModelId model, const wire::ChunkKey& parent) {
   ReserveArgs args;
   args.model = model;

@@ -20,7 +20,12 @@ absl::StatusOr<std::byte*> InPlaceAddress(EngineFixture& fixture, ShmClientId cl
 // A session with such a client, on a fixture with EngineFixtureOptions::shared. Not thread-safe.
 class InPlaceWriter {
  public:
+  // `fixture` outlives it.
   explicit InPlaceWriter(EngineFixture* fixture, uint16_t tenant = 0);
+  // Its process ends; the session stays.
+  ~InPlaceWriter();
+  InPlaceWriter(InPlaceWriter&&) = default;
+  InPlaceWriter& operator=(InPlaceWriter&&) = delete;
 
   Caller caller() const { return caller_; }
   ShmClientId client() const { return client_; }
