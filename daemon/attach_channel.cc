@@ -187,12 +187,16 @@ absl::Status AttachChannel::Mapped(const wire::SegmentMapped& request) {
   // The descriptor that was given, whatever the pool has under that number by now.
   const Grant grant = *std::move(grant_);
   grant_.reset();
-  KVTIER_RETURN_IF_ERROR(
-      SealFromWriting(memory_->pools[grant.pool.value()]->description().name, grant.fd.get()));
+  const HostPool& pool = *memory_->pools[grant.pool.value()];
+  KVTIER_RETURN_IF_ERROR(SealFromWriting(pool.description().name, grant.fd.get()));
+  // Until it was sealed the client could punch holes; from here on the daemon reads it.
+  absl::Status ready = FillHoles(pool.description().name, grant.fd.get(), pool.segment_bytes());
+  if (ready.ok()) {
+    ready = memory_->host->With(
+        [&](Engine& engine, absl::Time) { return engine.SegmentSealed(*client_, grant.word); });
+  }
   wire::SegmentSealed reply;
-  reply.code = static_cast<uint32_t>(memory_->host->With([&](Engine& engine, absl::Time) {
-    return engine.SegmentSealed(*client_, grant.word).code();
-  }));
+  reply.code = static_cast<uint32_t>(ready.code());
   if (!SendMessage(socket_.get(), reply)) return CannotSend();
   return absl::OkStatus();
 }

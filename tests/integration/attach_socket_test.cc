@@ -211,6 +211,24 @@ TEST_F(AttachSocketTest, AWriterThatLocksTheSealsPublishesNothing) {
   EXPECT_EQ(writer->session->Lookup("a").matched(), 0u);
 }
 
+TEST_F(AttachSocketTest, HolesThatAWriterPunchesAreFilledBeforeAnybodyReads) {
+  Start();
+  const auto writer = Attach();
+  ASSERT_NE(writer, nullptr);
+  v1::ReserveReply reserved;
+  ASSERT_TRUE(writer->session->Reserve(1, true, reserved).ok());
+  ASSERT_EQ(reserved.words_size(), 1);
+  const wire::ResidencyWord word(reserved.words(0));
+  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
+  const auto bytes = static_cast<off_t>(writer->channel.segment().segment_bytes);
+  const int fd = writer->channel.segment_fd();
+  ASSERT_EQ(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, bytes), 0);
+  ASSERT_EQ(writer->channel.Mapped(word), 0u);
+  struct stat filled;
+  ASSERT_EQ(fstat(fd, &filled), 0);
+  EXPECT_EQ(filled.st_blocks * 512, bytes);
+}
+
 TEST_F(AttachSocketTest, AnotherTenantGetsNothing) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root, to connect as another user";
   Start(kTenants);

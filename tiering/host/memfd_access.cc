@@ -35,6 +35,12 @@ bool SealedFromWriting(int fd) {
   return seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0;
 }
 
+absl::Status FillHoles(const std::string& name, int fd, Bytes bytes) {
+  // What is there already stays as it is.
+  if (fallocate(fd, 0, 0, bytes.count()) == 0) return absl::OkStatus();
+  return MemoryError(name, "fallocate", errno);
+}
+
 absl::StatusOr<OwnedFd> ReopenForReading(const std::string& name, int fd) {
   OwnedFd reader(open(absl::StrCat("/proc/self/fd/", fd).c_str(), O_RDONLY | O_CLOEXEC));
   if (!reader.valid()) return MemoryError(name, "open for reading", errno);

@@ -5,6 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "tiering/base/bytes.h"
 #include "tiering/host/owned_fd.h"
 
 namespace kvtier {
@@ -16,6 +17,10 @@ namespace kvtier {
 absl::Status SealFromWriting(const std::string& name, int fd);
 // Whether SealFromWriting succeeded, or somebody else did the same.
 bool SealedFromWriting(int fd);
+
+// Sees to it that there is memory behind all of it: whoever has it for writing may have given some
+// back to the machine, and touching that could end the process. RESOURCE_EXHAUSTED: there is none.
+absl::Status FillHoles(const std::string& name, int fd, Bytes bytes);
 
 // Another descriptor, close-on-exec, for reading only. RESOURCE_EXHAUSTED: no descriptor is left.
 absl::StatusOr<OwnedFd> ReopenForReading(const std::string& name, int fd);
