@@ -3,6 +3,7 @@
 // as root and as another user. What it does never costs the daemon a descriptor.
 #include <fcntl.h>
 #include <gmock/gmock.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -365,6 +366,23 @@ TEST_F(AttachSocketTest, WhatBreaksTheProtocolIsClosedAndLeavesNothing) {
   // The two clients that attached count until this process ends: a pidfd each.
   EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= files + 2 + 2; }))
       << files << " -> " << daemon().Facts().open_files;
+}
+
+TEST_F(AttachSocketTest, ARequestIsAnsweredAfterTheLastReplyWasTaken) {
+  Start();
+  const auto client = Attach();
+  ASSERT_NE(client, nullptr);
+  const wire::SegmentRequest request{.incarnation = 1};
+  ASSERT_TRUE(client->channel.Send(&request, sizeof request));
+  ASSERT_TRUE(client->channel.Send(&request, sizeof request));
+  pollfd closed{.fd = client->channel.fd(), .events = POLLRDHUP, .revents = 0};
+  ASSERT_EQ(poll(&closed, 1, static_cast<int>(absl::ToInt64Milliseconds(kSoon))), 1);
+  wire::SegmentReply reply;
+  int none[4];
+  size_t count = 0;
+  EXPECT_EQ(client->channel.Receive(&reply, sizeof reply, none, count),
+            static_cast<ssize_t>(sizeof reply));
+  EXPECT_EQ(client->channel.Receive(&reply, sizeof reply, none, count), 0) << "one reply only";
 }
 
 TEST_F(AttachSocketTest, AClientThatNeverReadsIsClosed) {
