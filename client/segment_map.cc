@@ -52,6 +52,17 @@ absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word,
     next_victim_ = (next_victim_ + 1) % mapped_.size();
     if (!mapped_[next_victim_].segment->writable) Unmap(next_victim_);
   }
+  // A mapping keeps memory that the daemon gave back to the machine, and whose number it may never
+  // use again: for each new one ask whether an old one is still meant.
+  if (!mapped_.empty()) {
+    next_victim_ = (next_victim_ + 1) % mapped_.size();
+    const Mapped& old = mapped_[next_victim_];
+    const wire::ResidencyWord old_word(old.number << kSlotBits, old.segment->incarnation);
+    if (!old.segment->writable &&
+        absl::IsNotFound(channel_->RequestSegment(old_word, wire::SegmentAccess::kRead).status())) {
+      Unmap(next_victim_);
+    }
+  }
   mapped_.push_back({number, *std::move(segment)});
   return result;
 }
