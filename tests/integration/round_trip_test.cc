@@ -1,6 +1,6 @@
-// A client library and a real daemon: what is stored comes back, byte for byte, and lookups answer
-// by the kinds of planes. Bytes follow from the chunk's key and the plane, so a block that was
-// mixed up with another is noticed.
+// A client library and a real daemon, by streams and in shared memory: what is stored comes back,
+// byte for byte, and lookups answer by the kinds of planes. Bytes follow from the chunk's key and
+// the plane, so a block that was mixed up with another is noticed.
 #include <poll.h>
 
 #include <algorithm>
@@ -21,9 +21,20 @@ using ::testing::HasSubstr;
 using ::testing::SizeIs;
 using enum absl::StatusCode;
 
-class RoundTripTest : public ClientTest {
+class RoundTripTest : public ClientTest, public ::testing::WithParamInterface<Transport> {
  protected:
-  void SetUp() override { Start(); }
+  void SetUp() override {
+    StartDaemon();
+    client_ = Connect(TransportOptions());
+    ASSERT_NE(client_, nullptr);
+    ASSERT_EQ(client_->transport(), GetParam());
+    ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+  }
+  ClientOptions TransportOptions(const std::string& name = "test") const {
+    ClientOptions options = Options(name);
+    options.transport = GetParam();
+    return options;
+  }
   absl::StatusOr<uint32_t> Matched(const Model& model, const std::vector<Key>& keys) {
     const auto match = client_->Lookup({.model = model, .keys = keys, .lease = false});
     if (!match.ok()) return match.status();
@@ -67,7 +78,7 @@ class Scattered {
   size_t next_ = 13;
 };
 
-TEST_F(RoundTripTest, ScattersAndGathersPlanesOfUnequalSize) {
+TEST_P(RoundTripTest, ScattersAndGathersPlanesOfUnequalSize) {
   const std::vector<Key> keys = ChainKeys(model_, 1, 6);
   ASSERT_OK_AND_ASSIGN(const auto results,
                        StoreChunks(*client_, model_, {.keys = keys, .count = 6}));
@@ -102,7 +113,7 @@ TEST_F(RoundTripTest, ScattersAndGathersPlanesOfUnequalSize) {
   EXPECT_THAT(client_->Release(match.lease), IsOk());
 }
 
-TEST_F(RoundTripTest, PartialTailIsALeafOfItsOwn) {
+TEST_P(RoundTripTest, PartialTailIsALeafOfItsOwn) {
   const std::vector<Key> keys = ChainKeys(model_, 2, 4, 5);
   ASSERT_THAT(StoreChunks(*client_, model_, {.keys = keys, .count = 4, .tail_tokens = 5}), IsOk());
   ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client_, model_, keys));
@@ -119,8 +130,8 @@ TEST_F(RoundTripTest, PartialTailIsALeafOfItsOwn) {
               StatusIs(kFailedPrecondition, HasSubstr("5 of 16 tokens")));
 }
 
-TEST_F(RoundTripTest, SecondWriterIsToldThatItExists) {
-  auto other = Connect(Options("other"));
+TEST_P(RoundTripTest, SecondWriterIsToldThatItExists) {
+  auto other = Connect(TransportOptions("other"));
   ASSERT_NE(other, nullptr);
   ASSERT_OK_AND_ASSIGN(const Model same, other->RegisterModel(UnequalModel()));
   const std::vector<Key> keys = ChainKeys(model_, 3, 2);
@@ -143,7 +154,7 @@ TEST_F(RoundTripTest, SecondWriterIsToldThatItExists) {
   EXPECT_EQ(read, 2u);
 }
 
-TEST_F(RoundTripTest, ChunkIsVisibleOnceItsRequiredPlanesAreThere) {
+TEST_P(RoundTripTest, ChunkIsVisibleOnceItsRequiredPlanesAreThere) {
   const std::vector<Key> keys = ChainKeys(model_, 4, 1);
   const ChainPart part{.keys = keys, .count = 1};
   ASSERT_OK_AND_ASSIGN(const auto reservation, ReserveChunks(*client_, model_, part));
@@ -161,7 +172,7 @@ TEST_F(RoundTripTest, ChunkIsVisibleOnceItsRequiredPlanesAreThere) {
   EXPECT_EQ(read, 1u);
 }
 
-TEST_F(RoundTripTest, ParentMustBeCommitted) {
+TEST_P(RoundTripTest, ParentMustBeCommitted) {
   const std::vector<Key> keys = ChainKeys(model_, 5, 2);
   EXPECT_THAT(client_->Reserve({.model = model_, .parent = keys[0]}),
               StatusIs(kFailedPrecondition, HasSubstr(KeyHex(keys[0]))));
@@ -178,7 +189,7 @@ TEST_F(RoundTripTest, ParentMustBeCommitted) {
   EXPECT_THAT(client_->Abort(reservation), StatusIs(kNotFound));
 }
 
-TEST_F(RoundTripTest, DoNotStoreKeepsChunksInTheWorker) {
+TEST_P(RoundTripTest, DoNotStoreKeepsChunksInTheWorker) {
   EXPECT_THAT(client_->Reserve({.model = model_, .hints = {.do_not_store = true}}),
               StatusIs(kFailedPrecondition, HasSubstr("do_not_store")));
 }
@@ -203,7 +214,7 @@ ModelGeometry KindsModel() {
   return model;
 }
 
-TEST_F(RoundTripTest, LookupObeysPlaneKinds) {
+TEST_P(RoundTripTest, LookupObeysPlaneKinds) {
   ASSERT_OK_AND_ASSIGN(const Model kinds, client_->RegisterModel(KindsModel()));
   const std::vector<Key> keys = ChainKeys(kinds, 6, 8);
   const std::vector<std::vector<uint32_t>> present = {{0, 1, 2}, {0, 1}, {0, 1}, {0, 1, 2},
@@ -253,7 +264,7 @@ TEST_F(RoundTripTest, LookupObeysPlaneKinds) {
   EXPECT_THAT(got.blocks[1].status, StatusIs(kNotFound));
 }
 
-TEST_F(RoundTripTest, TicketsCompleteThroughTheEventDescriptor) {
+TEST_P(RoundTripTest, TicketsCompleteThroughTheEventDescriptor) {
   constexpr size_t kChains = 12;
   std::vector<std::vector<Key>> chains;
   std::vector<Ticket> tickets;
@@ -287,6 +298,12 @@ TEST_F(RoundTripTest, TicketsCompleteThroughTheEventDescriptor) {
   EXPECT_TRUE(Await([&] { return daemon().Status().leases() == 0; }));
   EXPECT_EQ(daemon().Status().sessions(), 0u);
 }
+
+INSTANTIATE_TEST_SUITE_P(Transports, RoundTripTest,
+                         ::testing::Values(Transport::kStream, Transport::kSharedMemory),
+                         [](const auto& transport) {
+                           return transport.param == Transport::kStream ? "Stream" : "SharedMemory";
+                         });
 
 }  // namespace
 }  // namespace kvtier::test_support

@@ -1,0 +1,148 @@
+// Threads read blocks in place while the daemon moves them between two pools, of which the first is
+// too small for all: every byte that a section resolved is the block's own, for as long as the
+// section lasts, and tables that are patched from the relocation log find what moved.
+#include <atomic>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "tests/support/client_blocks.h"
+#include "tests/support/daemon_fixture.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_seed.h"
+#include "tiering/base/rng.h"
+
+namespace kvtier::test_support {
+namespace {
+
+constexpr size_t kChains = 6;
+constexpr size_t kChunks = 40;  // 6 chains of 40 chunks take 4.5 MiB
+constexpr int kReaders = 3;
+
+class MovingBlocksTest : public ClientTest {
+ protected:
+  struct Reader {
+    std::unique_ptr<Client> client;
+    Model model;
+    uint64_t moved = 0;    // blocks that tables found elsewhere
+    uint64_t checked = 0;  // views whose bytes were compared
+    absl::Status status;
+  };
+
+  absl::Status CheckViews(const BlockTable& table, const std::vector<Key>& keys, Rng& rng,
+                          uint64_t& checked) {
+    const size_t planes = table.planes().size();
+    for (uint32_t i = 0; i < 24; ++i) {
+      const auto chunk = static_cast<uint32_t>(rng.Below(keys.size()));
+      const auto plane = static_cast<uint32_t>(rng.Below(planes));
+      const BlockView& view = table.view(chunk, plane);
+      if (view.data == nullptr) {
+        return absl::InternalError(absl::StrCat("chunk ", chunk, " plane ", plane,
+                                                " has no address: code ",
+                                                static_cast<int>(view.code)));
+      }
+      const std::vector<std::byte>& bytes = expected_.at({keys[chunk], plane});
+      if (std::memcmp(view.data, bytes.data(), bytes.size()) != 0) {
+        return absl::DataLossError(
+            absl::StrCat("chunk ", chunk, " plane ", plane, " has other bytes than its own"));
+      }
+      ++checked;
+    }
+    return absl::OkStatus();
+  }
+
+  // Leases chains in turn, and looks at each through one table over many sections.
+  absl::Status Read(Reader& reader, uint64_t seed) {
+    Rng rng(seed);
+    while (!done_.load()) {
+      const std::vector<Key>& keys = keys_[rng.Below(kChains)];
+      auto match = reader.client->Lookup({.model = reader.model, .keys = keys});
+      if (!match.ok()) return match.status();
+      if (match->chunks != kChunks) return absl::InternalError("a chain is not whole");
+      BlockTable table(match->lease, {});
+      for (int step = 0; step < 40; ++step) {
+        auto section = reader.client->EnterSection();
+        if (!section.ok()) return section.status();
+        auto moved = table.Update(*section);
+        if (!moved.ok()) return moved.status();
+        reader.moved += *moved;
+        absl::Status status = CheckViews(table, keys, rng, reader.checked);
+        if (!status.ok()) return status;
+        if (step % 16 != 0) continue;
+        // By key, at the same time, without the table.
+        std::vector<BlockView> views(keys.size() * 3);
+        auto found = section->ResolveKeys(reader.model, keys, {}, absl::MakeSpan(views));
+        if (!found.ok()) return found.status();
+        if (*found != views.size()) return absl::InternalError("a key was not found");
+        const size_t at = rng.Below(views.size());
+        const std::vector<std::byte>& bytes =
+            expected_.at({keys[at / 3], static_cast<uint32_t>(at % 3)});
+        if (std::memcmp(views[at].data, bytes.data(), bytes.size()) != 0) {
+          return absl::DataLossError("a block found by key has other bytes than its own");
+        }
+      }
+      absl::Status status = reader.client->Release(match->lease);
+      if (!status.ok()) return status;
+    }
+    return absl::OkStatus();
+  }
+
+  std::vector<std::vector<Key>> keys_;
+  std::map<std::pair<Key, uint32_t>, std::vector<std::byte>> expected_;
+  std::atomic<bool> done_{false};
+};
+
+TEST_F(MovingBlocksTest, EveryByteIsItsOwn) {
+  const uint64_t seed = TestSeed(1);
+  StartDaemon(SmallConfig("", "2MiB", "12MiB"));
+  ClientOptions options = Options();
+  options.transport = Transport::kSharedMemory;
+  client_ = Connect(options);
+  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+  for (size_t chain = 0; chain < kChains; ++chain) {
+    keys_.push_back(ChainKeys(model_, chain, kChunks));
+    ASSERT_THAT(StoreChunks(*client_, model_, {.keys = keys_.back(), .count = kChunks}), IsOk());
+    for (const Key& key : keys_.back()) {
+      for (uint32_t plane = 0; plane < 3; ++plane) {
+        expected_[{key, plane}] =
+            BlockBytes(key, plane, model_.geometry().planes[plane].bytes_per_chunk);
+      }
+    }
+  }
+  std::vector<Reader> readers(kReaders);
+  for (Reader& reader : readers) {
+    options.report_every = 1;
+    reader.client = Connect(options);
+    ASSERT_OK_AND_ASSIGN(reader.model, reader.client->RegisterModel(UnequalModel()));
+  }
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kReaders; ++i) {
+    threads.emplace_back([this, &readers, i, seed] {
+      readers[static_cast<size_t>(i)].status =
+          Read(readers[static_cast<size_t>(i)], seed * 100 + static_cast<uint64_t>(i));
+      if (!readers[static_cast<size_t>(i)].status.ok()) done_ = true;
+    });
+  }
+  // Until the daemon has moved each block several times, or a reader has failed.
+  EXPECT_TRUE(
+      Await([&] { return done_.load() || daemon().Status().counters().at("moves_done") > 3'000; }));
+  done_ = true;
+  for (std::thread& thread : threads) thread.join();
+  uint64_t moved = 0;
+  for (const Reader& reader : readers) {
+    EXPECT_THAT(reader.status, IsOk());
+    EXPECT_GT(reader.checked, 0u);
+    moved += reader.moved;
+  }
+  EXPECT_GT(moved, 0u) << "no table has seen a move";
+  EXPECT_EQ(daemon().Status().counters().at("corrupt_copies"), 0u);
+  RecordProperty("moved", std::to_string(moved));
+}
+
+}  // namespace
+}  // namespace kvtier::test_support
