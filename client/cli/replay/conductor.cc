@@ -133,8 +133,7 @@ class Conductor {
       const TraceRequest& request = trace_.requests[schedule_[index].request];
       const auto ids = trace_.IdsOf(request);
       // A worker that is gone shows by the end of its output.
-      (void)worker.process->Send(
-          EncodeRequest({index, schedule_[index].at_s, request, {ids.begin(), ids.end()}}));
+      (void)worker.process->Send(EncodeRequest({index, request, {ids.begin(), ids.end()}}));
     }
     return next_s;
   }

@@ -18,7 +18,6 @@ constexpr uint64_t kFrameBytesMax = 4096 + 8 * kBlocksPerRequestMax;
 
 struct RequestHead {
   uint64_t number;
-  double at_s;
   TraceRequest request;
 };
 static_assert(std::is_trivially_copyable_v<RequestHead>);
@@ -64,7 +63,7 @@ void PlayCounts::Add(const PlayCounts& more) {
 }
 
 std::string EncodeRequest(const PlayRequest& request) {
-  const RequestHead head{request.number, request.at_s, request.request};
+  const RequestHead head{request.number, request.request};
   std::string frame(sizeof(head) + request.ids.size() * sizeof(uint64_t), '\0');
   std::memcpy(frame.data(), &head, sizeof(head));
   if (!request.ids.empty()) {
@@ -81,7 +80,7 @@ absl::StatusOr<PlayRequest> DecodeRequest(const std::string& frame) {
   const size_t id_bytes = frame.size() - sizeof(head);
   if (id_bytes != uint64_t{head.request.block_count} * sizeof(uint64_t))
     return absl::DataLossError("a request has other ids than it says");
-  PlayRequest request{head.number, head.at_s, head.request, {}};
+  PlayRequest request{head.number, head.request, {}};
   request.ids.resize(head.request.block_count);
   if (id_bytes > 0) std::memcpy(request.ids.data(), frame.data() + sizeof(head), id_bytes);
   return request;

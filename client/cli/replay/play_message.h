@@ -17,7 +17,6 @@ namespace kvtier::replay {
 // One request to play.
 struct PlayRequest {
   uint64_t number = 0;
-  double at_s = 0;  // the trace's time
   TraceRequest request{};
   std::vector<uint64_t> ids{};
 };

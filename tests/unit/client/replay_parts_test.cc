@@ -68,12 +68,12 @@ TEST(LatencyHistogramTest, QuantilesAreThoseOfTheSortedNumbers) {
 }
 
 TEST(PlayMessageTest, RequestsAndResultsArriveAsTheyWere) {
-  PlayRequest request{.number = 7, .at_s = 1.25};
+  PlayRequest request;
+  request.number = 7;
   request.request = {.block_count = 3, .shared_blocks = 2, .shared_scope = 11, .scope = 12};
   request.ids = {5, ~uint64_t{0}, 9};
   ASSERT_OK_AND_ASSIGN(const PlayRequest same, DecodeRequest(EncodeRequest(request)));
   EXPECT_EQ(same.number, 7u);
-  EXPECT_EQ(same.at_s, 1.25);
   EXPECT_EQ(same.ids, request.ids);
   EXPECT_EQ(NameOf(same.request, 1, 5), (BlockName{11, 1}));
   EXPECT_EQ(NameOf(same.request, 2, 9), (BlockName{12, 9}));
