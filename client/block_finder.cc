@@ -15,7 +15,7 @@ FoundBlock BlockFinder::Find(const WantedBlock& wanted, Accept accept) {
   if (wanted.row == 0) return found;
   const wire::IndexReader::Row row = memory_->index().At(wanted.row);
   if (!row || wanted.plane >= row.planes) return found;
-  const wire::RowPlane& plane = row.plane(wanted.plane);
+  const auto plane = row.plane(wanted.plane);
   absl::StatusCode code = absl::StatusCode::kNotFound;
   std::array<wire::ResidencyWord, kTriesMax> tried;
   for (size_t tries = 0; tries < kTriesMax; ++tries) {

@@ -11,8 +11,10 @@ namespace {
 
 // A bucket may be split under a reader; each further try needs another split.
 constexpr int kTriesMax = 16;
-// Enough at once to cover memory latency, few enough for the line-fill buffers.
-constexpr size_t kGroup = 16;
+// As many at once as callers usually have: the more, the less the rounds wait for each other.
+constexpr size_t kGroup = 64;
+// More than that of each row would push each other out of the cache.
+constexpr uint32_t kPlanesAheadMax = 128;
 
 bool Fits(uint64_t offset, uint64_t count, uint64_t each, uint64_t align, uint64_t total) {
   return offset % align == 0 && offset <= total && count <= (total - offset) / each;
@@ -79,6 +81,12 @@ IndexReader::Row IndexReader::RowAt(uint64_t line) const {
   return row;
 }
 
+bool IndexReader::Is(const Row& row, const ChunkKey& key, uint32_t model) {
+  return row.header->key[0].load(std::memory_order_relaxed) == key.low() &&
+         row.header->key[1].load(std::memory_order_relaxed) == key.high() &&
+         (row.header->shape.load(std::memory_order_relaxed) >> 16 & 0xffff) == model;
+}
+
 IndexReader::Row IndexReader::FindInBucket(uint64_t number, uint64_t hash, const ChunkKey& key,
                                            uint32_t model) const {
   const auto tag = static_cast<uint32_t>(hash >> 32);
@@ -89,9 +97,7 @@ IndexReader::Row IndexReader::FindInBucket(uint64_t number, uint64_t hash, const
       const uint64_t entry = slot.load(std::memory_order_acquire);
       if (static_cast<uint32_t>(entry >> 32) != tag || static_cast<uint32_t>(entry) == 0) continue;
       const Row row = RowAt(static_cast<uint32_t>(entry) - 1);
-      if (row && row.header->key[0].load(std::memory_order_relaxed) == key.low() &&
-          row.header->key[1].load(std::memory_order_relaxed) == key.high() &&
-          (row.header->shape.load(std::memory_order_relaxed) >> 16 & 0xffff) == model) {
+      if (row && Is(row, key, model)) {
         return row;
       }
     }
@@ -103,7 +109,10 @@ IndexReader::Row IndexReader::FindInBucket(uint64_t number, uint64_t hash, const
 }
 
 IndexReader::Row IndexReader::Find(const ChunkKey& key, uint32_t model) const {
-  const uint64_t hash = KeyHash(key, model, seed_);
+  return FindHashed(KeyHash(key, model, seed_), key, model);
+}
+
+IndexReader::Row IndexReader::FindHashed(uint64_t hash, const ChunkKey& key, uint32_t model) const {
   uint64_t count = header_->bucket_count.load(std::memory_order_acquire);
   for (int tries = 0; tries < kTriesMax; ++tries) {
     if (count == 0 || count > buckets_max_) return Row();
@@ -118,31 +127,81 @@ IndexReader::Row IndexReader::Find(const ChunkKey& key, uint32_t model) const {
   return Row();
 }
 
-void IndexReader::FindAll(absl::Span<const ChunkKey> keys, uint32_t model,
-                          absl::Span<Row> rows) const {
-  for (size_t first = 0; first < keys.size(); first += kGroup) {
-    const size_t end = std::min(first + kGroup, keys.size());
-    const uint64_t count = header_->bucket_count.load(std::memory_order_acquire);
-    if (count > 0 && count <= buckets_max_) {
-      std::array<const IndexBucket*, kGroup> buckets{};
-      std::array<uint64_t, kGroup> hashes{};
-      for (size_t i = first; i < end; ++i) {
-        hashes[i - first] = KeyHash(keys[i], model, seed_);
-        buckets[i - first] = &buckets_[BucketOf(hashes[i - first], count)];
-        __builtin_prefetch(buckets[i - first]);
+// In rounds, so that the cache misses of all keys overlap: their buckets, then what those link to
+// for the few that are not there, then what the caller wants of the rows that look right, and last
+// the rows themselves. What was not found that way (under the tag of another key, or just being
+// split) is looked for the long way.
+template <typename Ahead>
+void IndexReader::FindGroup(absl::Span<const ChunkKey> keys, uint32_t model, absl::Span<Row> rows,
+                            Ahead ahead) const {
+  std::array<uint64_t, kGroup> hashes;
+  std::array<const IndexBucket*, kGroup> buckets;
+  std::array<uint64_t, kGroup> lines;
+  std::array<uint8_t, kGroup> open;  // keys whose bucket is to be looked at
+  uint64_t count = header_->bucket_count.load(std::memory_order_acquire);
+  if (count == 0 || count > buckets_max_) count = 1;  // a broken index
+  for (size_t i = 0; i < keys.size(); ++i) {
+    hashes[i] = KeyHash(keys[i], model, seed_);
+    buckets[i] = &buckets_[BucketOf(hashes[i], count)];
+    __builtin_prefetch(buckets[i]);
+    open[i] = static_cast<uint8_t>(i);
+  }
+  size_t open_count = keys.size();
+  for (uint32_t link = 0; link < kChainMax && open_count > 0; ++link) {
+    size_t left = 0;
+    for (size_t k = 0; k < open_count; ++k) {
+      const size_t i = open[k];
+      const uint64_t tag = hashes[i] >> 32;
+      // Without branches: where in the bucket an entry is cannot be foreseen.
+      uint64_t match = 0;
+      for (const std::atomic<uint64_t>& slot : buckets[i]->entries) {
+        const uint64_t entry = slot.load(std::memory_order_acquire);
+        match = entry >> 32 == tag ? entry : match;
       }
-      for (size_t i = first; i < end; ++i) {
-        const auto tag = static_cast<uint32_t>(hashes[i - first] >> 32);
-        for (const std::atomic<uint64_t>& slot : buckets[i - first]->entries) {
-          const uint64_t entry = slot.load(std::memory_order_relaxed);
-          const uint64_t line = static_cast<uint32_t>(entry) - uint64_t{1};
-          if (static_cast<uint32_t>(entry >> 32) != tag || line >= lines_max_) continue;
-          __builtin_prefetch(rows_ + line * kLineBytes);
-          break;
-        }
+      lines[i] = static_cast<uint32_t>(match) - uint64_t{1};
+      if (lines[i] < lines_max_) {
+        ahead(i, rows_ + lines[i] * kLineBytes);
+        continue;
       }
+      const uint64_t next = buckets[i]->next.load(std::memory_order_acquire);
+      if (next == 0 || next > overflow_max_) continue;
+      buckets[i] = &overflow_[next - 1];
+      __builtin_prefetch(buckets[i]);
+      open[left++] = static_cast<uint8_t>(i);
     }
-    for (size_t i = first; i < end; ++i) rows[i] = Find(keys[i], model);
+    open_count = left;
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    rows[i] = RowAt(lines[i]);
+    if (!rows[i] || !Is(rows[i], keys[i], model)) rows[i] = FindHashed(hashes[i], keys[i], model);
+  }
+}
+
+void IndexReader::FindAll(absl::Span<const ChunkKey> keys, uint32_t model, absl::Span<Row> rows,
+                          uint32_t planes_ahead) const {
+  const uint64_t bytes_ahead =
+      sizeof(RowHeader) + std::min(planes_ahead, kPlanesAheadMax) * sizeof(uint64_t);
+  for (size_t first = 0; first < keys.size(); first += kGroup) {
+    // Prefetching an address that is not mapped does nothing, so no check is needed.
+    FindGroup(keys.subspan(first, kGroup), model, rows.subspan(first, kGroup),
+              [bytes_ahead](size_t, const std::byte* row) {
+                for (uint64_t at = 0; at < bytes_ahead; at += kLineBytes)
+                  __builtin_prefetch(row + at);
+              });
+  }
+}
+
+void IndexReader::ResolveAll(absl::Span<const ChunkKey> keys, uint32_t model,
+                             absl::Span<const uint32_t> planes,
+                             absl::Span<ResidencyWord> words) const {
+  std::array<Row, kGroup> rows;
+  for (size_t first = 0; first < keys.size(); first += kGroup) {
+    const absl::Span<const ChunkKey> some = keys.subspan(first, kGroup);
+    FindGroup(some, model, absl::MakeSpan(rows), [&](size_t i, const std::byte* row) {
+      __builtin_prefetch(row);
+      __builtin_prefetch(row + sizeof(RowHeader) + planes[first + i] * sizeof(uint64_t));
+    });
+    for (size_t i = 0; i < some.size(); ++i) words[first + i] = Resolve(rows[i], planes[first + i]);
   }
 }
 

@@ -32,15 +32,20 @@ class IndexReader {
     uint16_t planes = 0;
     explicit operator bool() const { return header != nullptr; }
     // `plane` below planes.
-    const RowPlane& plane(uint32_t plane) const {
-      return reinterpret_cast<const RowPlane*>(header + 1)[plane];
+    RowPlane<const std::atomic<uint64_t>> plane(uint32_t plane) const {
+      return PlaneOf(header, planes, plane);
     }
     uint64_t name() const { return PackRow(generation, line); }
   };
   // Only whole chunks are in the index: a row that is found was visible a moment ago.
   Row Find(const ChunkKey& key, uint32_t model) const;
-  // Many at once, so that cache misses overlap. As many rows as keys.
-  void FindAll(absl::Span<const ChunkKey> keys, uint32_t model, absl::Span<Row> rows) const;
+  // Many at once, so that cache misses overlap. As many rows as keys. Whoever goes on to read all
+  // planes of the rows says how many that are: these are brought into the cache, too.
+  void FindAll(absl::Span<const ChunkKey> keys, uint32_t model, absl::Span<Row> rows,
+               uint32_t planes_ahead = 0) const;
+  // The best copy of block planes[i] of the chunk keys[i], or zero; as many of each.
+  void ResolveAll(absl::Span<const ChunkKey> keys, uint32_t model,
+                  absl::Span<const uint32_t> planes, absl::Span<ResidencyWord> words) const;
   // By name (a lease's rows, a parent's); not found when the generation is another by now.
   Row At(uint64_t row_name) const;
 
@@ -68,6 +73,12 @@ class IndexReader {
  private:
   IndexReader() = default;
   Row RowAt(uint64_t line) const;
+  static bool Is(const Row& row, const ChunkKey& key, uint32_t model);
+  Row FindHashed(uint64_t hash, const ChunkKey& key, uint32_t model) const;
+  // Calls ahead(i, row) with where the row of keys[i] may be.
+  template <typename Ahead>
+  void FindGroup(absl::Span<const ChunkKey> keys, uint32_t model, absl::Span<Row> rows,
+                 Ahead ahead) const;
   Row FindInBucket(uint64_t bucket, uint64_t hash, const ChunkKey& key, uint32_t model) const;
 
   const IndexHeader* header_ = nullptr;

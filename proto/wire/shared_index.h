@@ -77,7 +77,9 @@ constexpr uint64_t BucketOf(uint64_t hash, uint64_t count) {
   return bucket < count ? bucket : bucket & (mask / 2 - 1);
 }
 
-// A row: this header, then one RowPlane for each of the model's planes; a whole number of lines.
+// A row: this header, then of all of the model's planes the best copies, then the second ones, then
+// the checksums, a word each; a whole number of lines. Who reads all planes of a chunk needs the
+// best copies only, and finds them side by side.
 struct RowHeader {
   std::atomic<uint64_t> key[2];    // ChunkKey::low and high; relaxed: published by the entry
   std::atomic<uint64_t> identity;  // generation above, parent's first line + 1 below (0: none)
@@ -94,16 +96,29 @@ constexpr uint64_t PackShape(uint16_t tokens, uint16_t planes, uint16_t model, u
   return uint64_t{tokens} << 48 | uint64_t{planes} << 32 | uint64_t{model} << 16 | flags;
 }
 
+// The words of one plane. `Word` is std::atomic<uint64_t>, for readers const.
+template <typename Word>
 struct RowPlane {
-  std::atomic<uint64_t> best;      // ResidencyWord; release, readers acquire
-  std::atomic<uint64_t> second;    // likewise
-  std::atomic<uint64_t> checksum;  // of both; written before a word that has it
+  Word& best;      // ResidencyWord; release, readers acquire
+  Word& second;    // likewise
+  Word& checksum;  // of both; written before a word that has it
 };
-static_assert(sizeof(RowPlane) == 24);
+inline constexpr uint64_t kPlaneBytes = 3 * sizeof(std::atomic<uint64_t>);
+
+// `plane` below `planes`, which is the row's.
+inline RowPlane<std::atomic<uint64_t>> PlaneOf(RowHeader* row, uint32_t planes, uint32_t plane) {
+  auto* words = reinterpret_cast<std::atomic<uint64_t>*>(row + 1);
+  return {words[plane], words[planes + plane], words[2 * planes + plane]};
+}
+inline RowPlane<const std::atomic<uint64_t>> PlaneOf(const RowHeader* row, uint32_t planes,
+                                                     uint32_t plane) {
+  const auto* words = reinterpret_cast<const std::atomic<uint64_t>*>(row + 1);
+  return {words[plane], words[planes + plane], words[2 * planes + plane]};
+}
 
 // Lines that a row of so many planes takes.
 constexpr uint64_t RowLines(uint64_t planes) {
-  return (sizeof(RowHeader) + planes * sizeof(RowPlane) + kLineBytes - 1) / kLineBytes;
+  return (sizeof(RowHeader) + planes * kPlaneBytes + kLineBytes - 1) / kLineBytes;
 }
 
 // A row as clients and reports name it: generation above, first line below.

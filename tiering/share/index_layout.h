@@ -39,8 +39,7 @@ struct IndexLayout {
     // A row wastes less than a line. Lines that were cut for rows of one size are not used for
     // another, so there are as many again for models that come later.
     const uint64_t row_bytes = sizeof(wire::RowHeader) + wire::kLineBytes - 1;
-    const uint64_t bytes =
-        limits.chunks_max * row_bytes + limits.blocks_max * sizeof(wire::RowPlane);
+    const uint64_t bytes = limits.chunks_max * row_bytes + limits.blocks_max * wire::kPlaneBytes;
     layout.lines_max = std::min(kLinesMax, 2 * (bytes / wire::kLineBytes + 1));
     layout.log_offset = wire::kIndexHeaderBytes;
     layout.buckets_offset =

@@ -88,18 +88,20 @@ uint32_t TenantShare::AddRow(const RowArgs& args) {
   header.shape.store(
       wire::PackShape(args.token_count, args.planes, static_cast<uint16_t>(args.model.value()), 0),
       kRelaxed);
-  wire::RowPlane* planes = Planes(line);
   for (uint32_t i = 0; i < args.planes; ++i) {
-    planes[i].best.store(0, kRelaxed);
-    planes[i].second.store(0, kRelaxed);
-    planes[i].checksum.store(0, kRelaxed);
+    const auto plane = wire::PlaneOf(&header, args.planes, i);
+    plane.best.store(0, kRelaxed);
+    plane.second.store(0, kRelaxed);
+    plane.checksum.store(0, kRelaxed);
   }
   return line;
 }
 
 void TenantShare::SetBlock(uint32_t line, uint32_t plane, const BlockWords& words, bool log) {
-  KVTIER_CHECK(plane < PlanesOf(Header(line)));
-  wire::RowPlane& block = Planes(line)[plane];
+  wire::RowHeader& header = Header(line);
+  const uint16_t planes = PlanesOf(header);
+  KVTIER_CHECK(plane < planes);
+  const auto block = wire::PlaneOf(&header, planes, plane);
   if (words.best.valid()) block.checksum.store(words.checksum, kRelaxed);
   const bool moved = block.best.load(kRelaxed) != words.best.bits();
   if (moved) block.best.store(words.best.bits(), kRelease);

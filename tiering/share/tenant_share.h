@@ -109,9 +109,6 @@ class TenantShare {
   wire::RowHeader& Header(uint32_t line) const {
     return *reinterpret_cast<wire::RowHeader*>(lines_start_ + uint64_t{line} * wire::kLineBytes);
   }
-  wire::RowPlane* Planes(uint32_t line) const {
-    return reinterpret_cast<wire::RowPlane*>(&Header(line) + 1);
-  }
   void RetireOverflow(uint32_t overflow) {
     retired_.Retire(header_->retire_epoch, {overflow, Part::kOverflow, 0});
   }
