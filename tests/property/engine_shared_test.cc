@@ -1,0 +1,243 @@
+// Clients of shared memory, one rule at a time: who may have one, what a lease names to it, that
+// one tenant's sections hold up nobody else, when moves stop and leases are refused, and what
+// becomes of what clients write into their rings. Random runs are in engine_property_test.cc.
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "proto/wire/index_reader.h"
+#include "proto/wire/report_ring.h"
+#include "proto/wire/section_protocol.h"
+#include "tests/support/block_content.h"
+#include "tests/support/engine_fixture.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_models.h"
+
+namespace kvtier::test_support {
+namespace {
+
+using ::testing::HasSubstr;
+using Code = absl::StatusCode;
+
+EngineFixtureOptions Shared(uint16_t tenants = 1) {
+  EngineFixtureOptions options;
+  options.shared = true;
+  options.tenants = tenants;
+  return options;
+}
+
+// A process of one session that maps its tenant's index.
+class Process {
+ public:
+  Process(EngineFixture& fixture, Caller caller) : fixture_(fixture) {
+    auto client = fixture.engine().AttachShared(caller, page_.get());
+    EXPECT_THAT(client, IsOk());
+    if (client.ok()) id = *client;
+    std::string why;
+    index = wire::IndexReader::Create(fixture.index_memory()[caller.tenant.value()]->bytes(), why);
+    EXPECT_TRUE(index.has_value()) << why;
+  }
+  void Enter() { wire::EnterSection(index->retire_epoch(), page_->sections[0].section); }
+  void Leave() { wire::LeaveSection(page_->sections[0].section); }
+  void End() { fixture_.engine().EndShared(id); }
+  wire::ClientPage* page() { return page_.get(); }
+
+  ShmClientId id;
+  std::optional<wire::IndexReader> index;
+
+ private:
+  EngineFixture& fixture_;
+  std::unique_ptr<wire::ClientPage> page_ = std::make_unique<wire::ClientPage>();
+};
+
+TEST(EngineSharedTest, ASessionHasOneClientAndOnlyWhereMemoryIsShared) {
+  wire::ClientPage page{};
+  EngineFixture without;
+  EXPECT_THAT(without.engine().AttachShared(without.Attach(), &page),
+              StatusIs(Code::kFailedPrecondition));
+  EXPECT_TRUE(without.engine().SharedClients().empty());
+  without.engine().EndShared(ShmClientId(1));
+
+  EngineFixture fixture(Shared(2));
+  const Caller caller = fixture.Attach();
+  Process process(fixture, caller);
+  EXPECT_THAT(fixture.engine().AttachShared(caller, &page),
+              StatusIs(Code::kFailedPrecondition, HasSubstr("already")));
+  EXPECT_THAT(fixture.engine().AttachShared({TenantId(1), caller.session}, &page),
+              StatusIs(Code::kNotFound));
+  process.End();
+  EXPECT_THAT(fixture.engine().AttachShared(caller, &page), IsOk());
+}
+
+TEST(EngineSharedTest, ProcessesThatOutliveTheirSessionsAreBounded) {
+  EngineFixtureOptions options = Shared();
+  options.limits.sessions_max = 3;
+  EngineFixture fixture(options);
+  std::vector<std::unique_ptr<Process>> processes;
+  for (int i = 0; i < 3; ++i) {
+    const Caller caller = fixture.Attach();
+    processes.push_back(std::make_unique<Process>(fixture, caller));
+    EXPECT_THAT(fixture.engine().Detach(caller), IsOk());
+  }
+  const Caller caller = fixture.Attach();
+  wire::ClientPage page{};
+  EXPECT_THAT(fixture.engine().AttachShared(caller, &page),
+              StatusIs(Code::kResourceExhausted, HasSubstr("sessions_max")));
+  ASSERT_EQ(fixture.engine().SharedClients().size(), 3u);
+  EXPECT_EQ(fixture.engine().SharedClients()[0].session, SessionId());
+  processes[1]->End();
+  EXPECT_THAT(fixture.engine().AttachShared(caller, &page), IsOk());
+}
+
+TEST(EngineSharedTest, ALeaseNamesItsRows) {
+  EngineFixture fixture(Shared());
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  const std::vector<wire::ChunkKey> keys = {NumberedKey(1), NumberedKey(2), NumberedKey(3)};
+  fixture.PutChain(caller, model, keys);
+  const LookupResult found = fixture.Lookup(caller, model, keys);
+  std::vector<uint64_t> rows = {1, 2};
+  EXPECT_THAT(fixture.engine().LeaseRows(caller, found.lease, rows), IsOk());
+  EXPECT_TRUE(rows.empty()) << "the session has no client";
+  Process process(fixture, caller);
+  ASSERT_THAT(fixture.engine().LeaseRows(caller, found.lease, rows), IsOk());
+  ASSERT_EQ(rows.size(), 3u);
+  process.Enter();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const wire::IndexReader::Row row = process.index->At(rows[i]);
+    ASSERT_TRUE(row);
+    EXPECT_EQ(row.line, process.index->Find(keys[i], model.value()).line);
+  }
+  process.Leave();
+  EXPECT_THAT(fixture.engine().LeaseRows(caller, LeaseId(99), rows), StatusIs(Code::kNotFound));
+  // A forgotten chunk is found by its lease's name only.
+  ASSERT_THAT(fixture.engine().Forget(caller, model, {&keys[2], 1}), IsOk());
+  EXPECT_FALSE(process.index->Find(keys[2], model.value()));
+  EXPECT_TRUE(wire::IndexReader::Resolve(process.index->At(rows[2]), 0).valid());
+}
+
+TEST(EngineSharedTest, ASectionHoldsUpItsOwnTenantOnly) {
+  EngineFixture fixture(Shared(2));
+  std::vector<Caller> callers;
+  for (uint16_t tenant = 0; tenant < 2; ++tenant) {
+    callers.push_back(fixture.Attach(tenant));
+    const ModelId model = fixture.Register(callers[tenant], DenseModel());
+    fixture.PutChain(callers[tenant], model, {NumberedKey(1)});
+  }
+  Process reader(fixture, callers[0]);
+  Process other(fixture, callers[1]);
+  reader.Enter();
+  for (uint16_t tenant = 0; tenant < 2; ++tenant) {
+    const wire::ChunkKey key = NumberedKey(1);
+    EXPECT_THAT(fixture.engine().Forget(callers[tenant], ModelId(tenant), {&key, 1}), IsOk());
+  }
+  fixture.Advance(absl::Milliseconds(1));
+  const auto used = [&](size_t tenant) {
+    Bytes sum;
+    for (const PoolStatus& pool : fixture.engine().Pools()) sum += pool.tenants[tenant].used;
+    return sum;
+  };
+  EXPECT_GT(used(0), Bytes(0));
+  EXPECT_EQ(used(1), Bytes(0));
+  // Its session's end changes nothing; that of its process does.
+  EXPECT_THAT(fixture.engine().Detach(callers[0]), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_GT(used(0), Bytes(0));
+  reader.End();
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_EQ(used(0), Bytes(0));
+}
+
+TEST(EngineSharedTest, OverTheSectionLimitNothingIsLeasedOrReserved) {
+  EngineFixture fixture(Shared());
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  const wire::ChunkKey key = NumberedKey(1);
+  fixture.PutChain(caller, model, {key});
+  Process process(fixture, caller);
+  process.Enter();
+  fixture.Advance(absl::Seconds(0));
+  fixture.Advance(absl::Seconds(10));
+  EXPECT_THAT(fixture.engine().Lookup(caller, model, {&key, 1}, absl::Seconds(1), fixture.now()),
+              IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_TRUE(fixture.engine().SharedClients()[0].over_limit);
+  EXPECT_THAT(fixture.engine().Lookup(caller, model, {&key, 1}, absl::Seconds(1), fixture.now()),
+              StatusIs(Code::kResourceExhausted, HasSubstr("section_ms_max")));
+  EXPECT_THAT(fixture.engine().Reserve(caller, {.model = model, .parent = key, .planes = {}},
+                                       fixture.now()),
+              StatusIs(Code::kResourceExhausted, HasSubstr("section_ms_max")));
+  EXPECT_EQ(fixture.engine().counters().section_limit_refusals, 2u);
+  EXPECT_EQ(fixture.Matched(caller, model, {key}), 1u) << "without a lease";
+  process.Leave();
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_THAT(fixture.engine().Lookup(caller, model, {&key, 1}, absl::Seconds(1), fixture.now()),
+              IsOk());
+}
+
+TEST(EngineSharedTest, AtTheCapOfRetiredSlotsItsMovesStop) {
+  EngineFixtureOptions options = Shared(2);
+  options.policy = PolicyChoice::kScripted;
+  options.limits.retired_share_max = 0.01;
+  EngineFixture fixture(options);
+  const Caller callers[] = {fixture.Attach(0), fixture.Attach(1)};
+  ModelId models[2];
+  for (int tenant = 0; tenant < 2; ++tenant) {
+    models[tenant] = fixture.Register(callers[tenant], DenseModel());
+    fixture.PutChain(callers[tenant], models[tenant], {NumberedKey(1), NumberedKey(2)});
+  }
+  Process process(fixture, callers[0]);
+  process.Enter();
+  const auto move = [&](int tenant, uint32_t number) {
+    const uint64_t done = fixture.engine().counters().moves_done;
+    fixture.script().Move(models[tenant], NumberedKey(number), PlaneIndex(0), PoolId(0), PoolId(1));
+    fixture.Settle();
+    return fixture.engine().counters().moves_done - done;
+  };
+  EXPECT_EQ(move(0, 1), 1u);
+  EXPECT_EQ(move(0, 2), 0u) << "its retired slots wait for the section";
+  EXPECT_EQ(move(1, 1), 1u);
+  EXPECT_EQ(move(1, 2), 1u) << "another tenant's moves go on";
+  process.Leave();
+  fixture.Settle();
+  EXPECT_EQ(move(0, 2), 1u);
+}
+
+TEST(EngineSharedTest, ReportsReachThePolicyAndNonsenseIsCounted) {
+  EngineFixture fixture(Shared(2));
+  const Caller caller = fixture.Attach(0);
+  const Caller stranger = fixture.Attach(1);
+  const ModelId model = fixture.Register(caller, DenseModel());
+  const std::vector<wire::ChunkKey> keys = {NumberedKey(1), NumberedKey(2)};
+  fixture.PutChain(caller, model, keys);
+  Process process(fixture, caller);
+  Process other(fixture, stranger);
+  const uint64_t row = process.index->Find(keys[1], model.value()).name();
+  wire::ReportProducer reports(process.page());
+  reports.Write({.row = row, .steps = 3, .plane = 1, .log_mass = 200});
+  reports.Write({.row = row, .steps = 3, .plane = 1, .log_mass = 0});
+  reports.Write({.row = row});
+  reports.Write({.row = row, .plane = 4});                 // the model has four planes
+  reports.Write({.row = row + (uint64_t{1} << 32)});       // another generation
+  reports.Write({.row = row + 1});                         // no row begins there
+  wire::ReportProducer(other.page()).Write({.row = row});  // another tenant's
+  process.page()->dropped.store(5);
+  fixture.Advance(absl::Milliseconds(1));
+  EngineCounters counters = fixture.engine().counters();
+  EXPECT_EQ(counters.shared_reports, 3u);
+  EXPECT_EQ(counters.reported_reads, 1u);
+  EXPECT_EQ(counters.shared_reports_invalid, 4u);
+  EXPECT_EQ(counters.shared_reports_dropped, 5u);
+  // A full ring is taken in bounded parts.
+  while (reports.Write({.row = row})) {
+  }
+  for (int tick = 0; tick < 4; ++tick) fixture.Advance(absl::Milliseconds(1));
+  counters = fixture.engine().counters();
+  EXPECT_EQ(counters.shared_reports, 3u + wire::kReportRecords);
+}
+
+}  // namespace
+}  // namespace kvtier::test_support
