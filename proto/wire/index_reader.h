@@ -55,7 +55,7 @@ class IndexReader {
     if (line >= lines_max_) return;
     const std::byte* const row = rows_ + line * kLineBytes;
     __builtin_prefetch(row);
-    __builtin_prefetch(row + sizeof(RowHeader) + uint64_t{plane} * sizeof(RowPlane));
+    __builtin_prefetch(row + sizeof(RowHeader) + uint64_t{plane} * sizeof(uint64_t));
   }
 
   // Best copy of a block; zero where there is none, also beyond the row's planes.

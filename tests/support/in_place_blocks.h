@@ -62,10 +62,10 @@ struct RawClient {
   }
   // Where the one plane of a row is.
   wire::ResidencyWord WordOf(uint64_t row) const {
-    const auto* plane = reinterpret_cast<const wire::RowPlane*>(
-        index->get() + header().rows_offset + (row & 0xffffffff) * wire::kLineBytes +
-        sizeof(wire::RowHeader));
-    return wire::ResidencyWord(plane->best.load(std::memory_order_acquire));
+    const auto* header_of_row = reinterpret_cast<const wire::RowHeader*>(
+        index->get() + header().rows_offset + (row & 0xffffffff) * wire::kLineBytes);
+    return wire::ResidencyWord(
+        wire::PlaneOf(header_of_row, 1, 0).best.load(std::memory_order_acquire));
   }
 };
 
