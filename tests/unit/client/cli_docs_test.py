@@ -89,7 +89,7 @@ def main():
                 for args in ([], ["status"], ["pools"], ["blocks"], ["put"], ["get"], ["drain"], ["bench"],
                              ["replay"], ["trace"], ["trace", "generate"]):
                     assert "--help" in world.run(*args, "--help", socket=False)[0]
-                for figure in ("rpc", "copy", "engine"):
+                for figure in ("rpc", "copy", "engine", "index"):
                     assert "Ceiling:" in world.run("bench", figure, "--help", socket=False)[0]
 
             def get_is_put():
@@ -137,7 +137,7 @@ def main():
                 report.run("fields of put", world.compare, "put", "put", str(source), "--replace")
                 report.run("fields of blocks", world.compare, "blocks", "blocks")
                 report.run("fields of get", world.compare, "get", "get", "file", "-o", str(world.directory / "out"))
-                for figure in ("rpc", "copy", "engine"):
+                for figure in ("rpc", "copy", "engine", "index"):
                     report.run(f"fields of bench {figure}", world.compare, "bench", "bench", figure, "--quick")
                 trace = str(world.directory / "trace.jsonl")
                 world.run("trace", "generate", "--kind", "chat", "--requests", "20", "-o", trace, socket=False)
