@@ -257,18 +257,20 @@ TEST_F(SharedMemoryTest, ASectionThatIsOpenForTooLongGetsItsClientNothingNew) {
   Start("limits: {section_ms_max: 100}\n");
   const auto client = Attach();
   ASSERT_NE(client, nullptr);
-  const auto reserve = [&] {
-    v1::ReserveReply reserved;
-    const grpc::Status status = client->session->Reserve(1, false, reserved);
-    if (status.ok()) client->session->Abort(reserved.reservation_id());
+  ASSERT_TRUE(client->session->StoreChunk("a", RawBlock(1)));
+  // A lease takes no room, of which a reservation in a long section may find none.
+  const auto lease = [&] {
+    v1::LookupReply found;
+    const grpc::Status status = client->session->Lease("a", found);
+    if (status.ok()) client->session->Release(found.lease_id());
     return status.error_code();
   };
-  EXPECT_EQ(reserve(), grpc::StatusCode::OK);
+  EXPECT_EQ(lease(), grpc::StatusCode::OK);
   client->client_page().sections[9].section.store(1);
-  EXPECT_TRUE(Await([&] { return reserve() == grpc::StatusCode::RESOURCE_EXHAUSTED; }));
+  EXPECT_TRUE(Await([&] { return lease() == grpc::StatusCode::RESOURCE_EXHAUSTED; }));
   EXPECT_GT(Counter("section_limit_refusals"), 0u);
   client->client_page().sections[9].section.store(0);
-  EXPECT_TRUE(Await([&] { return reserve() == grpc::StatusCode::OK; }));
+  EXPECT_TRUE(Await([&] { return lease() == grpc::StatusCode::OK; }));
 }
 
 TEST_F(SharedMemoryTest, AThousandClientsLeaveNothing) {

@@ -200,14 +200,6 @@ grpc::Status RawSession::Reserve(uint32_t chunks, bool in_place, v1::ReserveRepl
   return Call(&v1::KvCache::Stub::Reserve, request, reply);
 }
 
-void RawSession::Abort(uint64_t reservation) {
-  v1::AbortRequest request;
-  request.set_session_id(id_);
-  request.set_reservation_id(reservation);
-  v1::AbortReply reply;
-  EXPECT_TRUE(Call(&v1::KvCache::Stub::Abort, request, reply).ok());
-}
-
 grpc::Status RawSession::Store(uint64_t reservation, uint32_t chunk, const std::string& bytes) {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(absl::Now() + kSoon));
@@ -246,14 +238,18 @@ bool RawSession::StoreChunk(const std::string& name, const std::string& bytes) {
   return Commit(reserved.reservation_id(), 0, name, bytes).outcome() == v1::CommitReply::COMMITTED;
 }
 
-v1::LookupReply RawSession::Lookup(const std::string& name) {
+grpc::Status RawSession::Lease(const std::string& name, v1::LookupReply& reply) {
   v1::LookupRequest request;
   request.set_session_id(id_);
   request.set_model_id(model_);
   request.add_names()->mutable_opaque()->set_engine_key(name);
   request.set_lease(true);
+  return Call(&v1::KvCache::Stub::Lookup, request, reply);
+}
+
+v1::LookupReply RawSession::Lookup(const std::string& name) {
   v1::LookupReply reply;
-  const grpc::Status status = Call(&v1::KvCache::Stub::Lookup, request, reply);
+  const grpc::Status status = Lease(name, reply);
   EXPECT_TRUE(status.ok()) << status.error_message();
   return reply;
 }

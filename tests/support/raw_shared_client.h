@@ -79,14 +79,14 @@ class RawSession {
   const std::string& attach_socket() const { return attach_socket_; }
 
   grpc::Status Reserve(uint32_t chunks, bool in_place, v1::ReserveReply& reply);
-  void Abort(uint64_t reservation);
   grpc::Status Store(uint64_t reservation, uint32_t chunk, const std::string& bytes);
   // The chunk named `name` with the checksum of `bytes`; the outcome is in the reply.
   v1::CommitReply::Chunk Commit(uint64_t reservation, uint32_t chunk, const std::string& name,
                                 const std::string& bytes);
   // Reserve, store, commit.
   bool StoreChunk(const std::string& name, const std::string& bytes);
-  v1::LookupReply Lookup(const std::string& name);  // with a lease
+  grpc::Status Lease(const std::string& name, v1::LookupReply& reply);
+  v1::LookupReply Lookup(const std::string& name);  // Lease, which has to succeed
   // Code of the block of a lease's first chunk; its bytes where that is 0.
   int32_t Fetch(uint64_t lease, std::string& bytes);
   void Release(uint64_t lease);
