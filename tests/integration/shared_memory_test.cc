@@ -26,8 +26,6 @@
 namespace kvtier::test_support {
 namespace {
 
-using wire::SegmentAccess;
-
 constexpr uid_t kAnna = 60'001;
 constexpr const char* kTenants = R"(tenants:
   - {name: ops, uids: [0], admin: true}
