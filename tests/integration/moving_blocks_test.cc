@@ -144,5 +144,54 @@ TEST_F(MovingBlocksTest, EveryByteIsItsOwn) {
   RecordProperty("moved", std::to_string(moved));
 }
 
+TEST_F(MovingBlocksTest, ATableFollowsTheLog) {
+  StartDaemon(SmallConfig("", "4MiB", "12MiB"));
+  ClientOptions options = Options();
+  options.transport = Transport::kSharedMemory;
+  options.report_every = 0;  // nothing is promoted meanwhile
+  client_ = Connect(options);
+  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+  const std::vector<Key> keys = ChainKeys(model_, 1, 80);
+  ASSERT_THAT(StoreChunks(*client_, model_, {.keys = keys, .count = 80}), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Match match, client_->Lookup({.model = model_, .keys = keys}));
+  BlockTable table(match.lease, {2, 0});
+  {
+    ASSERT_OK_AND_ASSIGN(ReadSection section, client_->EnterSection());
+    ASSERT_OK_AND_ASSIGN(const size_t first, table.Update(section));
+    EXPECT_EQ(first, 0u);
+    EXPECT_EQ(table.missing(), 0u);
+  }
+  {
+    ASSERT_OK_AND_ASSIGN(ReadSection section, client_->EnterSection());
+    ASSERT_OK_AND_ASSIGN(const size_t second, table.Update(section));
+    EXPECT_EQ(second, 0u);
+  }
+  v1::SetBudgetRequest budget;
+  budget.set_pool("hbm:0");
+  budget.set_budget_bytes(1 << 20);
+  v1::SetBudgetReply reply;
+  grpc::ClientContext context;
+  ASSERT_TRUE(daemon().admin().SetBudget(&context, budget, &reply).ok());
+  uint64_t done = 0;
+  ASSERT_TRUE(Await([&] {
+    const v1::StatusReply status = daemon().Status();
+    const uint64_t before = done;
+    done = status.counters().at("moves_done");
+    return done > 40 && done == before && status.moves_in_flight() == 0;
+  }));
+  ASSERT_OK_AND_ASSIGN(ReadSection section, client_->EnterSection());
+  ASSERT_OK_AND_ASSIGN(const size_t moved, table.Update(section));
+  EXPECT_GT(moved, 0u);
+  EXPECT_EQ(table.missing(), 0u);
+  for (uint32_t chunk = 0; chunk < 80; ++chunk) {
+    for (uint32_t index = 0; index < 2; ++index) {
+      const BlockView& view = table.view(chunk, index);
+      const std::vector<std::byte> bytes =
+          BlockBytes(keys[chunk], table.planes()[index], view.bytes);
+      EXPECT_EQ(std::memcmp(view.data, bytes.data(), bytes.size()), 0) << chunk << " " << index;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kvtier::test_support
