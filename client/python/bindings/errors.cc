@@ -5,8 +5,9 @@ namespace py = pybind11;
 namespace kvtier::python {
 
 py::object ErrorFor(const absl::Status& status) {
+  const std::string_view message(status.message().data(), status.message().size());
   return py::module_::import("kvtier.errors")
-      .attr("error_for")(static_cast<int>(status.code()), Text(status.message()));
+      .attr("error_for")(static_cast<int>(status.code()), Text(message));
 }
 
 void ThrowStatus(const absl::Status& status) {
@@ -15,7 +16,7 @@ void ThrowStatus(const absl::Status& status) {
   throw py::error_already_set();
 }
 
-py::str Text(absl::string_view text) {
+py::str Text(std::string_view text) {
   PyObject* decoded =
       PyUnicode_DecodeUTF8(text.data(), static_cast<Py_ssize_t>(text.size()), "replace");
   if (decoded == nullptr) throw py::error_already_set();

@@ -3,12 +3,11 @@
 
 #include <pybind11/pybind11.h>
 
-#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 
 namespace kvtier::python {
 
@@ -28,6 +27,6 @@ T ValueOrThrow(absl::StatusOr<T> result) {
 }
 
 // Text from a daemon, which need not be UTF-8.
-pybind11::str Text(absl::string_view text);
+pybind11::str Text(std::string_view text);
 
 }  // namespace kvtier::python

@@ -7,6 +7,7 @@
 #include "client/python/bindings/conversions.h"
 #include "client/python/bindings/process_guard.h"
 #include "client/python/bindings/raw_client.h"
+#include "client/python/bindings/read_section.h"
 #include "client/python/bindings/watch_stream.h"
 #include "kvtier/client.h"
 
@@ -45,7 +46,8 @@ void BindModel(py::module_& module) {
 
 void BindClient(py::module_& module) {
   py::class_<RawClient>(module, "Client")
-      .def(py::init<const std::string&, const std::string&, double, double, uint32_t, bool>())
+      .def(py::init<const std::string&, const std::string&, double, double, uint32_t, bool, int,
+                    int, uint32_t>())
       .def("close", &RawClient::Close)
       .def("register_model", &RawClient::RegisterModel)
       .def("reserve", &RawClient::Reserve)
@@ -60,6 +62,7 @@ void BindClient(py::module_& module) {
       .def("prefetch", &RawClient::Prefetch)
       .def("forget", &RawClient::Forget)
       .def("watch", &RawClient::Watch)
+      .def("enter_section", &RawClient::EnterSection)
       .def("submit_reserve", &RawClient::SubmitReserve)
       .def("submit_put", &RawClient::SubmitPut)
       .def("submit_commit", &RawClient::SubmitCommit)
@@ -72,7 +75,9 @@ void BindClient(py::module_& module) {
       .def_property_readonly("event_fd", &RawClient::event_fd)
       .def_property_readonly("attached", &RawClient::attached)
       .def_property_readonly("daemon_epoch", &RawClient::daemon_epoch)
-      .def_property_readonly("tenant", &RawClient::tenant);
+      .def_property_readonly("tenant", &RawClient::tenant)
+      .def_property_readonly("transport", &RawClient::transport)
+      .def_property_readonly("transport_note", &RawClient::transport_note);
 }
 
 }  // namespace
@@ -84,6 +89,7 @@ PYBIND11_MODULE(_kvtier, module) {
   py::class_<WatchStream, std::shared_ptr<WatchStream>>(module, "WatchStream")
       .def("next", &WatchStream::Next)
       .def("close", &WatchStream::Close);
+  BindSections(module);
   BindClient(module);
   // Before anything is torn down: clients have threads, and so may their users.
   py::module_::import("atexit").attr("register")(

@@ -68,14 +68,18 @@ LookupRequest LookupFrom(const Model& model, py::handle keys, bool lease, double
 }  // namespace
 
 RawClient::RawClient(const std::string& socket, const std::string& name, double unavailable_after,
-                     double call_timeout, uint32_t tickets_max, bool lazy) {
+                     double call_timeout, uint32_t tickets_max, bool lazy, int transport,
+                     int verify, uint32_t report_every) {
   const Call running;
   NoticeForks();
   ClientOptions options{.socket = socket,
                         .name = name,
                         .unavailable_after = Seconds(unavailable_after, "unavailable_after"),
                         .call_timeout = Seconds(call_timeout, "call_timeout"),
-                        .tickets_max = tickets_max};
+                        .tickets_max = tickets_max,
+                        .transport = static_cast<Transport>(transport),
+                        .verify = static_cast<Verify>(verify),
+                        .report_every = report_every};
   client_ = ValueOrThrow(Unlocked([&] {
     return lazy ? Client::Create(std::move(options)) : Client::Connect(std::move(options));
   }));
@@ -206,6 +210,11 @@ std::shared_ptr<WatchStream> RawClient::Watch(uint64_t after_sequence) {
   return stream;
 }
 
+std::unique_ptr<RawSection> RawClient::EnterSection() {
+  const Call running;
+  return std::make_unique<RawSection>(client_);
+}
+
 Ticket RawClient::SubmitReserve(const Model& model, py::handle parent, py::handle chunks,
                                 py::handle planes, int priority, double keep, bool do_not_store) {
   const Call running;
@@ -278,6 +287,14 @@ uint64_t RawClient::daemon_epoch() const {
 std::string RawClient::tenant() const {
   const Call running;
   return Unlocked([&] { return client_->tenant(); });
+}
+int RawClient::transport() const {
+  const Call running;
+  return static_cast<int>(Unlocked([&] { return client_->transport(); }));
+}
+std::string RawClient::transport_note() const {
+  const Call running;
+  return Unlocked([&] { return client_->transport_note(); });
 }
 void RawClient::WaitAttached(double timeout) const {
   const Call running;

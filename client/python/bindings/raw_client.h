@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "client/python/bindings/held_buffers.h"
+#include "client/python/bindings/read_section.h"
 #include "client/python/bindings/watch_stream.h"
 #include "kvtier/client.h"
 
@@ -21,7 +22,8 @@ namespace kvtier::python {
 class RawClient {
  public:
   RawClient(const std::string& socket, const std::string& name, double unavailable_after,
-            double call_timeout, uint32_t tickets_max, bool lazy);
+            double call_timeout, uint32_t tickets_max, bool lazy, int transport, int verify,
+            uint32_t report_every);
   // Closes. In a forked child everything is leaked instead, see Forked().
   ~RawClient();
   RawClient(const RawClient&) = delete;
@@ -48,6 +50,7 @@ class RawClient {
   uint32_t Prefetch(const Model& model, pybind11::handle keys);
   uint32_t Forget(const Model& model, pybind11::handle keys);
   std::shared_ptr<WatchStream> Watch(uint64_t after_sequence);
+  std::unique_ptr<RawSection> EnterSection();
 
   Ticket SubmitReserve(const Model& model, pybind11::handle parent, pybind11::handle chunks,
                        pybind11::handle planes, int priority, double keep, bool do_not_store);
@@ -63,6 +66,8 @@ class RawClient {
   bool attached() const;
   uint64_t daemon_epoch() const;
   std::string tenant() const;
+  int transport() const;
+  std::string transport_note() const;
   void WaitAttached(double timeout) const;
 
  private:

@@ -19,9 +19,10 @@ from .errors import (AbortedError, AlreadyExistsError, CancelledError, DataLossE
                      UnimplementedError, UnknownError)
 from .lease import Lease
 from .reservation import Reservation
+from .section import ReadSection
 from .tickets import Completion, Ticket
 from .types import (Block, BlockResult, Buffer, ChunkCommit, CommitResult, EventKind, GetResult, Key, ModelGeometry,
-                    Plane, PlaneType, Priority, ReadReport, RecomputeTime, WatchEvent)
+                    Plane, PlaneType, Priority, ReadReport, RecomputeTime, Transport, Verify, WatchEvent)
 from .watch import Watch
 
 __all__ = [
@@ -29,7 +30,7 @@ __all__ = [
     "CommitResult", "Completion", "DataLossError", "DeadlineExceededError", "Error", "EventKind",
     "FailedPreconditionError", "GetResult", "InternalError", "InvalidArgumentError", "Key", "Lease", "Model",
     "ModelGeometry", "NotFoundError", "OutOfRangeError", "PermissionDeniedError", "Plane", "PlaneType", "Priority",
-    "ReadReport", "RecomputeTime", "Reservation", "ResourceExhaustedError", "StatusCode", "Ticket",
-    "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError", "Watch", "WatchEvent", "connect",
+    "ReadReport", "ReadSection", "RecomputeTime", "Reservation", "ResourceExhaustedError", "StatusCode", "Ticket", "Transport",
+    "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError", "Verify", "Watch", "WatchEvent", "connect",
     "default_socket_path",
 ]

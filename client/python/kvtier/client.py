@@ -9,8 +9,9 @@ from . import _kvtier
 from .errors import CancelledError, Error, FailedPreconditionError, NotFoundError, UnavailableError
 from .lease import Lease
 from .reservation import Reservation
+from .section import ReadSection
 from .tickets import Completion, Ticket
-from .types import Key, ModelGeometry, Priority
+from .types import Key, ModelGeometry, Priority, Transport, Verify
 from .watch import Watch
 
 T = TypeVar("T")
@@ -95,6 +96,16 @@ class Client:
         """The name under which the daemon knows this user; empty while not attached."""
         return self._raw.tenant
 
+    @property
+    def transport(self) -> Transport:
+        """How bytes come and go; Transport.AUTO while not attached."""
+        return Transport(self._raw.transport)
+
+    @property
+    def transport_note(self) -> str:
+        """Why bytes go by streams; empty with shared memory."""
+        return self._raw.transport_note
+
     def wait_attached(self, timeout: float) -> None:
         """Waits until there is a daemon; DeadlineExceededError after `timeout` seconds."""
         self._raw.wait_attached(timeout)
@@ -118,6 +129,13 @@ class Client:
         """lookup() as a ticket."""
         return self._submit(lambda: self._raw.submit_lookup(model._raw, keys, lease, ttl),
                             lambda found: self._lease(model, found))
+
+    def read_section(self) -> ReadSection:
+        """Opens a section in which leased blocks are read in place.
+
+        UnavailableError where no memory is shared with the daemon (`transport`): use Lease.get(), which works always.
+        """
+        return ReadSection(self._raw.enter_section())
 
     def prefetch(self, model: Model, keys: Sequence[Key]) -> int:
         """Says that these chunks will be read soon; returns how many of them the daemon will move ahead."""
@@ -249,12 +267,15 @@ def default_socket_path() -> str:
 
 
 def connect(socket: Optional[str] = None, *, name: str = "python", lazy: bool = False, unavailable_after: float = 2.0,
-            call_timeout: float = 30.0, tickets_max: int = 1024) -> Client:
+            call_timeout: float = 30.0, tickets_max: int = 1024, transport: Transport = Transport.AUTO,
+            verify: Verify = Verify.FIRST_READ, report_every: int = 8) -> Client:
     """Attaches to the daemon at `socket` (None: default_socket_path()).
 
     UnavailableError when none answers; with `lazy`, a client without a daemon, which attaches when one appears.
     `name` is for the daemon's logs. A call that gets no answer fails with UnavailableError after `unavailable_after`
     seconds without a sign of life, one that takes longer than `call_timeout` with DeadlineExceededError. At most
-    `tickets_max` tickets are submitted and not yet polled.
+    `tickets_max` tickets are submitted and not yet polled. `verify` says which copies a read section hashes before they
+    are read in place; one section in `report_every` tells the daemon what was read (0: none).
     """
-    return Client(_kvtier.Client(socket or "", name, unavailable_after, call_timeout, tickets_max, lazy))
+    return Client(_kvtier.Client(socket or "", name, unavailable_after, call_timeout, tickets_max, lazy,
+                                 int(transport), int(verify), report_every))

@@ -1,13 +1,15 @@
 """Reservations: room for chunks that are being written."""
 
 import warnings
-from typing import TYPE_CHECKING, Iterable, List, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Union
 
 from .errors import NotFoundError
+from .section import Views, as_array
 from .tickets import Ticket
 from .types import Block, ChunkCommit, CommitResult, Key
 
 if TYPE_CHECKING:
+    from . import _kvtier
     from .client import Client, Model
 
 
@@ -31,6 +33,35 @@ class Reservation:
         self.handle = handle
         """The daemon's name for it; 0 once it ended."""
         self._client = client
+        self._section: Optional["_kvtier.Section"] = None  # keeps mapped what is being written
+        self._written: Dict[int, Views] = {}  # by chunk
+
+    def buffer(self, chunk: int, plane: int) -> memoryview:
+        """Where a block is to be written in place, instead of put(): the memory that readers will see.
+
+        Write all of it before the commit, which takes its checksum; the view ends then. FailedPreconditionError where
+        the reservation is not in place (no shared memory, or no room for it): use put(), which works always.
+        """
+        return self._written.setdefault(chunk, Views()).add(self._memory(chunk, plane))
+
+    def array(self, chunk: int, plane: int, dtype: Any = "u1") -> Any:
+        """The same as a one-dimensional numpy array. An array cannot be ended: do not write to it after the commit, for
+        readers would find the block damaged."""
+        return as_array(self._memory(chunk, plane), dtype)
+
+    def _memory(self, chunk: int, plane: int) -> "_kvtier.BlockMemory":
+        if self._section is None:
+            self._section = self._client._raw.enter_section()
+        return self._section.reserved(self.handle, chunk, plane)
+
+    def _end_writing(self, chunks: Iterable[int]) -> None:
+        for chunk in chunks:
+            views = self._written.pop(chunk, None)
+            if views is not None:
+                views.release()
+        if not self._written and self._section is not None:
+            section, self._section = self._section, None
+            section.leave()
 
     def put(self, blocks: Iterable[Block]) -> None:
         """Copies blocks to the daemon. One call for many blocks is quicker than a call for each."""
@@ -49,7 +80,9 @@ class Reservation:
         several processes; a chunk is visible once all of its required planes are there.
         """
         wanted = [ChunkCommit(*chunk) for chunk in chunks]
-        return commit_results(self._client._raw.commit(self.model._raw, self.handle, wanted))
+        results = commit_results(self._client._raw.commit(self.model._raw, self.handle, wanted))
+        self._end_writing([chunk.chunk for chunk in wanted])
+        return results
 
     def submit_commit(self, chunks: Iterable[Union[ChunkCommit, tuple]]) -> "Ticket[List[CommitResult]]":
         """commit() as a ticket."""
@@ -70,6 +103,7 @@ class Reservation:
     def abort(self) -> None:
         """Gives back what is not committed. A reservation that ended already is fine."""
         handle, self.handle = self.handle, 0
+        self._end_writing(list(self._written))
         if handle == 0:
             return
         try:

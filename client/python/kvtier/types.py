@@ -77,6 +77,22 @@ class Priority(enum.IntEnum):
     HIGH = 2
 
 
+class Transport(enum.IntEnum):
+    """How bytes come and go. Control calls are gRPC either way."""
+
+    AUTO = 0  # shared memory where it can be had, else streams
+    STREAM = 1  # copies through the daemon
+    SHARED_MEMORY = 2  # connect() fails where there is none
+
+
+class Verify(enum.IntEnum):
+    """Which copies a read section hashes before they are read in place."""
+
+    FIRST_READ = 0  # each copy once
+    ALWAYS = 1
+    OFF = 2
+
+
 class ChunkCommit(NamedTuple):
     """Publishes one chunk of a reservation."""
 
