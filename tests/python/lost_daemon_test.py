@@ -2,6 +2,7 @@
 UnavailableError, what cannot be fetched is computed, and with a new daemon the same client goes on.
 """
 
+import signal
 import sys
 import threading
 import time
@@ -11,7 +12,6 @@ from package import (CHUNK_TOKENS, PLANE_BYTES, UNAVAILABLE_AFTER, DaemonCase, c
 
 # What a busy machine may add to a call's own limit.
 SLACK = 10.0
-SIGKILL, SIGSTOP, SIGCONT = 9, 19, 18
 
 
 class LostDaemon(DaemonCase):
@@ -30,7 +30,7 @@ class LostDaemon(DaemonCase):
         store(self.client, self.model, keys)
         lease = self.client.lookup(self.model, keys)
         reservation = self.client.reserve(self.model)
-        self.world.stop(SIGKILL)
+        self.world.stop(signal.SIGKILL)
         memory = bytearray(PLANE_BYTES[0])
         for call in (lambda: self.client.lookup(self.model, keys), lambda: self.client.reserve(self.model),
                      lambda: lease.get([(0, 0, memory)]), lambda: reservation.put([(0, 0, memory)]), lease.renew,
@@ -55,7 +55,7 @@ class LostDaemon(DaemonCase):
         keys = self.keys(1)
         store(self.client, self.model, keys)
         with self.client.lookup(self.model, keys), self.client.reserve(self.model):
-            self.world.stop(SIGKILL)
+            self.world.stop(signal.SIGKILL)
         with self.assertRaises(ZeroDivisionError):
             with kvtier.connect(self.world.socket, lazy=True):
                 raise ZeroDivisionError
@@ -64,10 +64,9 @@ class LostDaemon(DaemonCase):
         """It holds its sockets and says nothing; when it goes on, so does the client."""
         client = self.connect(unavailable_after=3.0)
         model = client.register_model(self.model.geometry)
-        self.world.process.send_signal(SIGSTOP)
-        self.addCleanup(lambda: self.world.process and self.world.process.send_signal(SIGCONT))
+        self.pause()
         self.unavailable_in_time(lambda: client.lookup(model, []), 3.0)
-        self.world.process.send_signal(SIGCONT)
+        self.go_on()
 
         def answers():
             try:
@@ -122,10 +121,10 @@ class LostDaemon(DaemonCase):
         for thread in threads:
             thread.start()
         try:
-            for number in (SIGKILL, SIGKILL, SIGKILL):
+            for _ in range(3):
                 count = len(reused)
                 cli_world.until(lambda: len(reused) > count + 5 or errors, "chunks reused")
-                self.world.stop(number)
+                self.world.stop(signal.SIGKILL)
                 count = len(computed)
                 cli_world.until(lambda: len(computed) > count + 5 or errors, "chunks computed")
                 self.start_again()

@@ -6,6 +6,7 @@ import atexit
 import glob
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,15 @@ class DaemonCase(unittest.TestCase):
         client = kvtier.connect(self.world.socket, **{"unavailable_after": UNAVAILABLE_AFTER, **options})
         self.addCleanup(client.close)
         return client
+
+    def pause(self):
+        """From its return on the daemon says nothing, though it keeps its sockets."""
+        self.world.process.send_signal(signal.SIGSTOP)
+        self.addCleanup(self.go_on)
+        os.waitid(os.P_PID, self.world.process.pid, os.WSTOPPED)
+
+    def go_on(self):
+        self.world.process.send_signal(signal.SIGCONT)
 
     def keys(self, chunks, seed=1):
         return self.model.prefix_keys(range(seed, seed + chunks * CHUNK_TOKENS))

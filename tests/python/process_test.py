@@ -61,8 +61,7 @@ begun.wait()
 
     def test_with_a_daemon_that_does_not_answer(self):
         """A thread is in a call that waits for it; the end of the process cuts that short."""
-        self.world.process.send_signal(19)
-        self.addCleanup(self.world.process.send_signal, 18)
+        self.pause()
         script = """
 client = kvtier.connect(sys.argv[1], lazy=True, unavailable_after=50, call_timeout=50)
 model = None

@@ -69,8 +69,7 @@ class Tickets(DaemonCase):
         client.submit_lookup(model, []).wait(30)
 
     def test_wait_gives_up_and_closing_cancels(self):
-        self.world.process.send_signal(19)  # SIGSTOP: nothing is answered
-        self.addCleanup(self.world.process.send_signal, 18)
+        self.pause()
         ticket = self.client.submit_lookup(self.model, [])
         with self.assertRaises(kvtier.DeadlineExceededError):
             ticket.wait(0.01)
@@ -159,8 +158,7 @@ class Threads(DaemonCase):
         """Of a daemon that is stopped nothing comes for seconds; other threads of Python run on meanwhile."""
         client = self.connect(unavailable_after=3.0)
         model = client.register_model(GEOMETRY)
-        self.world.process.send_signal(19)
-        self.addCleanup(self.world.process.send_signal, 18)
+        self.pause()
         done = threading.Event()
 
         def lookup():

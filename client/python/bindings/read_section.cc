@@ -121,11 +121,12 @@ std::unique_ptr<BlockMemory> RawSection::Reserved(ReservationHandle reservation,
 }
 
 void BindSections(py::module_& module) {
-  py::class_<BlockMemory>(module, "BlockMemory", py::custom_type_setup([](PyHeapTypeObject* type) {
-                            type->as_buffer.bf_getbuffer = &BlockMemory::GetBuffer;
-                            type->as_buffer.bf_releasebuffer = &BlockMemory::ReleaseBuffer;
-                            type->ht_type.tp_as_buffer = &type->as_buffer;
-                          }));
+  const py::class_<BlockMemory> block_memory(
+      module, "BlockMemory", py::custom_type_setup([](PyHeapTypeObject* type) {
+        type->as_buffer.bf_getbuffer = &BlockMemory::GetBuffer;
+        type->as_buffer.bf_releasebuffer = &BlockMemory::ReleaseBuffer;
+        type->ht_type.tp_as_buffer = &type->as_buffer;
+      }));
   py::class_<RawSection>(module, "Section")
       .def("resolve", &RawSection::Resolve)
       .def("reserved", &RawSection::Reserved)
