@@ -34,6 +34,9 @@ class RoundTrip(DaemonCase):
         with self.client.lookup(self.model, self.keys(3, seed=900)) as lease:
             self.assertFalse(lease)
             self.assertEqual(lease.handle, 0)
+            self.assertEqual(lease.get([(chunk, 0, bytearray()) for chunk in range(lease.chunks)]), ([], {}, True))
+            with self.assertRaises(kvtier.NotFoundError):
+                lease.get([(0, 0, bytearray(5000))])
         self.assertEqual(self.client.lookup(self.model, keys, lease=False).handle, 0)
         self.assertEqual(store(self.client, self.model, keys, first=1),
                          [kvtier.CommitResult.ALREADY_EXISTS, kvtier.CommitResult.COMMITTED])

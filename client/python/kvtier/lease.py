@@ -38,8 +38,12 @@ class Lease:
         """Fetches blocks into the caller's memory, and verifies them.
 
         Blocks fail one by one, see GetResult; the call itself fails when the daemon is gone, the lease ended or the
-        request is wrong. Destinations must be writable.
+        request is wrong. Destinations must be writable. Of a miss there is nothing to fetch, and nothing is fine.
         """
+        if self.chunks == 0:
+            blocks = list(blocks)
+            if not blocks:
+                return GetResult([], {}, True)
         return get_result(self._client._raw.get(self.model._raw, self.handle, blocks))
 
     def submit_get(self, blocks: Iterable[Block]) -> "Ticket[GetResult]":

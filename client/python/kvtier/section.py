@@ -82,7 +82,8 @@ class ReadSection:
 
     def views(self, lease: "Lease", blocks: Iterable[Tuple[int, int]]) -> List[Optional[memoryview]]:
         """The same for many blocks, (chunk, plane) each; None for those that cannot be read in place."""
-        found = self._raw.resolve(lease.handle, blocks)
+        wanted = list(blocks)
+        found = self._raw.resolve(lease.handle, wanted) if wanted else []
         return [None if memory is None else self._views.add(memory) for memory, _, _ in found]
 
     def leave(self) -> None:
