@@ -93,9 +93,8 @@ std::span<std::byte> KvTable::writable_plane(size_t chunk, size_t plane) {
 
 void KvTable::PointTo(size_t chunk, size_t plane, const std::byte* address) {
   const size_t block = chunk * geometry_.planes() + plane;
-  const bool of_store =
-      memory(chunk) == ChunkMemory::kViewed || memory(chunk) == ChunkMemory::kPlaced;
-  if (of_store && addresses_[block] != address) {
+  // A chunk that was written here may be read from another worker's copy: that is no move.
+  if (memory(chunk) == ChunkMemory::kViewed && addresses_[block] != address) {
     ++counts_.moves;
     reads_[block].moved = reads_[block].read;
   }
