@@ -2,7 +2,8 @@
 """Shows inference workers decoding through a kvtier daemon, and checks what they did.
 
 Starts kvtierd with its embedded default configuration, with pools made too small for everything that the workers
-keep, runs three workers whose prompts share prefixes, kills one half-way, flips a bit in a stored block, and
+keep, runs three workers whose prompts share prefixes and who attend to
+them where they lie, moving or not, kills one half-way, flips a bit in a stored block, and
 compares every generated token with a run without the daemon. Ends with a table and `demo: ok`, or `demo: FAILED`.
 """
 
@@ -142,7 +143,7 @@ class Demo:
         found = 0
         pid = self.daemon.process.pid
         with open(f"/proc/{pid}/maps", encoding="utf-8") as maps:
-            ranges = [line.split()[0] for line in maps if "memfd:" in line and " rw" in line]
+            ranges = [line.split()[0] for line in maps if "memfd:kvtier:" in line and " rw" in line]  # of pools
         with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
             for text in ranges:
                 first, end = (int(part, 16) for part in text.split("-"))
@@ -185,7 +186,8 @@ class Demo:
         demo_verdict.judge(self.verdict, self.run_workers(answers))
         self.stop_daemon()
         say("flipping a bit in a stored K block")
-        # Under a policy that never moves a block: a move would find the damage before the worker does.
+        # Under a policy that never moves a block: a move would find the damage before the worker does. It does on its
+        # first read of the block.
         self.start_daemon("kvtierd-control", "--set", "policy={name: static, static_share: [0.5, 0.5]}")
         self.run_control(answers[self.control])
         self.stop_daemon()

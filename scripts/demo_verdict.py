@@ -12,6 +12,8 @@ DISTINCT_MIN = 16
 REUSED_MIN = 0.30
 POOL_SHARE_MIN = 0.20
 MOVED_MIN = 100
+MOVED_BETWEEN_READS_MIN = 1
+WRITTEN_IN_PLACE_MIN = 0.50
 
 
 def chunks_of(text):
@@ -101,6 +103,7 @@ def judge(verdict, seen):
     share = sum(result["chunks_reused"] for result in results) / max(1, chunks)
     verdict.check("prompt chunks reused", f"{share:.0%} of {chunks}", share >= REUSED_MIN, f">= {REUSED_MIN:.0%}")
     _judge_pools(verdict, seen, results)
+    _judge_in_place(verdict, results)
     # A report is about each plane of each chunk that the worker leased, which are those that it reused.
     reports = sum(result["reports"] for result in results)
     reads = sum(result["reports"] * result["chunks_reused"] * PLANES for result in results)
@@ -117,10 +120,24 @@ def _judge_pools(verdict, seen, results):
     verdict.at_least("pools", len(fetched), 2)
     everything = max(1, sum(fetched.values()))
     for pool, count in sorted(fetched.items()):
-        verdict.check(f"fetched from {seen.shown(pool)}", f"{count / everything:.0%} of {everything >> 20} MiB",
+        verdict.check(f"read from {seen.shown(pool)}", f"{count / everything:.0%} of {everything >> 20} MiB",
                       count / everything >= POOL_SHARE_MIN, f">= {POOL_SHARE_MIN:.0%}")
     for pool, count in sorted(seen.moved.items()):
         verdict.at_least(f"blocks moved into {seen.shown(pool)}", count, MOVED_MIN)
+
+
+def _judge_in_place(verdict, results):
+    copied = sum(result["prefix_bytes_copied"] for result in results)
+    verdict.equal("bytes of reused chunks that workers copied", copied, 0)
+    chunks = sum(result["chunks_reused"] for result in results)
+    verdict.at_least("blocks read in place", sum(result["blocks_read_in_place"] for result in results),
+                     max(1, chunks * PLANES))
+    written = sum(result["chunks_written_in_place"] for result in results)
+    stored = sum(result["stored_chunks"] for result in results)
+    verdict.check("chunks stored that were computed in place", f"{written / max(1, stored):.0%} of {stored}",
+                  written / max(1, stored) >= WRITTEN_IN_PLACE_MIN, f">= {WRITTEN_IN_PLACE_MIN:.0%}")
+    verdict.at_least("moved_between_reads: blocks that a worker read before and after a move",
+                     sum(result["moved_between_reads"] for result in results), MOVED_BETWEEN_READS_MIN)
 
 
 def _judge_kill(verdict, seen):

@@ -21,13 +21,15 @@ MIB = 1 << 20
 
 def answer(prompt, reused=8):
     return {"prompt_tokens": len(prompt), "generated": ANSWERS[prompt], "chunks_reused": reused, "reports": 2,
-            "fetched_bytes_by_pool": {"dram:0": MIB, "hbm:0": MIB}}
+            "fetched_bytes_by_pool": {"dram:0": MIB, "hbm:0": MIB}, "prefix_bytes_copied": 0,
+            "blocks_read_in_place": reused * demo_verdict.PLANES, "stored_chunks": 2, "chunks_written_in_place": 2,
+            "moved_between_reads": 3}
 
 
 def good():
     asked = {"worker-0": PROMPTS * 2, "killed": PROMPTS + [OWN], "restarted": [OWN] + PROMPTS}
     results = {worker: [answer(prompt) for prompt in prompts] for worker, prompts in asked.items()}
-    results["restarted"][0]["chunks_reused"] = demo_verdict.reusable_chunks(OWN)
+    results["restarted"][0] = answer(OWN, demo_verdict.reusable_chunks(OWN))
     reads = sum(r["reports"] * r["chunks_reused"] * demo_verdict.PLANES for list_ in results.values() for r in list_)
     return demo_verdict.Seen(
         asked=asked, answers=dict(ANSWERS), results=results, moved={"dram:0": 100, "hbm:0": 100}, emulated={"hbm:0"},
@@ -49,14 +51,15 @@ def put(where, key, value):
     where[key] = value(where[key]) if callable(value) else value
 
 
+IN_PLACE = ["blocks read in place", "computed in place", "moved_between_reads"]
 # What is wrong -> (how to spoil a good run, words of every row that has to fail)
 RUNS = {
     "nothing": (lambda s: None, []),
     "no_results": (lambda s: s.results.clear(), ["answers given", "answers equal", "before the worker was killed",
-                                                 "prompt chunks reused", "fetched from", "block reads", "found again"]),
+                                                 "prompt chunks reused", "read from", "block reads", "found again", *IN_PLACE]),
     "nothing_asked": (lambda s: (put(s, "asked", {k: [] for k in s.asked}), s.results.clear()),
-                      ["answers given", "before the worker was killed", "prompt chunks reused", "fetched from",
-                       "block reads", "found again"]),
+                      ["answers given", "before the worker was killed", "prompt chunks reused", "read from",
+                       "block reads", "found again", *IN_PLACE]),
     "a_missing_answer": (lambda s: s.results["worker-0"].pop(), ["answers given", "answers equal"]),
     "an_answer_too_many": (lambda s: s.results["worker-0"].append(answer(OWN)), ["answers given"]),
     "a_missing_worker": (lambda s: s.results.pop("worker-0"), ["answers given", "answers equal"]),
@@ -83,10 +86,19 @@ RUNS = {
                             [r["fetched_bytes_by_pool"].pop("hbm:0") for rs in s.results.values() for r in rs]),
                  ["pools"]),
     "one_pool_unused": (lambda s: [r["fetched_bytes_by_pool"].pop("hbm:0") for rs in s.results.values() for r in rs],
-                        ["fetched from hbm:0 (emulated)"]),
+                        ["read from hbm:0 (emulated)"]),
     "few_moves_one_way": (lambda s: put(s.moved, "dram:0", 99), ["moved into dram:0"]),
     "no_moves": (lambda s: [put(s.moved, pool, 0) for pool in s.moved],
                  ["moved into dram:0", "moved into hbm:0 (emulated)"]),
+    "a_copied_prefix": (lambda s: put(s.results["worker-0"][1], "prefix_bytes_copied", 64), ["workers copied"]),
+    "a_block_read_by_copy": (lambda s: put(s.results["worker-0"][1], "blocks_read_in_place", lambda n: n - 1),
+                             ["blocks read in place"]),
+    "nothing_read_in_place": (lambda s: [put(r, "blocks_read_in_place", 0) for rs in s.results.values() for r in rs],
+                              ["blocks read in place"]),
+    "little_written_in_place": (lambda s: [put(r, "chunks_written_in_place", 0) for w in ("worker-0", "killed")
+                                           for r in s.results[w]], ["computed in place"]),
+    "no_move_between_reads": (lambda s: [put(r, "moved_between_reads", 0) for rs in s.results.values() for r in rs],
+                              ["moved_between_reads"]),
     "reports_lost": (lambda s: put(s, "reported_reads", lambda n: n - 1), ["block reads"]),
     "no_reports": (lambda s: [put(r, "reports", 0) for rs in s.results.values() for r in rs], ["block reads"]),
     "no_lease_before_the_kill": (lambda s: put(s, "before_kill", (2, 1)), ["before the kill"]),
