@@ -259,10 +259,11 @@ TEST_F(HintsTest, DecodeWorkerReportsWhatItSaysItReported) {
       "A prompt of some length, so that it takes several chunks of tokens to keep all of it.";
   const auto run = [&](size_t rounds) -> nlohmann::json {
     std::string output;
-    const auto status = RunProgram(
-        {ProgramPath("decode_worker"), "--socket", socket(), "--prompt", prompt, "--rounds",
-         absl::StrCat(rounds), "--max-tokens", "20", "--report-every", "4", "--json", json},
-        3 * kSoon, &output, directory() + "/worker.log");
+    const auto status =
+        RunProgram({ProgramPath("decode_worker"), "--socket", socket(), "--prompt", prompt,
+                    "--rounds", absl::StrCat(rounds), "--transport", "stream", "--max-tokens", "20",
+                    "--report-every", "4", "--json", json},
+                   3 * kSoon, &output, directory() + "/worker.log");
     EXPECT_THAT(status, IsOk());
     std::ifstream file(json);
     return nlohmann::json::parse(file, nullptr, /*allow_exceptions=*/false);
@@ -296,9 +297,13 @@ TEST_F(HintsTest, DecodeWorkersStoreKeepsItsLeaseWhileItReports) {
   geometry.kv_heads = 1;
   geometry.head_dim = 4;
   geometry.chunk_tokens = 4;
+  examples::PausePoints pauses;
   ASSERT_OK_AND_ASSIGN(const auto store,
-                       examples::DaemonKvStore::Create(
-                           {.geometry = geometry, .fingerprint = "weights", .socket = socket()}));
+                       examples::DaemonKvStore::Create({.geometry = geometry,
+                                                        .fingerprint = "weights",
+                                                        .socket = socket(),
+                                                        .transport = Transport::kStream},
+                                                       pauses));
   const std::vector<uint32_t> tokens = {1, 2, 3, 4};
   ASSERT_OK_AND_ASSIGN(const examples::ChunkKey key, store->Key({}, tokens));
   ASSERT_OK_AND_ASSIGN(const auto reservation, store->Reserve({}, 1));
