@@ -12,7 +12,7 @@ namespace {
 
 namespace v1 = kvtier::v1;
 
-// Read within one section: at 1 GB/s and less than a tenth of the time that the daemon allows one.
+// Read within one section: a quarter of a second at 1 GB/s, of the ten that a daemon allows.
 constexpr uint64_t kSectionBytes = 256 << 20;
 
 // See ReportRequest.PlaneReads.log_mass. INVALID_ARGUMENT unless 0 <= mass <= 1.
