@@ -238,6 +238,8 @@ absl::Status DaemonKvStore::Release(LeaseId lease) {
 absl::StatusOr<KvStore::ReservationId> DaemonKvStore::Reserve(const ChunkKey& parent,
                                                               size_t chunks) {
   KVTIER_RETURN_IF_ERROR(EnsureModel());
+  for (const ReservationId reservation : std::exchange(to_abort_, {}))
+    Abort(reservation).IgnoreError();
   ReserveRequest request;
   request.model = *model_;
   request.parent = parent;
@@ -308,6 +310,11 @@ absl::StatusOr<std::vector<CommitOutcome>> DaemonKvStore::Commit(
   return outcomes;
 }
 
-absl::Status DaemonKvStore::Abort(ReservationId reservation) { return client_->Abort(reservation); }
+absl::Status DaemonKvStore::Abort(ReservationId reservation) {
+  const absl::Status status = client_->Abort(reservation);
+  // The client keeps the memory of a reservation in place, be its daemon dead, until it is told.
+  if (!status.ok() && !absl::IsNotFound(status)) to_abort_.push_back(reservation);
+  return status;
+}
 
 }  // namespace kvtier::examples

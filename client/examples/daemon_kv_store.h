@@ -80,7 +80,8 @@ class DaemonKvStore : public KvStore {
   absl::Time lease_renewed_;
   std::optional<ReadSection> section_;  // of the open step
   LeaseId table_lease_ = 0;
-  std::optional<BlockTable> table_;  // of table_lease_
+  std::optional<BlockTable> table_;      // of table_lease_
+  std::vector<ReservationId> to_abort_;  // while no daemon answered
   std::vector<Placed> placed_;  // in the order in which they were asked for; of one reservation
 };
 
