@@ -31,8 +31,8 @@ SANITIZER_OPTIONS = {
     "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
 }
 # Labels of tests that a plain run leaves to --all, and of those that only the Release build runs.
-SLOW_LABELS = "install|model"
-RELEASE_ONLY_LABELS = "install|model|tidy|bench|demo|soak"
+SLOW_LABELS = "install|kills|model"
+RELEASE_ONLY_LABELS = "install|kills|model|tidy|bench|demo|soak"
 BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
 

@@ -31,11 +31,15 @@ struct Standing {
   size_t chain = 0;
   size_t first = 0, count = 0;  // chunks that it reserved
   size_t leased = 0;            // chunks of its lease
+  bool in_parts = false;        // commits one plane of its chunks first
   size_t existing_min = 0;      // of its commit: at least so many were there already
   size_t existing_max = 0;
 
   bool has_reservation() const;
-  bool has_lease() const { return point == "leased" && leased > 0; }
+  bool in_section() const { return point == "entered" || point == "inside_section"; }
+  bool has_lease() const {
+    return leased > 0 && (point == "leased" || in_section() || point == "ring_full");
+  }
   bool holds_something() const { return has_reservation() || has_lease(); }
   // Chunks of the chain that nobody may drop meanwhile.
   size_t pinned() const { return has_lease() ? leased : has_reservation() ? first : 0; }
@@ -51,6 +55,7 @@ class SteeredWorkers {
     size_t workers = 3;
     size_t chains = 40;
     size_t chunks_max = 5;  // of a chain
+    bool in_place = true;   // workers share memory with the daemon
     bool evicts = false;    // what is known to be committed may have been dropped since
     uint64_t seed = 0;
   };

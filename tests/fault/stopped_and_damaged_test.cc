@@ -155,7 +155,7 @@ TEST_F(FaultTest, StoppedWorkerLosesItsLeaseAndHoldsUpNobody) {
   ASSERT_NE(client, nullptr);
   ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(UnequalModel()));
   ChildProcess::Options options;
-  options.arguments = {HelperPath("kill_worker"), socket()};
+  options.arguments = {HelperPath("kill_worker"), socket(), "stream"};
   ASSERT_OK_AND_ASSIGN(const auto worker, ChildProcess::Start(options));
   ASSERT_OK_AND_ASSIGN(std::string line, worker->ReadLine(kSoon));
   ASSERT_THAT(worker->WriteLine("7 3 0"), IsOk());

@@ -1,20 +1,23 @@
 // Workers are killed at each named point, hundreds of times, while others stand at points of their
 // own, often in the same chain, and another client reads all the while. After each kill the daemon
-// has given back all that the dead worker held, and nothing of what the others hold: their leases
-// and reservations are there to the last one, their chunks can be read, and they go on from where
-// they stand and succeed. An oracle of what was committed says what a lookup must and must not
-// find; bytes follow from keys, so a block that is foreign or was never finished is noticed when it
-// is read.
+// has given back all that the dead worker held, read sections included, and nothing of what the
+// others hold: their leases, reservations and sections are there to the last one, their chunks can
+// be read, and they go on from where they stand and succeed. An oracle of what was committed says
+// what a lookup must and must not find; bytes follow from keys, so a block that is foreign or was
+// never finished is noticed when it is read, and every byte is, where it lies.
+//
+// KVTIER_KILLS is the number of kills of each test; scripts/test --all sets a larger one.
 #include <algorithm>
-#include <array>
 #include <atomic>
 #include <condition_variable>
+#include <cstdlib>
 #include <map>
 #include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "tests/fault/steered_workers.h"
 #include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
@@ -25,15 +28,26 @@
 namespace kvtier::test_support {
 namespace {
 
-constexpr std::array<const char*, 5> kPoints = {"reserved", "half_stored", "before_commit",
+// Points that others stand at meanwhile, and those that only one worker at a time is brought to.
+const std::vector<std::string> kStreamPoints = {"reserved", "half_stored", "before_commit",
                                                 "after_commit", "leased"};
+const std::vector<std::string> kSharedPoints = {"reserved",      "half_stored", "before_commit",
+                                                "after_commit",  "leased",      "entered",
+                                                "inside_section"};
+const std::vector<std::string> kLonePoints = {"committed_in_part", "ring_full"};
 constexpr size_t kWorkers = 3;
+
+size_t Kills() {
+  const char* const text = std::getenv("KVTIER_KILLS");
+  return text == nullptr ? 108 : static_cast<size_t>(std::atoi(text));
+}
 
 // Reads chains all the while, on a thread of its own.
 class Survivor {
  public:
-  Survivor(Client& client, Model model, const std::vector<SharedChain>& chains, uint64_t seed)
-      : client_(client), model_(std::move(model)) {
+  Survivor(Client& client, Model model, bool in_place, const std::vector<SharedChain>& chains,
+           uint64_t seed)
+      : client_(client), model_(std::move(model)), in_place_(in_place) {
     for (const SharedChain& chain : chains) keys_.push_back(chain.keys);
     thread_ = std::thread([this, seed] { Run(seed); });
   }
@@ -63,8 +77,9 @@ class Survivor {
     std::unique_lock<std::mutex> lock(reading_);
     while (!stop_) {
       resumed_.wait(lock, [this] { return !pause_; });
+      const std::vector<Key>& keys = keys_[rng.Below(keys_.size())];
       const absl::StatusOr<uint32_t> read =
-          ReadChunks(client_, model_, keys_[rng.Below(keys_.size())]);
+          in_place_ ? ReadChunksInPlace(client_, model_, keys) : ReadChunks(client_, model_, keys);
       if (!read.ok()) errors_.push_back(read.status().ToString());
       if (read.ok() && *read > 0) ++reads_;
     }
@@ -72,6 +87,7 @@ class Survivor {
 
   Client& client_;
   Model model_;
+  const bool in_place_;
   std::vector<std::vector<Key>> keys_;
   std::mutex reading_;  // held during a read
   std::condition_variable resumed_;
@@ -81,6 +97,9 @@ class Survivor {
   std::atomic<uint64_t> reads_{0};
   std::thread thread_;
 };
+
+constexpr char kClients[] = "kvtier_shared_clients{tenant=\"default\"}";
+constexpr char kSections[] = "kvtier_shared_sections{tenant=\"default\"}";
 
 struct KillCounts {
   std::map<std::string, size_t> at_point;  // exactly there, not on the way from there
@@ -96,8 +115,13 @@ class WorkerKillsTest : public DaemonTest {
     client_.reset();
     DaemonTest::TearDown();
   }
-  void Run(const std::string& config, bool evicts);
-  void Prepare(const std::string& config, bool evicts);
+  struct Setting {
+    std::string config;
+    bool in_place = true;  // else streams
+    bool evicts = false;
+  };
+  void Run(const Setting& setting);
+  void Prepare(const Setting& setting);
   void KillOne(size_t kill, Survivor& survivor);
   // Brings the others to points of their own; some stay where they are.
   void PlaceOthers(size_t victim);
@@ -105,7 +129,15 @@ class WorkerKillsTest : public DaemonTest {
   void CheckChain(const SharedChain& chain);
   void CheckNothingIsLeft();
 
+  absl::StatusOr<uint32_t> Read(const std::vector<Key>& keys) {
+    return in_place_ ? ReadChunksInPlace(*client_, model_, keys)
+                     : ReadChunks(*client_, model_, keys);
+  }
+
+  bool in_place_ = true;
   bool evicts_ = false;
+  std::vector<std::string> points_;        // of victims
+  std::vector<std::string> other_points_;  // and of those that live on
   Rng rng_{0};
   std::unique_ptr<Client> client_;
   Model model_;
@@ -113,18 +145,26 @@ class WorkerKillsTest : public DaemonTest {
   KillCounts counts_;
 };
 
-void WorkerKillsTest::Prepare(const std::string& config, bool evicts) {
-  evicts_ = evicts;
+void WorkerKillsTest::Prepare(const Setting& setting) {
+  in_place_ = setting.in_place;
+  evicts_ = setting.evicts;
+  points_ = in_place_ ? kSharedPoints : kStreamPoints;
+  // Who stands in a section holds all that is dropped meanwhile: a full pool would stay full.
+  other_points_ = evicts_ ? kStreamPoints : points_;
+  points_.insert(points_.end(), kLonePoints.begin(), kLonePoints.begin() + (in_place_ ? 2 : 1));
   rng_ = Rng(TestSeed(20261121));
-  StartDaemon(config);
-  client_ = Connect(Options("survivor"));
+  StartDaemon(setting.config);
+  ClientOptions options = Options("survivor");
+  options.transport = in_place_ ? Transport::kSharedMemory : Transport::kStream;
+  client_ = Connect(options);
   ASSERT_NE(client_, nullptr);
   ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
   workers_ = std::make_unique<SteeredWorkers>(SteeredWorkers::Options{.socket = socket(),
                                                                       .client = client_.get(),
                                                                       .model = model_,
                                                                       .workers = kWorkers,
-                                                                      .evicts = evicts,
+                                                                      .in_place = in_place_,
+                                                                      .evicts = evicts_,
                                                                       .seed = rng_.Next()});
   for (size_t worker = 0; worker < kWorkers; ++worker) ASSERT_THAT(workers_->Start(worker), IsOk());
 }
@@ -138,17 +178,19 @@ void WorkerKillsTest::PlaceOthers(size_t victim) {
   ASSERT_THAT(workers_->Finish(moving), IsOk());
   for (const size_t other : moving) {
     if (rng_.Below(4) == 0) continue;  // is idle
-    ASSERT_THAT(workers_->BringTo(other, kPoints[rng_.Below(kPoints.size())]), IsOk());
+    ASSERT_THAT(workers_->BringTo(other, other_points_[rng_.Below(other_points_.size())]), IsOk());
   }
 }
 
 void WorkerKillsTest::CheckHeldByOthers(size_t victim) {
   size_t leases = 0;
   size_t reservations = 0;
+  int64_t sections = 0;
   for (size_t other = 0; other < kWorkers; ++other) {
     if (other == victim) continue;
     leases += workers_->standing(other).has_lease();
     reservations += workers_->standing(other).has_reservation();
+    sections += workers_->standing(other).in_section();
   }
   counts_.others_holding += leases + reservations > 0;
   const absl::Time began = absl::Now();
@@ -157,22 +199,25 @@ void WorkerKillsTest::CheckHeldByOthers(size_t victim) {
   EXPECT_TRUE(Await([&] {
     status = daemon().Status();
     return status.sessions() == kWorkers && status.leases() == leases &&
-           status.reservations() == reservations;
+           status.reservations() == reservations &&
+           (!in_place_ ||
+            (daemon().Metric(kClients) == kWorkers && daemon().Metric(kSections) == sections));
   })) << "after a kill at "
-      << workers_->standing(victim).point << ": others hold " << leases << " leases and "
-      << reservations << " reservations; " << status.ShortDebugString();
+      << workers_->standing(victim).point << ": others hold " << leases << " leases, "
+      << reservations << " reservations and " << sections << " sections; there are "
+      << daemon().Metric(kSections) << " sections of " << daemon().Metric(kClients) << " clients; "
+      << status.ShortDebugString();
   counts_.slowest = std::max(counts_.slowest, absl::Now() - began);
   for (size_t other = 0; other < kWorkers; ++other) {
     const Standing& at = workers_->standing(other);
     if (other == victim || at.pinned() == 0) continue;
-    ASSERT_OK_AND_ASSIGN(const uint32_t read,
-                         ReadChunks(*client_, model_, workers_->chains()[at.chain].keys));
+    ASSERT_OK_AND_ASSIGN(const uint32_t read, Read(workers_->chains()[at.chain].keys));
     EXPECT_GE(read, at.pinned()) << "chain " << at.chain << " of a worker at " << at.point;
   }
 }
 
 void WorkerKillsTest::CheckChain(const SharedChain& chain) {
-  ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client_, model_, chain.keys));
+  ASSERT_OK_AND_ASSIGN(const uint32_t read, Read(chain.keys));
   if (!evicts_) {
     EXPECT_GE(read, chain.known) << "of chain " << &chain - workers_->chains().data();
   }
@@ -181,12 +226,12 @@ void WorkerKillsTest::CheckChain(const SharedChain& chain) {
 
 void WorkerKillsTest::KillOne(size_t kill, Survivor& survivor) {
   const size_t victim = rng_.Below(kWorkers);
-  const std::string point = kPoints[kill % kPoints.size()];
+  const std::string point = points_[kill % points_.size()];
   ASSERT_NO_FATAL_FAILURE(PlaceOthers(victim));
   ASSERT_THAT(workers_->BringTo(victim, point), IsOk());
   counts_.others_in_chain += workers_->SharesChain(victim);
   // Every sixth time round it dies in the middle of the step after the point, and does not count.
-  const bool in_between = kill / kPoints.size() % 6 == 5;
+  const bool in_between = kill / points_.size() % 6 == 5;
   if (in_between) {
     ASSERT_THAT(workers_->GoOn(victim), IsOk());
   }
@@ -205,16 +250,21 @@ void WorkerKillsTest::CheckNothingIsLeft() {
   for (const SharedChain& chain : workers_->chains()) roots.push_back(chain.keys.front());
   ASSERT_THAT(client_->Forget(model_, roots), IsOk());
   EXPECT_TRUE(Await([&] { return daemon().Status().sessions() == 1; }));
+  // Of retired slots, too: nobody is left who could read there.
   EXPECT_TRUE(Await([&] { return daemon().UsedBytes() == 0; })) << daemon().UsedBytes();
+  if (in_place_) {
+    EXPECT_EQ(daemon().Metric(kSections), 0);
+    EXPECT_EQ(daemon().Metric(kClients), 1);
+  }
   const v1::StatusReply status = daemon().Status();
   EXPECT_EQ(status.chunks(), 0u);
   EXPECT_EQ(status.leases(), 0u);
   EXPECT_EQ(status.reservations(), 0u);
 }
 
-void WorkerKillsTest::Run(const std::string& config, bool evicts) {
-  constexpr size_t kKills = 185;  // 155 of them exactly at a point
-  ASSERT_NO_FATAL_FAILURE(Prepare(config, evicts));
+void WorkerKillsTest::Run(const Setting& setting) {
+  const size_t kills = Kills();
+  ASSERT_NO_FATAL_FAILURE(Prepare(setting));
   // Pools keep a descriptor for each segment and grow meanwhile; a leak would be one for each kill.
   size_t descriptors_max = daemon().Facts().open_files;
   const v1::PoolsReply pools = daemon().Pools();
@@ -222,8 +272,8 @@ void WorkerKillsTest::Run(const std::string& config, bool evicts) {
     descriptors_max += pool.limit_bytes() / pool.segment_bytes() - pool.segments();
   const size_t threads_max = daemon().Facts().threads + 20;
 
-  Survivor survivor(*client_, model_, workers_->chains(), rng_.Next());
-  for (size_t kill = 0; kill < kKills; ++kill) {
+  Survivor survivor(*client_, model_, in_place_, workers_->chains(), rng_.Next());
+  for (size_t kill = 0; kill < kills; ++kill) {
     ASSERT_NO_FATAL_FAILURE(KillOne(kill, survivor));
     if (HasFailure()) return;
   }
@@ -232,21 +282,22 @@ void WorkerKillsTest::Run(const std::string& config, bool evicts) {
   for (size_t worker = 0; worker < kWorkers; ++worker) all[worker] = worker;
   ASSERT_THAT(workers_->Finish(all), IsOk());
   survivor.Stop();
-  for (const char* const point : kPoints) {
-    EXPECT_GE(counts_.at_point[point], 30u) << point;
+  for (const std::string& point : points_) {
+    // The others died on the way from there.
+    EXPECT_GE(counts_.at_point[point], kills / points_.size() * 4 / 5) << point;
     std::cout << "killed at " << point << ": " << counts_.at_point[point] << "\n";
   }
-  std::cout << "others held something in " << counts_.others_holding << " of " << kKills
+  std::cout << "others held something in " << counts_.others_holding << " of " << kills
             << " kills, and stood in the same chain in " << counts_.others_in_chain << "; "
             << workers_->existing_chunks() << " chunks existed already when committed\n"
             << "slowest return of what a dead worker held: " << counts_.slowest
             << "; chains read by the survivor: " << survivor.reads() << "\n";
-  EXPECT_GT(counts_.others_holding, kKills / 2);
-  EXPECT_GT(counts_.others_in_chain, kKills / 10);
-  EXPECT_GT(workers_->existing_chunks(), kKills / 10);
+  EXPECT_GT(counts_.others_holding, kills / 2);
+  EXPECT_GT(counts_.others_in_chain, kills / 10);
+  EXPECT_GT(workers_->existing_chunks(), kills / 10);
   EXPECT_LT(counts_.slowest, absl::Seconds(5));
   EXPECT_THAT(survivor.errors(), ::testing::IsEmpty());
-  EXPECT_GT(survivor.reads(), kKills);
+  EXPECT_GT(survivor.reads(), kills);
 
   for (const SharedChain& chain : workers_->chains()) CheckChain(chain);
   EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= descriptors_max; }))
@@ -254,8 +305,8 @@ void WorkerKillsTest::Run(const std::string& config, bool evicts) {
   EXPECT_TRUE(Await([&] { return daemon().Facts().threads <= threads_max; }))
       << daemon().Facts().threads << " threads";
   const auto counters = daemon().Status().counters();
-  if (evicts) {
-    EXPECT_GT(counters.at("dropped_chunks"), 50u) << "the pools were too large";
+  if (evicts_) {
+    EXPECT_GT(counters.at("dropped_chunks"), kills / 4) << "the pools were too large";
   } else {
     EXPECT_EQ(counters.at("dropped_chunks"), 0u);
   }
@@ -264,15 +315,27 @@ void WorkerKillsTest::Run(const std::string& config, bool evicts) {
   CheckNothingIsLeft();
 }
 
+constexpr char kHttp[] = "listen: {http: '127.0.0.1:0'}\n";
+
+// Each worker writes to segments of its own, one for each size of slots, and the dead leave them
+// behind until they are empty: pools of many small segments.
+std::string SmallSegments(absl::string_view hbm, absl::string_view dram) {
+  return absl::StrCat(kHttp,
+                      "memory: {segment_bytes: 64KiB, reserve_bytes: 0, huge_pages: false}\n",
+                      "pools:\n  - {name: 'hbm:0', kind: hbm, budget_bytes: ", hbm, "}\n",
+                      "  - {name: 'dram:0', kind: dram, budget_bytes: ", dram, "}\n");
+}
+
 TEST_F(WorkerKillsTest, WhatWasCommittedStaysAndNothingElseDoes) {
-  Run(SmallConfig("", "8MiB", "16MiB"), /*evicts=*/false);
+  Run({.config = SmallSegments("16MiB", "32MiB")});
 }
 
 TEST_F(WorkerKillsTest, WhatIsFoundIsRightWhilePoolsAreFull) {
-  Run("memory: {segment_bytes: 64KiB, reserve_bytes: 0, huge_pages: false}\n"
-      "pools:\n  - {name: 'hbm:0', kind: hbm, budget_bytes: 512KiB}\n"
-      "  - {name: 'dram:0', kind: dram, budget_bytes: 768KiB}\n",
-      /*evicts=*/true);
+  Run({.config = SmallSegments("1MiB", "1536KiB"), .evicts = true});
+}
+
+TEST_F(WorkerKillsTest, WhatIsFoundByStreamIsRightWhilePoolsAreFull) {
+  Run({.config = SmallSegments("512KiB", "768KiB"), .in_place = false, .evicts = true});
 }
 
 }  // namespace

@@ -156,4 +156,36 @@ absl::StatusOr<uint32_t> ReadChunks(Client& client, const Model& model,
   return match.chunks;
 }
 
+absl::Status CompareInPlace(ReadSection& section, const Model& model, LeaseHandle lease,
+                            absl::Span<const Key> keys, uint32_t first, uint32_t end) {
+  std::vector<BlockView> views(model.geometry().planes.size());
+  for (uint32_t chunk = first; chunk < end; ++chunk) {
+    KVTIER_RETURN_IF_ERROR(section.ResolveChunk(lease, chunk, absl::MakeSpan(views)).status());
+    for (uint32_t plane = 0; plane < views.size(); ++plane) {
+      const BlockView& view = views[plane];
+      const std::string block =
+          absl::StrCat("chunk ", chunk, " (", KeyHex(keys[chunk]), ") plane ", plane);
+      if (view.data == nullptr)
+        return absl::Status(view.code, absl::StrCat(block, " has no address"));
+      const std::vector<std::byte> expected = BlockBytes(keys[chunk], plane, view.bytes);
+      if (std::memcmp(view.data, expected.data(), expected.size()) != 0)
+        return absl::InternalError(absl::StrCat(block, ": not the bytes of this block"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<uint32_t> ReadChunksInPlace(Client& client, const Model& model,
+                                           absl::Span<const Key> keys) {
+  KVTIER_ASSIGN_OR_RETURN(const Match match,
+                          client.Lookup({.model = model, .keys = {keys.begin(), keys.end()}}));
+  if (match.chunks == 0) return 0;
+  {
+    KVTIER_ASSIGN_OR_RETURN(ReadSection section, client.EnterSection());
+    KVTIER_RETURN_IF_ERROR(CompareInPlace(section, model, match.lease, keys, 0, match.chunks));
+  }
+  KVTIER_RETURN_IF_ERROR(client.Release(match.lease));
+  return match.chunks;
+}
+
 }  // namespace kvtier::test_support

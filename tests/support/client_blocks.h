@@ -56,6 +56,14 @@ absl::StatusOr<std::vector<CommitResult>> CommitChunks(Client& client, const Mod
 absl::StatusOr<std::vector<CommitResult>> StoreChunks(Client& client, const Model& model,
                                                       const ChainPart& part);
 
+// Compares every block of the lease's chunks `first` to `end - 1` where it lies. INTERNAL where it
+// has other bytes than its own.
+absl::Status CompareInPlace(ReadSection& section, const Model& model, LeaseHandle lease,
+                            absl::Span<const Key> keys, uint32_t first, uint32_t end);
+// As ReadChunks, but in place, in one read section.
+absl::StatusOr<uint32_t> ReadChunksInPlace(Client& client, const Model& model,
+                                           absl::Span<const Key> keys);
+
 // Leases the longest known prefix of `keys`, reads every block of it and releases the lease.
 // Returns how many chunks matched; INTERNAL where a block has other bytes than its own.
 absl::StatusOr<uint32_t> ReadChunks(Client& client, const Model& model, absl::Span<const Key> keys);

@@ -19,9 +19,11 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "proto/wire/attach_messages.h"
 #include "proto/wire/version.h"
 #include "tests/support/client_blocks.h"
+#include "tests/support/http_get.h"
 #include "tests/support/status_matchers.h"
 
 namespace kvtier::test_support {
@@ -147,6 +149,21 @@ v1::PoolsReply TestDaemon::Pools() {
   const grpc::Status status = admin_->Pools(&context, {}, &reply);
   EXPECT_TRUE(status.ok()) << status.error_message();
   return reply;
+}
+
+int64_t TestDaemon::Metric(absl::string_view name) const {
+  const std::string log = Log();
+  const size_t at = log.find(" port=");
+  if (at == std::string::npos) return -1;
+  const std::string page = HttpGet(std::atoi(log.c_str() + at + 6), "/metrics");
+  for (const absl::string_view line : absl::StrSplit(page, '\n')) {
+    double value = 0;
+    if (absl::StartsWith(line, absl::StrCat(name, " ")) &&
+        absl::SimpleAtod(line.substr(name.size() + 1), &value)) {
+      return static_cast<int64_t>(value);
+    }
+  }
+  return -1;
 }
 
 uint64_t TestDaemon::UsedBytes() {

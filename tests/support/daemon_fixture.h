@@ -78,6 +78,9 @@ class TestDaemon {
   v1::StatusReply Status();
   v1::PoolsReply Pools();
   uint64_t UsedBytes();  // of all pools together
+  // A line of /metrics, where the configuration has `listen.http`; the name has the labels. -1:
+  // there is none.
+  int64_t Metric(absl::string_view name) const;
 
  private:
   TestDaemon() = default;
