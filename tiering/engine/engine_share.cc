@@ -126,7 +126,9 @@ void EngineShare::Reclaim(absl::FunctionRef<void(CopyRef)> free) {
     if (tenant.slots.empty() && !tenant.index->waits()) continue;
     if (!fenced) wire::FenceBeforeScan();
     fenced = true;
-    const uint64_t oldest = tenant.sections.Oldest();
+    // What is retired from here on is beyond what this scan can say.
+    const uint64_t newest = tenant.index->retire_epoch().load(std::memory_order_relaxed);
+    const uint64_t oldest = std::min(newest, tenant.sections.Oldest());
     tenant.slots.TakeFree(oldest, free);
     tenant.index->Reclaim(oldest);
   }
