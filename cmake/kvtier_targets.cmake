@@ -65,6 +65,14 @@ function(kvtier_test name)
   kvtier_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}" "${ARG_SERIAL}" "${ARG_ENV}")
 endfunction()
 
+# kvtier_test_again(name OF test LABEL fault [TIMEOUT seconds] [ENV A=B...]): the program of another kvtier_test
+# once more, with another environment.
+function(kvtier_test_again name)
+  cmake_parse_arguments(ARG "" "OF;LABEL;TIMEOUT" "ENV" ${ARGN})
+  add_test(NAME ${name} COMMAND ${ARG_OF} "--gtest_output=xml:${CMAKE_BINARY_DIR}/test-results/${name}.xml")
+  kvtier_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}" FALSE "${ARG_ENV}")
+endfunction()
+
 # kvtier_script_test(name LABEL tidy COMMAND python3 x.py ... [PROGRAMS target...] [TIMEOUT seconds]
 #                    [ENV A=B...] [SERIAL])
 # A test that is a program of its own; it must write its JUnit XML to the path in KVTIER_JUNIT

@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -197,6 +198,8 @@ class Cases:
         with self.world.popen("replay", "--trace", self.path("long"), "--workers", "2", *SMALL_CHUNKS, "--json") as replay:
             cli_world.until(lambda: self.world.json("status")["chunks"] > 0, "the replay is under way")
             self.world.stop(signal.SIGKILL)
+            end = time.monotonic() + 0.5  # of the outage: some 25 requests fall into it
+            cli_world.until(lambda: time.monotonic() > end, "the outage is over")
             self.world.start(cli_world.SMALL)
             output, error = replay.communicate(timeout=120)
             assert replay.returncode == 0, error

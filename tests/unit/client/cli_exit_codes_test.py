@@ -32,7 +32,7 @@ class Cases:
         wrong = {
             (): f"a subcommand is needed: {COMMANDS}",
             ("nonsense",): f'"nonsense" is no subcommand of kvtier: there are {COMMANDS}',
-            ("bench",): "a subcommand is needed: rpc, copy or engine",
+            ("bench",): "a subcommand is needed: rpc, copy, engine or index",
             ("trace",): "a subcommand is needed: generate",
             ("trace", "generate"): "--kind is required",
             ("trace", "generate", "--kind", "poem"): "poem",
