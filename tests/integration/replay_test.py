@@ -86,10 +86,9 @@ class Cases:
 
     def hits_of_two_workers(self):
         """Conversations that share nothing: the model's hits exactly, whoever plays which first."""
-        prompts = self.generate("apart", "--kind", "chat", "--requests", "300", "--seed", "4", "--prefix-tokens", "0",
-                                "--common-tokens", "0", "--input-tokens", "1500")
-        # Ids that the traces before do not have.
-        prompts = self.write_lines("apart", [[i + 10**9 for i in ids] for ids in prompts])
+        # Each turn adds whole blocks, so no prompt looks like the beginning of two others.
+        turns = [(conversation, turn) for turn in range(5) for conversation in range(60)]
+        prompts = self.write_lines("apart", [[10**9 + 100 * c + i for i in range(2 + 3 * t + c % 4)] for c, t in turns])
         report, _ = self.replay("apart", "--workers", "2", "--speed", "max")
         expected = naive_hits(prompts)
         assert report["hits"] == expected > 100, (report, expected)
@@ -145,7 +144,9 @@ class Cases:
         output, _ = self.world.run("replay", "--trace", self.path("large"), "--bytes-per-token", "512", "--speed", "max",
                                    "--json")
         report = json.loads(output)
-        assert report["refused"] > 100 and report["errors_by_code"]["RESOURCE_EXHAUSTED"] >= 1, report
+        # The last chunk may have been dropped for want of room before the next one was to follow it.
+        codes = report["errors_by_code"]
+        assert report["refused"] > 100 and codes.keys() <= {"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"} and codes, report
         assert report["refused"] + report["stored"] + report["hits"] == 601 and report["requests"] == 2, report
 
     def model_is_refused(self):

@@ -167,8 +167,10 @@ void RequestPlayer::StoreRest(absl::Span<const Key> keys, uint32_t first, PlayCo
     const Key parent = first == 0 ? Key{} : keys[first - 1];
     const absl::Status status = StoreBatch(batch, parent, counts);
     if (CountError(status, counts)) {
-      // What is behind them cannot be stored either.
-      if (absl::IsResourceExhausted(status)) counts.refused += keys.size() - first;
+      // What is behind them cannot be stored either. Where the chunk before them was dropped after
+      // it was stored or read there is no room for the prompt as a whole.
+      if (absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status))
+        counts.refused += keys.size() - first;
       return;
     }
     first += static_cast<uint32_t>(batch.size());
