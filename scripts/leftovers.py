@@ -121,6 +121,8 @@ class Watch:
         self._memory = _shared_memory()
         self._in_source = _source_files(source)
         self.directory = tempfile.mkdtemp(prefix="kvtier-test.")
+        # Tests run clients as other users, who have to get through to the sockets below.
+        os.chmod(self.directory, 0o711)
         self._runtime = os.path.join(self.directory, "run")
         self._home = os.path.join(self.directory, "home")
         for place in (self._runtime, self._home):
