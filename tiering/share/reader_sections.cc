@@ -38,7 +38,9 @@ bool ReaderSections::Observe(absl::Time now, absl::Duration section_max, uint64_
     for (size_t slot = 0; slot < wire::kSectionsMax; ++slot) {
       Seen& seen = readers_[i].seen[slot];
       const uint64_t epoch = EpochOf(*readers_[i].page, slot);
-      if (epoch != seen.epoch) seen = {epoch, now};
+      // Whoever comes back has a newer epoch than before, or the same; an older one is a pretence.
+      const bool entered = seen.epoch == wire::kNoSection || epoch > seen.epoch;
+      if (epoch == wire::kNoSection || entered) seen = {epoch, now};
       if (epoch == wire::kNoSection) continue;
       const absl::Duration open = now - seen.since;
       ++status.open;

@@ -102,7 +102,9 @@ void TenantShare::SetBlock(uint32_t line, uint32_t plane, const BlockWords& word
   const uint16_t planes = PlanesOf(header);
   KVTIER_CHECK(plane < planes);
   const auto block = wire::PlaneOf(&header, planes, plane);
-  if (words.best.valid()) block.checksum.store(words.checksum, kRelaxed);
+  // Release: a reader who finds another block's checksum with the word of the one before finds that
+  // word gone when it looks again.
+  if (words.best.valid()) block.checksum.store(words.checksum, kRelease);
   const bool moved = block.best.load(kRelaxed) != words.best.bits();
   if (moved) block.best.store(words.best.bits(), kRelease);
   block.second.store(words.second.bits(), kRelease);

@@ -71,6 +71,14 @@ TEST_F(ReaderSectionsTest, ASectionThatStaysOpenIsOverTheLimitUntilItIsLeft) {
   EXPECT_EQ(sections_.statuses()[0].open, 0u);
 }
 
+TEST_F(ReaderSectionsTest, AnOlderEpochInTheWordIsTheSameSection) {
+  for (int second = 0; second <= 11; ++second) {
+    Word(*first_, 3).store(epoch_ - static_cast<uint64_t>(second));
+    ObserveAt(absl::Seconds(second));
+    EXPECT_EQ(sections_.OverLimit(kFirst), second == 11) << second;
+  }
+}
+
 TEST_F(ReaderSectionsTest, ANewEpochIsWantedOnlyForSectionsThatGetOld) {
   ObserveAt(absl::Seconds(0));
   ObserveAt(absl::Seconds(100));
