@@ -48,6 +48,7 @@ FoundBlock BlockFinder::Find(const WantedBlock& wanted, Accept accept) {
     if (accept(data, checksum)) {
       found.view = {data, wanted.bytes, segment->pool, absl::StatusCode::kOk};
       found.word = word;
+      found.best = place == &plane.best;
       return found;
     }
     // Unless the word is of another block by now, or the same block anew with other bytes.

@@ -26,6 +26,8 @@ struct WantedBlock {
 struct FoundBlock {
   BlockView view;
   wire::ResidencyWord word;
+  // Not the second copy, whose end no relocation tells.
+  bool best = true;
 };
 
 // Used inside a section of the memory, by one thread.

@@ -16,11 +16,14 @@ namespace kvtier {
 
 struct BlockTableState {
   const TenantMemory* memory = nullptr;  // that the words are of; compared, not used
+  std::weak_ptr<LeaseRecord> lease;      // does not keep the memory of a daemon that is gone
   std::optional<wire::RelocationReader> log;
   uint64_t unmaps = 0;
   std::vector<wire::ResidencyWord> words;           // by view
+  std::vector<bool> second;                         // by view: that copy is not the best one
   absl::flat_hash_map<uint64_t, uint32_t> chunks;   // by row
   absl::flat_hash_map<uint32_t, uint32_t> indexes;  // by plane
+  size_t others = 0;                                // views without an address, or of such a copy
   std::vector<size_t> changed;                      // views to look at
 };
 
@@ -48,8 +51,9 @@ absl::Status BlockTable::Begin(const LeaseRecord& lease) {
     if (lease.rows[chunk] != 0) state_->chunks.emplace(lease.rows[chunk], chunk);
   }
   views_.resize(size_t{lease.chunk_count} * planes_.size());
-  missing_ = views_.size();
+  missing_ = state_->others = views_.size();
   state_->words.resize(views_.size());
+  state_->second.resize(views_.size());
   return absl::OkStatus();
 }
 
@@ -62,6 +66,10 @@ absl::StatusOr<size_t> BlockTable::Update(ReadSection& section) {
   const bool first = state.memory == nullptr;
   if (first) {
     if (absl::Status status = Begin(lease); !status.ok()) return status;
+    state.lease = *record;
+  } else if (state.lease.lock() != *record) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("the block table is of another client's lease than lease ", lease_));
   }
   // After the section was entered: what is unmapped later stays until it ends.
   const uint64_t unmaps = memory->segments().unmaps();
@@ -75,9 +83,10 @@ absl::StatusOr<size_t> BlockTable::Update(ReadSection& section) {
       if (chunk == state.chunks.end() || index == state.indexes.end()) return;
       state.changed.push_back(size_t{chunk->second} * planes_.size() + index->second);
     });
-    // What had no address may have one now, without having moved.
-    for (size_t i = 0; missing_ > 0 && i < views_.size(); ++i) {
-      if (views_[i].data == nullptr) state.changed.push_back(i);
+    // What had no address may have one now, without having moved; and a second copy goes without
+    // a word in the log.
+    for (size_t i = 0; state.others > 0 && i < views_.size(); ++i) {
+      if (views_[i].data == nullptr || state.second[i]) state.changed.push_back(i);
     }
     std::sort(state.changed.begin(), state.changed.end());
     state.changed.erase(std::unique(state.changed.begin(), state.changed.end()),
@@ -121,8 +130,11 @@ size_t BlockTable::Resolve(ReadSection& section, const LeaseRecord& lease) {
       [&](size_t i, const FoundBlock& found) {
         const size_t at = state.changed[i];
         const bool was_there = state.words[at].valid();
+        state.others -= views_[at].data == nullptr || state.second[at] ? 1 : 0;
+        state.others += found.view.data == nullptr || !found.best ? 1 : 0;
         missing_ -= views_[at].data == nullptr ? 1 : 0;
         missing_ += found.view.data == nullptr ? 1 : 0;
+        state.second[at] = !found.best;
         if (was_there && found.word.valid() && !(found.word == state.words[at])) ++moved;
         if (found.word.valid()) state.words[at] = found.word;
         views_[at] = found.view;

@@ -193,5 +193,28 @@ TEST_F(MovingBlocksTest, ATableFollowsTheLog) {
   }
 }
 
+// Clients number their leases alike, so the number alone does not tell.
+TEST_F(MovingBlocksTest, ATableIsOfOneClientsLease) {
+  StartDaemon(SmallConfig());
+  ClientOptions options = Options();
+  options.transport = Transport::kSharedMemory;
+  client_ = Connect(options);
+  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+  const std::vector<Key> keys = ChainKeys(model_, 1, 8);
+  ASSERT_THAT(StoreChunks(*client_, model_, {.keys = keys, .count = 8}), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Match match, client_->Lookup({.model = model_, .keys = keys}));
+  BlockTable table(match.lease, {});
+  {
+    ASSERT_OK_AND_ASSIGN(ReadSection section, client_->EnterSection());
+    EXPECT_THAT(table.Update(section), IsOk());
+  }
+  const auto other = Connect(options);
+  ASSERT_OK_AND_ASSIGN(const Model model, other->RegisterModel(UnequalModel()));
+  ASSERT_OK_AND_ASSIGN(const Match less, other->Lookup({.model = model, .keys = {keys[0]}}));
+  ASSERT_EQ(less.lease, match.lease);
+  ASSERT_OK_AND_ASSIGN(ReadSection section, other->EnterSection());
+  EXPECT_THAT(table.Update(section), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
 }  // namespace
 }  // namespace kvtier::test_support

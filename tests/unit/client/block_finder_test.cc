@@ -98,6 +98,7 @@ TEST_F(BlockFinderTest, MapsASegmentOnceAndFindsItsBlocks) {
                 0);
       EXPECT_EQ(found[plane].view.pool, "dram:0");
       EXPECT_EQ(found[plane].word, Word(1, 3, plane));
+      EXPECT_TRUE(found[plane].best);
     }
     for (size_t i = 2; i < wanted.size(); ++i) {
       EXPECT_EQ(found[i].view.data, nullptr) << i;
@@ -119,6 +120,7 @@ TEST_F(BlockFinderTest, TakesTheOtherCopyWhereOneIsBad) {
   fast[2 * kSlotBytes + 4999] ^= std::byte{1};
   std::vector<FoundBlock> found = Find(Verify::kFirstRead, {Wanted(line, 0)});
   EXPECT_EQ(found[0].word, Word(1, 1, 4));
+  EXPECT_FALSE(found[0].best) << "no relocation will tell of its end";
   EXPECT_EQ(complaints_, std::vector<ResidencyWord>{Word(0, 1, 2)});
   // Both: it is lost.
   slow[4 * kSlotBytes] ^= std::byte{1};
