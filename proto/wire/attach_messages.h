@@ -13,6 +13,7 @@
 // has ended too.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace kvtier::wire {
@@ -44,7 +45,10 @@ struct HelloRequest {
   uint64_t session_id = 0;
   uint64_t daemon_epoch = 0;
 };
-static_assert(sizeof(HelloRequest) == 40);
+static_assert(sizeof(HelloRequest) == 40 && offsetof(HelloRequest, major) == 4 &&
+              offsetof(HelloRequest, magic) == 8 && offsetof(HelloRequest, minor) == 16 &&
+              offsetof(HelloRequest, session_id) == 24 &&
+              offsetof(HelloRequest, daemon_epoch) == 32);
 
 // With code 0 two fds come along.
 struct HelloReply {
@@ -56,7 +60,9 @@ struct HelloReply {
   uint64_t client_page_bytes = 0;
   char text[kAttachTextBytes] = {};  // of an error, zero-terminated
 };
-static_assert(sizeof(HelloReply) == 32 + kAttachTextBytes);
+static_assert(sizeof(HelloReply) == 32 + kAttachTextBytes && offsetof(HelloReply, code) == 4 &&
+              offsetof(HelloReply, index_bytes) == 16 &&
+              offsetof(HelloReply, client_page_bytes) == 24 && offsetof(HelloReply, text) == 32);
 
 enum class SegmentAccess : uint32_t { kRead = 1, kWrite = 2 };
 
@@ -69,7 +75,9 @@ struct SegmentRequest {
   uint32_t incarnation = 0;
   uint32_t reserved = 0;
 };
-static_assert(sizeof(SegmentRequest) == 24);
+static_assert(sizeof(SegmentRequest) == 24 && offsetof(SegmentRequest, access) == 4 &&
+              offsetof(SegmentRequest, pool) == 8 && offsetof(SegmentRequest, segment) == 12 &&
+              offsetof(SegmentRequest, incarnation) == 16);
 
 // With code 0 one fd comes along. NOT_FOUND: another incarnation is there by now, or another
 // tenant's.
@@ -80,7 +88,9 @@ struct SegmentReply {
   uint64_t slot_bytes = 0;
   char text[kAttachTextBytes] = {};  // the pool's name, or of an error; zero-terminated
 };
-static_assert(sizeof(SegmentReply) == 24 + kAttachTextBytes);
+static_assert(sizeof(SegmentReply) == 24 + kAttachTextBytes && offsetof(SegmentReply, code) == 4 &&
+              offsetof(SegmentReply, segment_bytes) == 8 &&
+              offsetof(SegmentReply, slot_bytes) == 16 && offsetof(SegmentReply, text) == 24);
 
 struct SegmentMapped {
   AttachType type = AttachType::kSegmentMapped;
@@ -90,13 +100,13 @@ struct SegmentMapped {
   uint32_t incarnation = 0;
   uint32_t reserved = 0;
 };
-static_assert(sizeof(SegmentMapped) == 24);
+static_assert(sizeof(SegmentMapped) == 24 && offsetof(SegmentMapped, incarnation) == 16);
 
 // From here on nobody can map it writable any more.
 struct SegmentSealed {
   AttachType type = AttachType::kSegmentSealed;
   uint32_t code = 0;
 };
-static_assert(sizeof(SegmentSealed) == 8);
+static_assert(sizeof(SegmentSealed) == 8 && offsetof(SegmentSealed, code) == 4);
 
 }  // namespace kvtier::wire

@@ -25,7 +25,7 @@ struct alignas(64) SectionSlot {
   std::atomic<uint64_t> section;  // 0, or the retire_epoch at entry; release, the daemon acquires
   std::atomic<uint64_t> end;      // 0, or SectionEnd::Pack; before `section`
 };
-static_assert(sizeof(SectionSlot) == 64);
+static_assert(sizeof(SectionSlot) == 64 && offsetof(SectionSlot, end) == 8);
 
 // What a step read, or that blocks were touched. Relaxed: published by `produced`.
 struct ReportRecord {
@@ -33,7 +33,7 @@ struct ReportRecord {
   // From above: steps (32 bits), plane (16; kAllPlanes), log mass (8, as in ReportRequest), 0 (8).
   std::atomic<uint64_t> read;
 };
-static_assert(sizeof(ReportRecord) == 16);
+static_assert(sizeof(ReportRecord) == 16 && offsetof(ReportRecord, read) == 8);
 inline constexpr uint16_t kAllPlanes = 0xffff;
 
 constexpr uint64_t PackRead(uint32_t steps, uint16_t plane, uint8_t log_mass) {
@@ -49,7 +49,7 @@ struct ClientPage {
   // Records ever written (release) and taken (release); the client drops and counts beyond
   // kReportRecords between them.
   alignas(64) std::atomic<uint64_t> produced;
-  std::atomic<uint64_t> dropped;
+  std::atomic<uint64_t> dropped;  // relaxed: a count
   alignas(64) std::atomic<uint64_t> consumed;
   alignas(64) std::array<ReportRecord, kReportRecords> reports;
 };

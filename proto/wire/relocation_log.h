@@ -21,11 +21,13 @@ struct alignas(32) RelocationEntry {
   // Number of the entry + 1 while it is whole; 0 while it is written. Release; readers acquire, and
   // read it again after the fields.
   std::atomic<uint64_t> sequence;
+  // Relaxed: `sequence` says whether they are of one entry.
   std::atomic<uint64_t> row;
   std::atomic<uint64_t> plane;
   std::atomic<uint64_t> word;
 };
-static_assert(sizeof(RelocationEntry) == 32);
+static_assert(sizeof(RelocationEntry) == 32 && offsetof(RelocationEntry, row) == 8 &&
+              offsetof(RelocationEntry, plane) == 16 && offsetof(RelocationEntry, word) == 24);
 
 // The daemon's end; one thread at a time. `entries` is a power of two.
 class RelocationWriter {

@@ -47,6 +47,16 @@ struct alignas(64) IndexHeader {
   alignas(64) std::atomic<uint64_t> bucket_count;
 };
 static_assert(sizeof(std::atomic<uint64_t>) == 8 && std::atomic<uint64_t>::is_always_lock_free);
+static_assert(offsetof(IndexHeader, magic) == 0 && offsetof(IndexHeader, major) == 8 &&
+              offsetof(IndexHeader, minor) == 12 && offsetof(IndexHeader, daemon_epoch) == 16 &&
+              offsetof(IndexHeader, hash_seed) == 24 && offsetof(IndexHeader, log_offset) == 32 &&
+              offsetof(IndexHeader, log_entries) == 40 &&
+              offsetof(IndexHeader, buckets_offset) == 48 &&
+              offsetof(IndexHeader, buckets_max) == 56 &&
+              offsetof(IndexHeader, overflow_offset) == 64 &&
+              offsetof(IndexHeader, overflow_max) == 72 &&
+              offsetof(IndexHeader, rows_offset) == 80 && offsetof(IndexHeader, lines_max) == 88 &&
+              offsetof(IndexHeader, total_bytes) == 96);
 static_assert(offsetof(IndexHeader, retire_epoch) == 256);
 static_assert(offsetof(IndexHeader, log_end) == 320);
 static_assert(offsetof(IndexHeader, bucket_count) == 384);
@@ -62,7 +72,7 @@ struct alignas(64) IndexBucket {
   // kChainMax buckets, the first included.
   std::atomic<uint64_t> next;
 };
-static_assert(sizeof(IndexBucket) == 64);
+static_assert(sizeof(IndexBucket) == 64 && offsetof(IndexBucket, next) == 56);
 inline constexpr uint32_t kChainMax = 8;
 
 constexpr uint64_t PackEntry(uint32_t tag, uint32_t line) {
@@ -81,12 +91,16 @@ constexpr uint64_t BucketOf(uint64_t hash, uint64_t count) {
 // the checksums, a word each; a whole number of lines. Who reads all planes of a chunk needs the
 // best copies only, and finds them side by side.
 struct RowHeader {
-  std::atomic<uint64_t> key[2];    // ChunkKey::low and high; relaxed: published by the entry
-  std::atomic<uint64_t> identity;  // generation above, parent's first line + 1 below (0: none)
-  // 16 bits each, from above: token count, planes, model, flags (kRowVisible).
+  std::atomic<uint64_t> key[2];  // ChunkKey::low and high; relaxed: published by the entry
+  // Generation above, parent's first line + 1 below (0: none). Release when the row goes; readers
+  // are inside a section, where relaxed is enough: its lines stay the row's.
+  std::atomic<uint64_t> identity;
+  // 16 bits each, from above: token count, planes, model, flags (kRowVisible). Planes and model are
+  // relaxed, like the key; the flag is the daemon's.
   std::atomic<uint64_t> shape;
 };
-static_assert(sizeof(RowHeader) == 32);
+static_assert(sizeof(RowHeader) == 32 && offsetof(RowHeader, identity) == 16 &&
+              offsetof(RowHeader, shape) == 24);
 inline constexpr uint64_t kRowVisible = 1;
 
 constexpr uint64_t PackIdentity(uint32_t generation, uint32_t parent_line_plus_one) {
