@@ -30,11 +30,21 @@ def wheel():
     return found[0]
 
 
-_UNPACKED = tempfile.TemporaryDirectory(prefix="kvtier-python-")
-atexit.register(_UNPACKED.cleanup)
-with zipfile.ZipFile(wheel()) as _archive:
-    _archive.extractall(_UNPACKED.name)
-sys.path.insert(0, _UNPACKED.name)
+def _unpack():
+    """The folder with the package. Processes that a test starts use their parent's: some of them end without cleaning up."""
+    if _UNPACKED_BY_PARENT in os.environ:
+        return os.environ[_UNPACKED_BY_PARENT]
+    directory = tempfile.TemporaryDirectory(prefix="kvtier-python-")
+    atexit.register(directory.cleanup)
+    with zipfile.ZipFile(wheel()) as archive:
+        archive.extractall(directory.name)
+    os.environ[_UNPACKED_BY_PARENT] = directory.name
+    return directory.name
+
+
+_UNPACKED_BY_PARENT = "KVTIER_TEST_PACKAGE"
+_UNPACKED = _unpack()
+sys.path.insert(0, _UNPACKED)
 import kvtier  # noqa: E402
 
 CHUNK_TOKENS = 4
@@ -80,7 +90,7 @@ def matched(arguments):
 
 def run_script(script, *args, expect=0):
     """Runs Python code in a process of its own; returns what it printed. It has the package and this module."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_UNPACKED.name, os.path.dirname(__file__)]),
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_UNPACKED, os.path.dirname(__file__)]),
                    "PYTHONDONTWRITEBYTECODE": "1"}
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-X", "faulthandler", "-c", script, *args], env=environment, text=True,

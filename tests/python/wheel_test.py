@@ -34,6 +34,8 @@ print(memory == bytes(range(100)))
 
 def run(*command):
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONHOME")}
+    # pip asks compilers on the path for their versions, and some write to the home directory then.
+    environment["PATH"] = "/usr/bin:/bin"
     done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, check=False, timeout=SECONDS_MAX, env=environment)
     assert done.returncode == 0, f"exit status {done.returncode}: {command}\n{done.stdout[-3000:]}"
