@@ -4,7 +4,6 @@
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -12,14 +11,10 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "client/examples/daemon_kv_store.h"
 #include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
-#include "tests/support/http_get.h"
 #include "tests/support/status_matchers.h"
 
 namespace kvtier::test_support {
@@ -48,22 +43,7 @@ class HintsTest : public ClientTest {
     EXPECT_THAT(match, IsOk());
     return match.ok() ? match->lease : 0;
   }
-  // A line of /metrics; the name has the labels. -1: there is none.
-  int64_t Metric(absl::string_view name) {
-    const std::string log = daemon().Log();
-    const size_t at = log.find(" port=");
-    if (at == std::string::npos) return -1;
-    const std::string page = HttpGet(std::atoi(log.c_str() + at + 6), "/metrics");
-    for (const absl::string_view line : absl::StrSplit(page, '\n')) {
-      double value = 0;
-      if (absl::StartsWith(line, absl::StrCat(name, " ")) &&
-          absl::SimpleAtod(line.substr(name.size() + 1), &value)) {
-        return static_cast<int64_t>(value);
-      }
-    }
-    return -1;
-  }
-  int64_t ReportedReads() { return Metric("kvtier_reported_reads_total"); }
+  int64_t ReportedReads() { return daemon().Metric("kvtier_reported_reads_total"); }
 
   // Blocks of these chunks by pool, as the daemon lists them.
   Pools PoolsOf(const std::vector<Key>& keys) {
@@ -98,7 +78,8 @@ TEST_F(HintsTest, ReportsInSharedMemoryCountEachBlockThatWasRead) {
                                       {.plane = 2, .steps = 5, .mass = {0, 1, 0, 0}}}),
               IsOk());
   EXPECT_TRUE(counts(4)) << ReportedReads();
-  EXPECT_EQ(Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"), 0) << "no call";
+  EXPECT_EQ(daemon().Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"), 0)
+      << "no call";
   EXPECT_THAT(client_->Report(lease, {{.plane = 3, .steps = 1, .mass = {1, 1, 1, 1}}}),
               StatusIs(kInvalidArgument, HasSubstr("plane 3")));
   ASSERT_THAT(client_->Release(lease), IsOk());
@@ -125,7 +106,7 @@ TEST_F(HintsTest, ReportCountsEachBlockThatWasRead) {
   }
   ASSERT_THAT(client_->Report(lease, together), IsOk());
   EXPECT_EQ(ReportedReads(), 2 * expected);
-  EXPECT_EQ(Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"), 4);
+  EXPECT_EQ(daemon().Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"), 4);
 
   // A report that is wrong anywhere counts nowhere.
   together.push_back({.plane = 3, .steps = 1, .mass = {1, 1, 1, 1}});
@@ -219,7 +200,7 @@ TEST_F(HintsTest, RenewedLeaseOutlivesItsFirstTime) {
   const LeaseHandle not_renewed = Lease(left, kShort);
   EXPECT_EQ(daemon().Status().leases(), 2u);
   EXPECT_TRUE(Await([&] { return daemon().Status().leases() == 1; }));
-  EXPECT_EQ(Metric("kvtier_leases_expired_total"), 1);
+  EXPECT_EQ(daemon().Metric("kvtier_leases_expired_total"), 1);
   EXPECT_THAT(ReadLease(*client_, model_, renewed, kept, 2), IsOk());
   EXPECT_THAT(ReadLease(*client_, model_, not_renewed, left, 2), StatusIs(kNotFound));
   EXPECT_THAT(client_->Renew(not_renewed, kShort), StatusIs(kNotFound));
@@ -229,8 +210,8 @@ TEST_F(HintsTest, RenewedLeaseOutlivesItsFirstTime) {
   EXPECT_EQ(by_default, absl::Seconds(30));
   ASSERT_THAT(client_->Renew(renewed, absl::Milliseconds(100)), IsOk());
   EXPECT_TRUE(Await([&] { return daemon().Status().leases() == 0; }));
-  EXPECT_EQ(Metric("kvtier_leases_expired_total"), 2);
-  EXPECT_EQ(Metric("kvtier_rpc_calls_total{method=\"Renew\",code=\"OK\"}"), 3);
+  EXPECT_EQ(daemon().Metric("kvtier_leases_expired_total"), 2);
+  EXPECT_EQ(daemon().Metric("kvtier_rpc_calls_total{method=\"Renew\",code=\"OK\"}"), 3);
 }
 
 TEST_F(HintsTest, PrefetchBringsDemotedChunksBackToTheFirstPool) {
@@ -266,16 +247,16 @@ TEST_F(HintsTest, PrefetchBringsDemotedChunksBackToTheFirstPool) {
   EXPECT_TRUE(Await([&] { return PoolsOf(chains[1]) == above; }))
       << ::testing::PrintToString(PoolsOf(chains[1]));
   EXPECT_EQ(PoolsOf(chains[0]), below) << "nobody asked for it";
-  EXPECT_EQ(Metric("kvtier_prefetch_chunks_total"), static_cast<int64_t>(kChunks));
+  EXPECT_EQ(daemon().Metric("kvtier_prefetch_chunks_total"), static_cast<int64_t>(kChunks));
   ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client_, model, chains[1]));
   EXPECT_EQ(read, kChunks);
   // What is there already is accepted, and nothing moves for it.
   ASSERT_TRUE(Await(settled));
-  const int64_t started = Metric("kvtier_moves_started_total");
+  const int64_t started = daemon().Metric("kvtier_moves_started_total");
   ASSERT_OK_AND_ASSIGN(const uint32_t again, client_->Prefetch(model, chains[1]));
   EXPECT_EQ(again, kChunks);
   ASSERT_TRUE(Await(settled));
-  EXPECT_EQ(Metric("kvtier_moves_started_total"), started);
+  EXPECT_EQ(daemon().Metric("kvtier_moves_started_total"), started);
 }
 
 TEST_F(HintsTest, DecodeWorkerReportsWhatItSaysItReported) {
@@ -311,7 +292,7 @@ TEST_F(HintsTest, DecodeWorkerReportsWhatItSaysItReported) {
     reads += sent * chunks * report["planes"].get<size_t>();
   }
   EXPECT_EQ(report["totals"]["reports"], reports);
-  EXPECT_EQ(Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"),
+  EXPECT_EQ(daemon().Metric("kvtier_rpc_calls_total{method=\"Report\",code=\"OK\"}"),
             static_cast<int64_t>(reports));
   EXPECT_EQ(ReportedReads(), static_cast<int64_t>(reads));
 }
@@ -357,7 +338,7 @@ TEST_F(HintsTest, DecodeWorkersStoreKeepsItsLeaseWhileItReports) {
   EXPECT_EQ(daemon().Status().leases(), 1u);
   EXPECT_THAT(store->Report(lease, mass, 1), IsOk());
   EXPECT_EQ(ReportedReads(), (reports + 1) * static_cast<int64_t>(geometry.planes()));
-  EXPECT_GE(Metric("kvtier_rpc_calls_total{method=\"Renew\",code=\"OK\"}"), 1);
+  EXPECT_GE(daemon().Metric("kvtier_rpc_calls_total{method=\"Renew\",code=\"OK\"}"), 1);
   EXPECT_THAT(store->Release(lease.id), IsOk());
 }
 
