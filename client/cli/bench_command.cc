@@ -36,6 +36,7 @@ struct BenchOptions {
   bool quick = false;
   uint64_t blocks = 10'000'000;
   uint64_t planes = 1;
+  bool shared = false;
   std::string echo_socket;
   int ready_fd = -1;
 };
@@ -173,6 +174,7 @@ absl::Status RunEngine(const BenchOptions& options) {
   bench::EngineFigureOptions figure;
   figure.blocks = options.blocks;
   figure.planes = static_cast<uint32_t>(options.planes);
+  figure.shared = options.shared;
   if (options.quick) {
     figure.blocks = std::min<uint64_t>(options.blocks, 100'000 / options.planes * options.planes);
     figure.batches = 50;
@@ -248,12 +250,15 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   SetAction(*copy, exit_code, [options] { return RunCopy(*options); });
 
   CLI::App* engine = AddFigureCommand(
-      *bench, "engine", "The engine alone: engine_operation, engine_metadata_bytes_per_block",
+      *bench, "engine",
+      "The engine alone: engine_operation, engine_metadata_bytes_per_block, engine_report",
       *options);
   AddCountOption(*engine, "--blocks", options->blocks, 10'000, 100'000'000,
                  "Blocks to fill it with");
   AddCountOption(*engine, "--planes", options->planes, 1, 1024,
                  "Planes of a chunk; with 1, each block costs a row and an index entry");
+  engine->add_flag("--shared", options->shared,
+                   "With a client on shared memory: its index is kept too, and reports are taken");
   engine->footer(
       "engine_operation: nanoseconds of one engine call at --blocks blocks in two full pools "
       "without bytes, LRU policy:\n"
@@ -267,7 +272,12 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "engine_metadata_bytes_per_block: growth of the process's resident memory until the blocks "
       "were stored and the\n"
       "workload above held its leases, by their number. Ceiling: 96 bytes, the limit it is meant "
-      "to keep. --socket has no effect.");
+      "to keep.\n"
+      "With --shared the two names have _shared in them, and there are engine_report and "
+      "engine_report_random: what an\n"
+      "engine needs for a report of a client's ring, of blocks of the same prefixes and of random "
+      "ones. Ceiling: one\n"
+      "dependent random load. Wanted: 50 ns. --socket has no effect.");
   SetAction(*engine, exit_code, [options] { return RunEngine(*options); });
 
   CLI::App* index = AddFigureCommand(
