@@ -248,7 +248,7 @@ class FilledIndex {
   double Section() {
     const auto start = Clock::now();
     for (uint32_t i = 0; i < options_.accesses; ++i) {
-      sum_ += wire::EnterSection(reader_->retire_epoch(), page_->sections[0].section);
+      sum_ += wire::EnterSection(reader_->retire_epoch(), *page_, 0);
       wire::LeaveSection(page_->sections[0].section);
     }
     return NsSince(start, options_.accesses);

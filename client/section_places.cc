@@ -8,12 +8,16 @@
 namespace kvtier {
 namespace {
 
-// Where a thread looks for a free place first: where its last section was. Threads start apart, so
-// that they do not meet on a cache line.
+// Where a thread looks for a free place first. Threads start apart, so that they do not meet on a
+// cache line.
 uint32_t NextStart() {
   static std::atomic<uint32_t> next{0};
   return next.fetch_add(1, std::memory_order_relaxed) * 7;
 }
+
+// A thread starts elsewhere only after so many places were taken: the daemon looks at all that were
+// ever used, and sections that overlap should not wander over all there are.
+constexpr uint32_t kTakenMax = 16;
 
 bool Open(uint64_t uses) { return (uses & 1) != 0; }
 
@@ -46,7 +50,7 @@ SectionPlace* SectionPlaces::Take() {
         !place.uses.compare_exchange_strong(uses, uses + 1, std::memory_order_seq_cst)) {
       continue;
     }
-    start = (start + i) % wire::kSectionsMax;
+    if (i >= kTakenMax) start = (start + i) % wire::kSectionsMax;
     return &place;
   }
   return nullptr;
@@ -61,9 +65,10 @@ std::pair<SectionPlace*, SectionPlaces::Outcome> SectionPlaces::Enter() {
     return {nullptr, Outcome::kNoMemory};
   }
   place->memory = memory;
-  place->slot = &memory->page().sections[static_cast<size_t>(place - places_.data())];
+  const auto number = static_cast<size_t>(place - places_.data());
+  place->slot = &memory->page().sections[number];
   place->first_touched = 0;
-  wire::EnterSection(memory->index().retire_epoch(), place->slot->section);
+  wire::EnterSection(memory->index().retire_epoch(), memory->page(), number);
   return {place, Outcome::kEntered};
 }
 

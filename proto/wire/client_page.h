@@ -10,6 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "proto/wire/section_protocol.h"
+
 namespace kvtier::wire {
 
 // "kvtierpg", little-endian.
@@ -42,7 +44,12 @@ constexpr uint64_t PackRead(uint32_t steps, uint16_t plane, uint8_t log_mass) {
 
 struct ClientPage {
   uint64_t magic;
-  uint64_t reserved[7];
+  // A bit for each of `sections`, from the lowest one up: a section was in it once. The daemon
+  // looks at those alone, so that a client costs it what it uses. Set before the first section
+  // there (EnterSection) and never cleared. Whoever leaves it out has sections that keep nothing,
+  // and may read other bytes of its own tenant than it looked for; nobody else is harmed.
+  std::array<std::atomic<uint64_t>, kSectionsMax / 64> used;
+  uint64_t reserved[3];
   std::array<SectionSlot, kSectionsMax> sections;
   // Values that end sections from outside the process (a GPU kernel's end): they only rise.
   std::array<std::atomic<uint64_t>, kTimelineWords> timeline;
@@ -53,7 +60,7 @@ struct ClientPage {
   alignas(64) std::atomic<uint64_t> consumed;
   alignas(64) std::array<ReportRecord, kReportRecords> reports;
 };
-static_assert(offsetof(ClientPage, sections) == 64);
+static_assert(offsetof(ClientPage, used) == 8 && offsetof(ClientPage, sections) == 64);
 static_assert(offsetof(ClientPage, timeline) == 64 + 256 * 64);
 static_assert(offsetof(ClientPage, produced) == 64 + 256 * 64 + 256 * 8);
 static_assert(offsetof(ClientPage, consumed) == offsetof(ClientPage, produced) + 64);
@@ -61,5 +68,13 @@ static_assert(offsetof(ClientPage, reports) == offsetof(ClientPage, produced) + 
 static_assert(sizeof(ClientPage) == 64 + 256 * 64 + 256 * 8 + 128 + 8192 * 16);
 
 inline constexpr uint64_t kClientPageBytes = (sizeof(ClientPage) + 4095) / 4096 * 4096;
+
+// Opens a section in a place whose words are 0 and that no other thread takes; LeaveSection of its
+// word ends it.
+inline uint64_t EnterSection(const std::atomic<uint64_t>& retire_epoch, ClientPage& page,
+                             size_t place) {
+  return EnterSection(retire_epoch, page.sections[place].section, page.used[place / 64],
+                      uint64_t{1} << place % 64);
+}
 
 }  // namespace kvtier::wire

@@ -43,6 +43,7 @@ enum class ProtocolPoint : uint8_t {
 // What may be left out by a test that shows what it is for. Nothing else derives from this.
 struct WholeProtocol {
   static constexpr bool kReaderFenceOn = true;
+  static constexpr bool kMarksBeforeFence = true;  // false: what it stores there comes too late
   static constexpr bool kEngineFenceOn = true;
   static constexpr bool kTagIsNewEpoch = true;     // false: the epoch before
   static constexpr bool kAwaitsProcessEnd = true;  // false: a closed socket is enough
@@ -54,6 +55,8 @@ struct HardwareMemory : WholeProtocol {
   static void StoreRelease(Word& word, uint64_t value) {
     word.store(value, std::memory_order_release);
   }
+  // Other threads of the process set other bits of the word.
+  static void SetBits(Word& word, uint64_t bits) { word.fetch_or(bits, std::memory_order_relaxed); }
   static void Fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
   static void Point(ProtocolPoint) {}
 };
@@ -63,17 +66,29 @@ inline constexpr uint64_t kFirstEpoch = 1;
 // No section is open.
 inline constexpr uint64_t kNoSection = std::numeric_limits<uint64_t>::max();
 
-// Opens the section of one word, which is 0. What is looked up afterwards stays readable until
-// LeaveSection. Returns the epoch that it announced.
+// Tells the engine that a word may have sections, unless it was told before: it looks at no others.
 template <typename Memory = HardwareMemory>
-uint64_t EnterSection(const typename Memory::Word& retire_epoch, typename Memory::Word& section) {
+void MarkUsed(typename Memory::Word& used, uint64_t bit) {
+  if ((Memory::LoadAcquire(used) & bit) == 0) Memory::SetBits(used, bit);
+}
+
+// Opens the section of one word, which is 0; `bit` of `used` stands for that word. What is looked
+// up afterwards stays readable until LeaveSection. Returns the epoch that it announced.
+template <typename Memory = HardwareMemory>
+uint64_t EnterSection(const typename Memory::Word& retire_epoch, typename Memory::Word& section,
+                      typename Memory::Word& used, uint64_t bit) {
   Memory::Point(ProtocolPoint::kReaderLoadEpoch);
   // Acquire: whoever sees epoch E sees what was published before E.
   const uint64_t epoch = Memory::LoadAcquire(retire_epoch);
   Memory::Point(ProtocolPoint::kReaderStoreSection);
+  // Before the fence, or happening before it in the thread that had this word first: by the fence
+  // the engine sees the bit wherever it has to see the section, so that the order of the two stores
+  // does not matter.
+  if constexpr (Memory::kMarksBeforeFence) MarkUsed<Memory>(used, bit);
   Memory::StoreRelease(section, epoch);
   Memory::Point(ProtocolPoint::kReaderFence);
   if constexpr (Memory::kReaderFenceOn) Memory::Fence();
+  if constexpr (!Memory::kMarksBeforeFence) MarkUsed<Memory>(used, bit);
   return epoch;
 }
 
@@ -120,7 +135,8 @@ class RetiredQueue {
   std::deque<Tagged> items_;  // tags rise
 };
 
-// Between the last Retire and the scan whose result frees it.
+// Between the last Retire and the scan whose result frees it; `used` words are read in that scan,
+// too.
 template <typename Memory = HardwareMemory>
 void FenceBeforeScan() {
   Memory::Point(ProtocolPoint::kEngineFence);

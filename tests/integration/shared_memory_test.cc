@@ -92,6 +92,11 @@ wire::ClientPage* AttachInChild(RawChannel& channel, const RawSession& session) 
   return reinterpret_cast<wire::ClientPage*>(page);
 }
 
+// A section as old as one can be.
+void OpenSection(wire::ClientPage& page, size_t place) {
+  wire::EnterSection(std::atomic<uint64_t>(wire::kFirstEpoch), page, place);
+}
+
 class SharedMemoryTest : public DaemonTest {
  protected:
   void Start(const std::string& more = "", std::vector<std::string> arguments = {}) {
@@ -200,7 +205,7 @@ TEST_F(SharedMemoryTest, AClosedChannelEndsNoSectionAndTheProcessesEndDoes) {
   ForkedClient child([&](int talk) {
     RawChannel channel;
     wire::ClientPage* page = AttachInChild(channel, *unbound);
-    page->sections[3].section.store(1);
+    OpenSection(*page, 3);
     Say(talk, 's');
     Hear(talk);
     channel.Disconnect();
@@ -228,7 +233,7 @@ TEST_F(SharedMemoryTest, ASocketThatWasHandedOnCountsUntilItIsClosed) {
   {
     ForkedClient child([&](int talk) {
       RawChannel channel;
-      AttachInChild(channel, *unbound)->sections[0].section.store(1);
+      OpenSection(*AttachInChild(channel, *unbound), 0);
       // The kernel makes the heir this test's own child when its parent ends.
       const pid_t made = fork();
       if (made == 0) {
@@ -264,10 +269,10 @@ TEST_F(SharedMemoryTest, ASectionThatIsOpenForTooLongGetsItsClientNothingNew) {
     return status.error_code();
   };
   EXPECT_EQ(lease(), grpc::StatusCode::OK);
-  client->client_page().sections[9].section.store(1);
+  OpenSection(client->client_page(), 9);
   EXPECT_TRUE(Await([&] { return lease() == grpc::StatusCode::RESOURCE_EXHAUSTED; }));
   EXPECT_GT(Counter("section_limit_refusals"), 0u);
-  client->client_page().sections[9].section.store(0);
+  wire::LeaveSection(client->client_page().sections[9].section);
   EXPECT_TRUE(Await([&] { return lease() == grpc::StatusCode::OK; }));
 }
 

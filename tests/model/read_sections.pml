@@ -17,6 +17,10 @@
  * stays with who has mapped it, and the next daemon has memory of its own and starts at the first epoch. A client
  * goes on with the old memory until it happens to attach anew.
  *
+ * The engine looks at the places of a client that are marked as used. A client marks a place before the fence of
+ * its first section there, never takes the mark back, and so the engine sees it wherever it has to see a section:
+ * here all are marked from the start. section_stepping_test.cc marks them, and finds a mark that comes too late.
+ *
  * Bounds of the two whole searches (model_test.py): 2 clients of 2 sections each, 3 slots, buffers of 3 stores (a
  * client never has more than 2; the engine's 3 are those of one move).
  *   moves:   3 moves, any time between them and reuse: 8,007,196 states

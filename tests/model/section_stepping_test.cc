@@ -58,6 +58,8 @@ struct SteppedMemory : Flags {
   using Word = SteppedWord;
   static uint64_t LoadAcquire(const Word& word) { return Stepper::Running().Load(word); }
   static void StoreRelease(Word& word, uint64_t value) { Stepper::Running().Store(word, value); }
+  // Weaker than on any processor: it waits in the buffer. Nobody else sets bits of these words.
+  static void SetBits(Word& word, uint64_t bits) { StoreRelease(word, LoadAcquire(word) | bits); }
   static void Fence() { Stepper::Running().Fence(); }
   static void Point(ProtocolPoint point) {
     g_reached[static_cast<size_t>(point)] = true;
@@ -71,6 +73,9 @@ struct Whole : wire::WholeProtocol {
 };
 struct NoReaderFence : Whole {
   static constexpr bool kReaderFenceOn = false;
+};
+struct MarkAfterFence : Whole {
+  static constexpr bool kMarksBeforeFence = false;
 };
 struct NoEngineFence : Whole {
   static constexpr bool kEngineFenceOn = false;
@@ -123,7 +128,7 @@ class Protocol {
     SteppedWord word;  // the slot where the block is
     SteppedWord log;   // the slot of the last move: the log's end and its entry
     SteppedWord epoch;
-    std::array<SteppedWord, kReaders> section, end;
+    std::array<SteppedWord, kReaders> section, used, end;
     std::array<bool, kSlots> valid = {true};  // the slot has the published bytes
     std::array<int, kSlots> retired = {};     // 0, or by which move
     uint64_t slot = 0;
@@ -137,7 +142,7 @@ class Protocol {
       Stepper::Running().Note(current_);
       const size_t number = current_ == 0 ? 0 : Stepper::Running().Choose(2);
       Daemon& daemon = daemons_[number];
-      wire::EnterSection<Memory>(daemon.epoch, daemon.section[me]);
+      wire::EnterSection<Memory>(daemon.epoch, daemon.section[me], daemon.used[me], 1);
       Memory::Point(ProtocolPoint::kReaderResolve);
       const bool by_log = Stepper::Running().Choose(2) == 1;  // a block table patched from the log
       const uint64_t slot = Memory::LoadAcquire(by_log ? daemon.log : daemon.word);
@@ -187,6 +192,7 @@ class Protocol {
     wire::FenceBeforeScan<Memory>();
     uint64_t oldest = wire::kNoSection;
     for (size_t i = 0; i < kReaders; ++i) {
+      if (Memory::LoadAcquire(daemon.used[i]) == 0) continue;
       const uint64_t epoch =
           wire::ReadSection<Memory>(daemon.section[i], daemon.end[i], nullptr, 0);
       Stepper::Running().Note(life_[i].gone());
@@ -241,7 +247,10 @@ class Protocol {
       hash = Stepper::Mix(hash, daemon.slot);
       for (size_t i = 0; i < kSlots; ++i)
         hash = Stepper::Mix(hash, static_cast<uint64_t>(daemon.retired[i]));
-      for (size_t i = 0; i < kReaders; ++i) hash = Stepper::Mix(hash, daemon.section[i].value);
+      for (size_t i = 0; i < kReaders; ++i) {
+        hash = Stepper::Mix(hash, daemon.section[i].value);
+        hash = Stepper::Mix(hash, daemon.used[i].value);
+      }
     }
     for (const bool* held : holds_) {
       hash = Stepper::Mix(hash, held == nullptr
@@ -294,6 +303,7 @@ TEST(SectionSteppingTest, RestartHolds) {
 }
 
 TEST(SectionSteppingTest, MissingReaderFenceIsFound) { ExpectFound<NoReaderFence>(); }
+TEST(SectionSteppingTest, MarkAfterTheFenceIsFound) { ExpectFound<MarkAfterFence>(); }
 TEST(SectionSteppingTest, MissingEngineFenceIsFound) { ExpectFound<NoEngineFence>(); }
 TEST(SectionSteppingTest, ScanBeforeUnpublishIsFound) { ExpectFound<ScanBeforeUnpublish>(); }
 TEST(SectionSteppingTest, ReuseAtEofIsFound) { ExpectFound<ReuseAtEof>(); }

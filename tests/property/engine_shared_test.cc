@@ -40,7 +40,7 @@ class Process {
     index = wire::IndexReader::Create(fixture.index_memory()[caller.tenant.value()]->bytes(), why);
     EXPECT_TRUE(index.has_value()) << why;
   }
-  void Enter() { wire::EnterSection(index->retire_epoch(), page_->sections[0].section); }
+  void Enter() { wire::EnterSection(index->retire_epoch(), *page_, 0); }
   void Leave() { wire::LeaveSection(page_->sections[0].section); }
   void End() { fixture_.engine().EndShared(id); }
   wire::ClientPage* page() { return page_.get(); }

@@ -74,7 +74,7 @@ std::string SharedReaders::Open(uint8_t which, ModelId model, absl::Span<const w
     end = wire::SectionEnd::Pack(section.slot, reader->page->timeline[section.slot].load() + 1);
   }
   words.end.store(end, std::memory_order_release);
-  wire::EnterSection(reader->index->retire_epoch(), words.section);
+  wire::EnterSection(reader->index->retire_epoch(), *reader->page, section.slot);
   std::vector<wire::IndexReader::Row> rows(keys.size());
   reader->index->FindAll(keys, model.value(), absl::MakeSpan(rows));
   for (size_t i = 0; spec != nullptr && i < keys.size(); ++i) {
@@ -145,6 +145,7 @@ void SharedReaders::Scribble(uint8_t which, uint64_t seed, std::string& done) {
     page.reports[rng.Below(wire::kReportRecords)].row.store(nonsense());
     page.reports[rng.Below(wire::kReportRecords)].read.store(nonsense());
   }
+  for (size_t i = kOwnWords / 64; i < page.used.size(); ++i) page.used[i].store(nonsense());
   page.produced.store(nonsense());
   page.consumed.store(nonsense());
   page.dropped.store(nonsense());

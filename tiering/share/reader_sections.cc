@@ -5,9 +5,18 @@
 namespace kvtier {
 namespace {
 
-uint64_t EpochOf(const wire::ClientPage& page, size_t slot) {
-  const wire::SectionSlot& words = page.sections[slot];
-  return wire::ReadSection(words.section, words.end, page.timeline.data(), page.timeline.size());
+// Calls visit(slot, epoch) for the words that ever had a section.
+template <typename Visit>
+void ForEachUsed(const wire::ClientPage& page, Visit visit) {
+  for (size_t i = 0; i < page.used.size(); ++i) {
+    for (uint64_t left = page.used[i].load(std::memory_order_acquire); left != 0;
+         left &= left - 1) {
+      const size_t slot = i * 64 + static_cast<size_t>(__builtin_ctzll(left));
+      const wire::SectionSlot& words = page.sections[slot];
+      visit(slot, wire::ReadSection(words.section, words.end, page.timeline.data(),
+                                    page.timeline.size()));
+    }
+  }
 }
 
 }  // namespace
@@ -22,11 +31,12 @@ void ReaderSections::Remove(ShmClientId client) {
   std::erase_if(statuses_, [client](const Status& status) { return status.client == client; });
 }
 
-uint64_t ReaderSections::Oldest() const {
+uint64_t ReaderSections::Oldest() {
+  ++scans_;
   uint64_t oldest = wire::kNoSection;
   for (const Reader& reader : readers_) {
-    for (size_t slot = 0; slot < wire::kSectionsMax; ++slot)
-      oldest = std::min(oldest, EpochOf(*reader.page, slot));
+    ForEachUsed(*reader.page,
+                [&](size_t /*slot*/, uint64_t epoch) { oldest = std::min(oldest, epoch); });
   }
   return oldest;
 }
@@ -35,18 +45,17 @@ bool ReaderSections::Observe(absl::Time now, absl::Duration section_max, uint64_
   bool wants_epoch = false;
   for (size_t i = 0; i < readers_.size(); ++i) {
     Status status{.client = readers_[i].client};
-    for (size_t slot = 0; slot < wire::kSectionsMax; ++slot) {
+    ForEachUsed(*readers_[i].page, [&](size_t slot, uint64_t epoch) {
       Seen& seen = readers_[i].seen[slot];
-      const uint64_t epoch = EpochOf(*readers_[i].page, slot);
       // Whoever comes back has a newer epoch than before, or the same; an older one is a pretence.
       const bool entered = seen.epoch == wire::kNoSection || epoch > seen.epoch;
       if (epoch == wire::kNoSection || entered) seen = {epoch, now};
-      if (epoch == wire::kNoSection) continue;
+      if (epoch == wire::kNoSection) return;
       const absl::Duration open = now - seen.since;
       ++status.open;
       status.longest = std::max(status.longest, open);
       wants_epoch |= epoch == current && open >= section_max / 4;
-    }
+    });
     status.over_limit = status.longest > section_max;
     statuses_[i] = status;
   }

@@ -13,8 +13,9 @@
 namespace kvtier {
 
 // Not thread-safe. The pages are the clients' to write at any time: each word is read once, and
-// whatever is in it only keeps memory of this tenant from reuse, or no longer does. Takes 256 cache
-// lines a client for each scan, and holds 4 KiB for each.
+// whatever is in it only keeps memory of this tenant from reuse, or no longer does. A scan takes a
+// cache line for each section that a client ever had open at once, 256 at most, and one more; 4 KiB
+// are held for each client.
 class ReaderSections {
  public:
   // `page` stays until Remove.
@@ -23,7 +24,9 @@ class ReaderSections {
   bool empty() const { return readers_.empty(); }
 
   // The least epoch of an open section, or wire::kNoSection; after wire::FenceBeforeScan.
-  uint64_t Oldest() const;
+  uint64_t Oldest();
+  // How often that was asked.
+  uint64_t scans() const { return scans_; }
 
   struct Status {
     ShmClientId client;
@@ -52,6 +55,7 @@ class ReaderSections {
   };
   std::vector<Reader> readers_;
   std::vector<Status> statuses_;  // in the order of readers_
+  uint64_t scans_ = 0;
 };
 
 }  // namespace kvtier

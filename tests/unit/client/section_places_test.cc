@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <bit>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -57,6 +58,31 @@ TEST_F(SectionPlacesTest, AnnouncesTheEpochAndLeaves) {
   EXPECT_EQ(Announced(*first), 0u);
   places_.Leave(*second);
   EXPECT_FALSE(places_.AnyOpen());
+}
+
+TEST_F(SectionPlacesTest, MarksThePlacesThatWereTakenInEachPage) {
+  const auto marked = [](const FakeMemory& fake) {
+    int bits = 0;
+    for (const auto& word : fake.page().used) bits += std::popcount(word.load());
+    return bits;
+  };
+  for (int round = 0; round < 300; ++round) {
+    SectionPlace* const first = places_.Enter().first;
+    SectionPlace* const second = places_.Enter().first;
+    places_.Leave(*first);
+    places_.Leave(*second);
+  }
+  EXPECT_EQ(marked(fake_), 2);
+  FakeMemory after_restart;
+  auto memory = after_restart.Attach(places_);
+  ASSERT_TRUE(memory.ok()) << memory.status();
+  places_.Publish(*memory);
+  SectionPlace* const place = places_.Enter().first;
+  const auto number = static_cast<size_t>(place->slot - (*memory)->page().sections.data());
+  EXPECT_EQ(after_restart.page().used[number / 64].load(), uint64_t{1} << number % 64);
+  EXPECT_EQ(marked(after_restart), 1);
+  places_.Leave(*place);
+  places_.Publish(nullptr);
 }
 
 TEST_F(SectionPlacesTest, EndsWithATimelineWord) {

@@ -2,6 +2,7 @@
 // too long, and pages full of nonsense.
 #include "tiering/share/reader_sections.h"
 
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -28,8 +29,9 @@ class ReaderSectionsTest : public ::testing::Test {
   void ObserveAt(absl::Duration time) {
     if (sections_.Observe(absl::UnixEpoch() + time, kLimit, epoch_)) ++epoch_;
   }
-  std::atomic<uint64_t>& Word(wire::ClientPage& page, size_t slot) {
-    return page.sections[slot].section;
+  // As a client that enters when the epoch is such. Zero: it leaves.
+  static void Store(wire::ClientPage& page, size_t place, uint64_t epoch) {
+    wire::EnterSection(std::atomic<uint64_t>(epoch), page, place);
   }
 
   std::unique_ptr<wire::ClientPage> first_ = std::make_unique<wire::ClientPage>();
@@ -40,8 +42,8 @@ class ReaderSectionsTest : public ::testing::Test {
 
 TEST_F(ReaderSectionsTest, TheOldestOfAllClientsCounts) {
   EXPECT_EQ(sections_.Oldest(), wire::kNoSection);
-  Word(*first_, 255).store(12);
-  Word(*second_, 0).store(11);
+  Store(*first_, 255, 12);
+  Store(*second_, 0, 11);
   EXPECT_EQ(sections_.Oldest(), 11u);
   sections_.Remove(kSecond);
   EXPECT_EQ(sections_.Oldest(), 12u);
@@ -52,20 +54,34 @@ TEST_F(ReaderSectionsTest, TheOldestOfAllClientsCounts) {
   EXPECT_EQ(sections_.Oldest(), wire::kNoSection);
 }
 
+TEST_F(ReaderSectionsTest, OnlyMarkedPlacesAreLookedAt) {
+  first_->sections[3].section.store(7);
+  EXPECT_EQ(sections_.Oldest(), wire::kNoSection) << "its place is not marked";
+  ObserveAt(absl::Seconds(0));
+  EXPECT_EQ(sections_.statuses()[0].open, 0u);
+  for (const size_t place : {0, 63, 64, 127, 128, 191, 192, 255}) {
+    Store(*second_, place, 50 - place % 10);
+    EXPECT_EQ(sections_.Oldest(), 50 - place % 10) << place;
+    Store(*second_, place, 0);
+  }
+  EXPECT_EQ(sections_.Oldest(), wire::kNoSection);
+  EXPECT_EQ(sections_.scans(), 10u);
+}
+
 TEST_F(ReaderSectionsTest, ASectionThatStaysOpenIsOverTheLimitUntilItIsLeft) {
-  Word(*first_, 3).store(epoch_);
-  Word(*second_, 9).store(epoch_);
+  Store(*first_, 3, epoch_);
+  Store(*second_, 9, epoch_);
   for (int second = 0; second <= 10; ++second) {
     ObserveAt(absl::Seconds(second));
     EXPECT_FALSE(sections_.OverLimit(kFirst)) << second;
-    Word(*second_, 9).store(epoch_);  // it leaves and comes back all the time
+    Store(*second_, 9, epoch_);  // it leaves and comes back all the time
   }
   ObserveAt(absl::Seconds(10.5));
   EXPECT_TRUE(sections_.OverLimit(kFirst));
   EXPECT_FALSE(sections_.OverLimit(kSecond));
   EXPECT_EQ(sections_.statuses()[0].open, 1u);
   EXPECT_EQ(sections_.statuses()[0].longest, absl::Seconds(10.5));
-  Word(*first_, 3).store(0);
+  Store(*first_, 3, 0);
   ObserveAt(absl::Seconds(11));
   EXPECT_FALSE(sections_.OverLimit(kFirst));
   EXPECT_EQ(sections_.statuses()[0].open, 0u);
@@ -73,7 +89,7 @@ TEST_F(ReaderSectionsTest, ASectionThatStaysOpenIsOverTheLimitUntilItIsLeft) {
 
 TEST_F(ReaderSectionsTest, AnOlderEpochInTheWordIsTheSameSection) {
   for (int second = 0; second <= 11; ++second) {
-    Word(*first_, 3).store(epoch_ - static_cast<uint64_t>(second));
+    Store(*first_, 3, epoch_ - static_cast<uint64_t>(second));
     ObserveAt(absl::Seconds(second));
     EXPECT_EQ(sections_.OverLimit(kFirst), second == 11) << second;
   }
@@ -83,7 +99,7 @@ TEST_F(ReaderSectionsTest, ANewEpochIsWantedOnlyForSectionsThatGetOld) {
   ObserveAt(absl::Seconds(0));
   ObserveAt(absl::Seconds(100));
   EXPECT_EQ(epoch_, 50u);
-  Word(*first_, 3).store(epoch_);
+  Store(*first_, 3, epoch_);
   ObserveAt(absl::Seconds(101));
   ObserveAt(absl::Seconds(102));
   EXPECT_EQ(epoch_, 50u);
@@ -99,6 +115,7 @@ TEST_F(ReaderSectionsTest, NonsenseKeepsNothingThatOthersOpenLater) {
       slot.end.store(rng.Next());
     }
     for (auto& word : first_->timeline) word.store(rng.Next());
+    for (auto& word : first_->used) word.store(rng.Next() | rng.Next());
     (void)sections_.Oldest();
     ObserveAt(absl::Milliseconds(round));
     EXPECT_LE(sections_.statuses()[0].open, wire::kSectionsMax);

@@ -106,8 +106,8 @@ struct Outcome {
   uint64_t sections = 0, held = 0, missed = 0, wrong = 0;
 };
 
-Outcome ReadUntil(const std::atomic<bool>& done, const IndexReader& index, wire::SectionSlot& slot,
-                  Rng rng) {
+Outcome ReadUntil(const std::atomic<bool>& done, const IndexReader& index, wire::ClientPage& page,
+                  size_t place, Rng rng) {
   constexpr size_t kKeys = 24;
   Outcome outcome;
   std::vector<wire::ChunkKey> keys(kKeys);
@@ -118,7 +118,7 @@ Outcome ReadUntil(const std::atomic<bool>& done, const IndexReader& index, wire:
       numbers[i] = i % 3 == 0 ? rng.Below(kSteady) : kSteady + rng.Below(kPassing);
       keys[i] = KeyOf(numbers[i]);
     }
-    wire::EnterSection(index.retire_epoch(), slot.section);
+    wire::EnterSection(index.retire_epoch(), page, place);
     index.FindAll(keys, 1, absl::MakeSpan(rows));
     for (int look = 0; look < 4; ++look) {
       for (size_t i = 0; i < kKeys; ++i) {
@@ -133,7 +133,7 @@ Outcome ReadUntil(const std::atomic<bool>& done, const IndexReader& index, wire:
         }
       }
     }
-    wire::LeaveSection(slot.section);
+    wire::LeaveSection(page.sections[place].section);
     ++outcome.sections;
   }
   return outcome;
@@ -156,7 +156,7 @@ TEST(SharedIndexThreadsTest, SectionsKeepWhatTheyFoundAndSteadyKeysAreAlwaysFoun
   std::vector<std::thread> readers;
   for (size_t i = 0; i < kReaders; ++i) {
     readers.emplace_back(
-        [&, i] { outcomes[i] = ReadUntil(done, *index, page->sections[i], Rng(seed + 1 + i)); });
+        [&, i] { outcomes[i] = ReadUntil(done, *index, *page, i, Rng(seed + 1 + i)); });
   }
   writer.Run(Rng(seed));
   done.store(true, std::memory_order_release);

@@ -160,7 +160,7 @@ TEST_F(ReportRingTest, ALyingClientCostsAtMostOneRing) {
 }
 
 TEST(SectionProtocolTest, ASectionKeepsWhatIsRetiredAfterItsEntry) {
-  HardwareMemory::Word epoch{kFirstEpoch}, section{0}, end{0};
+  HardwareMemory::Word epoch{kFirstEpoch}, section{0}, used{0}, end{0};
   RetiredQueue<int> queue;
   std::vector<int> freed;
   const auto free = [&] {
@@ -168,15 +168,30 @@ TEST(SectionProtocolTest, ASectionKeepsWhatIsRetiredAfterItsEntry) {
     queue.TakeFree(ReadSection(section, end, nullptr, 0), [&](int i) { freed.push_back(i); });
   };
   queue.Retire(epoch, 1);
-  EnterSection(epoch, section);
+  EnterSection(epoch, section, used, 1);
   queue.Retire(epoch, 2);
   free();
   EXPECT_THAT(freed, ElementsAre(1));
   LeaveSection(section);
-  EnterSection(epoch, section);
+  EnterSection(epoch, section, used, 1);
   free();
   EXPECT_THAT(freed, ElementsAre(1, 2));
   EXPECT_TRUE(queue.empty());
+}
+
+TEST(SectionProtocolTest, APlaceIsMarkedByItsFirstSectionAndStaysMarked) {
+  auto page = std::make_unique<ClientPage>();
+  const HardwareMemory::Word epoch{7};
+  EnterSection(epoch, *page, 70);
+  EnterSection(epoch, *page, 255);
+  EXPECT_EQ(page->sections[70].section.load(), 7u);
+  LeaveSection(page->sections[70].section);
+  EnterSection(epoch, *page, 70);
+  LeaveSection(page->sections[70].section);
+  EXPECT_EQ(page->used[0].load(), 0u);
+  EXPECT_EQ(page->used[1].load(), uint64_t{1} << 6);
+  EXPECT_EQ(page->used[2].load(), 0u);
+  EXPECT_EQ(page->used[3].load(), uint64_t{1} << 63);
 }
 
 TEST(SectionProtocolTest, ATimelineWordEndsASection) {
