@@ -145,6 +145,7 @@ std::string Client::tenant() const {
 }
 Transport Client::transport() const { return core_->transport(); }
 std::string Client::transport_note() const { return core_->transport_note(); }
+void Client::SetLogicalTime(absl::Duration time) { core_->SetLogicalTime(time); }
 absl::Status Client::WaitAttached(absl::Duration timeout) { return core_->WaitAttached(timeout); }
 
 }  // namespace kvtier

@@ -163,6 +163,10 @@ absl::StatusOr<Completion> ClientCore::Wait(Ticket ticket, absl::Duration timeou
   return tickets_->Wait(ticket, timeout);
 }
 
+void ClientCore::SetLogicalTime(absl::Duration time) {
+  logical_time_us_ = static_cast<uint64_t>(std::max<int64_t>(0, absl::ToInt64Microseconds(time)));
+}
+
 absl::Status ClientCore::WaitAttached(absl::Duration timeout) {
   const Running running(*this);
   return attachment_->WaitAttached(timeout);

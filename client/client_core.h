@@ -1,6 +1,8 @@
 // The operations of a client: what Client's calls do, on whatever thread they run.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
@@ -40,6 +42,7 @@ class ClientCore {
 
   absl::StatusOr<Completion> Wait(Ticket ticket, absl::Duration timeout);
   absl::Status WaitAttached(absl::Duration timeout);
+  void SetLogicalTime(absl::Duration time);
   absl::StatusOr<Model> RegisterModel(const ModelGeometry& geometry);
   absl::StatusOr<ReservationHandle> Reserve(const ReserveRequest& request);
   absl::Status Put(const PutRequest& request);
@@ -109,6 +112,10 @@ class ClientCore {
     Learn(*link, status);
     return status;
   }
+  // The field of a call over `link`; 0: none.
+  uint64_t LogicalTimeUs(const DaemonLink& link) const {
+    return link.session().takes_logical_time ? logical_time_us_.load(std::memory_order_relaxed) : 0;
+  }
   // What an error of a call over `link` says about the link.
   void Learn(DaemonLink& link, const absl::Status& status);
 
@@ -143,6 +150,8 @@ class ClientCore {
   HandleTable<LeasePointer> leases_;
   std::unique_ptr<Attachment> attachment_;
   std::unique_ptr<TicketQueue> tickets_;
+
+  std::atomic<uint64_t> logical_time_us_{0};
 
   absl::Mutex close_mutex_;  // threads are joined once
 

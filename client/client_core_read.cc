@@ -48,6 +48,7 @@ absl::StatusOr<Match> ClientCore::Lookup(const LookupRequest& request) {
   message.set_keys(PackKeys(request.keys));
   message.set_lease(request.lease);
   message.set_lease_ttl_ms(*ttl_ms);
+  message.set_logical_time_us(LogicalTimeUs(*link));
   v1::LookupReply reply;
   status = Send(link, &v1::KvCache::Stub::Lookup, message, reply);
   if (!status.ok()) return status;
@@ -173,10 +174,13 @@ absl::Status ClientCore::Report(LeaseHandle handle, const std::vector<ReadReport
   const Running running(*this);
   auto lease = FindLease(handle);
   if (!lease.ok()) return lease.status();
-  auto by_ring = ReportByRing(**lease, reports);
-  if (!by_ring.ok()) return by_ring.status();
-  if (*by_ring) return absl::OkStatus();
   v1::ReportRequest message;
+  message.set_logical_time_us(LogicalTimeUs(*(*lease)->link));
+  if (message.logical_time_us() == 0) {  // rings have no room for a time
+    auto by_ring = ReportByRing(**lease, reports);
+    if (!by_ring.ok()) return by_ring.status();
+    if (*by_ring) return absl::OkStatus();
+  }
   message.set_session_id((*lease)->link->session().id);
   message.set_lease_id((*lease)->daemon_id);
   for (const ReadReport& report : reports) {

@@ -131,6 +131,7 @@ absl::StatusOr<std::vector<CommitResult>> ClientCore::Commit(const CommitRequest
     v1::CommitRequest message;
     message.set_session_id(terms.link->session().id);
     message.set_reservation_id(terms.daemon_id);
+    message.set_logical_time_us(LogicalTimeUs(*terms.link));
     const size_t first = next;
     for (size_t bytes = 0; next < request.chunks.size() && bytes < kCommitBytes; ++next) {
       const ChunkCommit& chunk = request.chunks[next];

@@ -75,6 +75,7 @@ absl::Status DaemonLink::Attach(const std::string& client_name, absl::Duration t
   session_.tenant_salt = reply.tenant_salt();
   session_.message_bytes_max = reply.message_bytes_max();
   session_.shared_memory_socket = reply.shared_memory_socket();
+  session_.takes_logical_time = reply.takes_logical_time();
   NoteSignOfLife();
   return absl::OkStatus();
 }

@@ -32,6 +32,7 @@ class DaemonLink : public std::enable_shared_from_this<DaemonLink> {
     std::string tenant_salt;
     uint64_t message_bytes_max = 0;
     std::string shared_memory_socket;  // empty: none is offered
+    bool takes_logical_time = false;
   };
 
   // Opens two connections: one for bulk streams, so that they do not delay the others' small

@@ -125,6 +125,8 @@ constexpr FieldLimit kLimits[] = {
     Fraction("policy.static_share[]", 0, 1, 0, "share of one pool"),
     Number("policy.moves_in_flight_max", 1, 4096, 64, "copies between pools at once"),
     Size("policy.move_bytes_per_second_max", 0, 64 * kTiB, 0, "background moves; 0: no limit"),
+    Flag("policy.logical_time", false,
+         "clients may say at what time their accesses are, as a replay does"),
     Number("limits.chunks_max", 1, 268'435'456, 4'194'304, "rows of the block table"),
     Number("limits.models_max", 1, 4096, 64, "registered models"),
     Number("limits.planes_max", 1, 8192, 1024, "planes of one model"),

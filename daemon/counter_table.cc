@@ -38,6 +38,8 @@ constexpr CounterEntry kCounters[] = {
      "Leases and reservations refused to clients with a section open for too long"},
     {"index_refusals", &EngineCounters::index_refusals,
      "Chunks that had no room in the index that clients read"},
+    {"logical_times", &EngineCounters::logical_times,
+     "Calls that brought a time of their own for policies"},
 };
 
 }  // namespace

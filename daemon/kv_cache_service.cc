@@ -2,6 +2,7 @@
 #include "daemon/kv_cache_service.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -56,6 +57,7 @@ grpc::Status KvCacheService::Attach(grpc::ServerContext*, const v1::AttachReques
     reply->set_bound_to_process(bound);
     reply->set_message_bytes_max(kMessageBytesMax);
     reply->set_shared_memory_socket(tenant_.daemon->shared_memory_socket);
+    reply->set_takes_logical_time(tenant_.daemon->config->policy().logical_time());
     log::TenantInfo(tenant_.name, "session attached",
                     {{"session", session.value()},
                      {"tenant", tenant_.name},
@@ -106,6 +108,15 @@ grpc::Status KvCacheService::RegisterModel(grpc::ServerContext*,
   });
 }
 
+absl::Status KvCacheService::TakeLogicalTime(Engine& engine, Caller caller,
+                                             uint64_t logical_time_us, absl::Time now) const {
+  if (logical_time_us == 0 || !tenant_.daemon->config->policy().logical_time())
+    return absl::OkStatus();
+  constexpr uint64_t kMicrosecondsMax = std::numeric_limits<int64_t>::max();
+  const auto microseconds = static_cast<int64_t>(std::min(logical_time_us, kMicrosecondsMax));
+  return engine.SetLogicalTime(caller, absl::Microseconds(microseconds), now);
+}
+
 absl::StatusOr<std::vector<wire::ChunkKey>> KvCacheService::LookupKeys(
     Caller caller, ModelId model, const v1::LookupRequest& request) const {
   const uint32_t keys_max = limits().chunks_per_call_max();
@@ -145,6 +156,7 @@ grpc::Status KvCacheService::Lookup(grpc::ServerContext*, const v1::LookupReques
     KVTIER_ASSIGN_OR_RETURN(
         const LookupResult result,
         host().With([&](Engine& engine, absl::Time now) -> absl::StatusOr<LookupResult> {
+          KVTIER_RETURN_IF_ERROR(TakeLogicalTime(engine, caller, request->logical_time_us(), now));
           KVTIER_ASSIGN_OR_RETURN(const LookupResult found,
                                   engine.Lookup(caller, model, keys, ttl, now));
           if (found.lease != LeaseId())
@@ -223,6 +235,7 @@ grpc::Status KvCacheService::Report(grpc::ServerContext*, const v1::ReportReques
             "report on plane ", plane.plane.value(), ": log_mass has ", plane.log_mass.size(),
             " bytes for the ", chunks, " chunks of lease ", lease.value()));
       }
+      KVTIER_RETURN_IF_ERROR(TakeLogicalTime(engine, caller, request->logical_time_us(), now));
       return engine.Report(caller, lease, reads, now);
     });
   });

@@ -74,6 +74,9 @@ class KvCacheService final : public v1::KvCache::Service {
     return chunk_locks_[(reservation * 0x9e3779b97f4a7c15ull + chunk) % kChunkLocks];
   }
 
+  // What a call says of its logical time; nothing where the configuration does not take it.
+  absl::Status TakeLogicalTime(Engine& engine, Caller caller, uint64_t logical_time_us,
+                               absl::Time now) const;
   absl::StatusOr<std::vector<wire::ChunkKey>> LookupKeys(Caller caller, ModelId model,
                                                          const v1::LookupRequest& request) const;
   absl::Status StorePiece(const v1::StoreRequest& request);

@@ -120,11 +120,14 @@ grpc::Status KvCacheService::Commit(grpc::ServerContext*, const v1::CommitReques
     }
     absl::StatusOr<ReservationInfo> info;
     absl::StatusOr<wire::KeyScope> scope;
-    host().With([&](Engine& engine, absl::Time) {
+    absl::Status time;
+    host().With([&](Engine& engine, absl::Time now) {
       info = engine.Describe(caller, reservation);
       if (info.ok()) scope = engine.Scope(caller, info->model);
+      if (info.ok()) time = TakeLogicalTime(engine, caller, request->logical_time_us(), now);
     });
     KVTIER_RETURN_IF_ERROR(info.status());
+    KVTIER_RETURN_IF_ERROR(time);
     KVTIER_RETURN_IF_ERROR(scope.status());
     for (const v1::CommitChunk& chunk : request->chunks()) {
       v1::CommitReply::Chunk* result = reply->add_chunks();

@@ -138,6 +138,23 @@ class Cases:
         report, _ = self.replay("paced", "--speed", "max", "--duration", "300ms")
         assert report["repeats"] > 1 and report["requests"] > 6 and report["seconds"] >= 0.3, report
 
+    def logical_time(self):
+        """The trace's time goes along with lookups, commits and reports where the daemon takes it, however fast it is played."""
+        self.write_lines("times", [[10**8 + i // 2] for i in range(20)], ms=1000)
+        before = self.world.json("status")["counters"]
+        self.replay("times", "--speed", "max")
+        after = self.world.json("status")["counters"]
+        assert after["logical_times"] == before["logical_times"] == 0, "this daemon does not take it"
+        self.world.stop()
+        self.world.start(cli_world.SMALL + "policy: {logical_time: true}\n")
+        report, _ = self.replay("times", "--speed", "max", "--workers", "2")
+        counters = self.world.json("status")["counters"]
+        # 20 lookups, 10 commits of what was new, 10 reports of what was read: by calls, as rings carry no time.
+        assert counters["logical_times"] == 20 + report["stored"] + report["hits"] == 40, (counters, report)
+        assert counters["reported_reads"] == report["hits"] == 10 and counters["shared_reports"] == 0, counters
+        self.world.stop()
+        self.world.start(cli_world.SMALL)
+
     def no_room(self):
         """A prompt that is larger than all pools: what has no room is refused, and the replay goes on."""
         self.write_lines("large", [list(range(10**6, 10**6 + 600)), [5]])
@@ -260,7 +277,7 @@ def main():
             report.run("the generator writes the same bytes anywhere", cases.generator)
             report.run("bad traces are refused by name", cases.bad_traces)
             if report.run("a daemon starts", world.start, cli_world.SMALL):
-                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced",
+                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "logical_time",
                              "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "killed",
                              "daemon_goes_away"):
                     report.run(name, getattr(cases, name))

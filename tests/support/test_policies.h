@@ -2,6 +2,7 @@
 // says.
 #pragma once
 
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -46,12 +47,26 @@ class ShufflePolicy : public LruPolicy {
 };
 
 // Plans what was pushed into `ideas` since the last Plan, and nothing else; all else as LruPolicy.
+// Remembers when accesses were, as policies are told it.
 class ScriptedPolicy : public LruPolicy {
  public:
   const char* name() const override { return "scripted"; }
   void Bind(const PlacementView* view, BlockTable* table) override {
+    view_ = view;
     table_ = table;
     LruPolicy::Bind(view, table);
+  }
+  void OnCommit(RowIndex row) override {
+    Note("commit", row);
+    LruPolicy::OnCommit(row);
+  }
+  void OnTouch(absl::Span<const RowIndex> rows) override {
+    if (!rows.empty()) Note("touch", rows[0]);
+    LruPolicy::OnTouch(rows);
+  }
+  void OnRead(RowIndex row, PlaneIndex plane, uint32_t steps, double mass) override {
+    Note("read", row);
+    LruPolicy::OnRead(row, plane, steps, mass);
   }
   void Plan(absl::Time, size_t, std::vector<MoveIdea>& wanted) override {
     wanted.insert(wanted.end(), ideas_.begin(), ideas_.end());
@@ -62,10 +77,22 @@ class ScriptedPolicy : public LruPolicy {
             bool keep_source = false) {
     ideas_.push_back({table_->Find(model, key), plane, from, to, keep_source});
   }
+  struct Access {
+    std::string what;  // commit, touch or read
+    absl::Time at;
+  };
+  // Since the last call.
+  std::vector<Access> TakeAccesses() { return std::exchange(accesses_, {}); }
 
  private:
+  void Note(const char* what, RowIndex row) {
+    accesses_.push_back({what, view_->AccessTime(table_->tenant(row))});
+  }
+
+  const PlacementView* view_ = nullptr;
   BlockTable* table_ = nullptr;
   std::vector<MoveIdea> ideas_;
+  std::vector<Access> accesses_;
 };
 
 }  // namespace kvtier::test_support

@@ -59,6 +59,7 @@ Engine::State::State(EngineOptions options)
       sessions(options.limits.sessions_max),
       leases(options.limits.leases_max),
       use(tenants.size()),
+      access_clocks(tenants.size()),
       reservations(options.limits.reservations_max),
       moved_in_blocks(options.pools.size()),
       missed(options.pools.size() * tenants.size()),
@@ -155,6 +156,22 @@ absl::Status Engine::Detach(Caller caller) {
   return absl::OkStatus();
 }
 
+absl::Status Engine::SetLogicalTime(Caller caller, absl::Duration logical, absl::Time now) {
+  State& s = *state_;
+  KVTIER_ASSIGN_OR_RETURN(Session * session, s.FindSession(caller));
+  if (logical < absl::ZeroDuration() || logical > kLogicalTimeMax) {
+    return absl::InvalidArgumentError(absl::StrFormat("a logical time of %s; up to %s is possible",
+                                                      absl::FormatDuration(logical),
+                                                      absl::FormatDuration(kLogicalTimeMax)));
+  }
+  AccessClock& clock = s.access_clocks[caller.tenant.value()];
+  if (!session->logical_time) clock.Join(logical, now);
+  session->logical_time = true;
+  clock.Advance(logical);
+  ++s.counts.logical_times;
+  return absl::OkStatus();
+}
+
 bool Engine::HasSession(Caller caller) const { return state_->FindSession(caller).ok(); }
 
 absl::StatusOr<Session*> Engine::State::FindSession(Caller caller) {
@@ -181,6 +198,7 @@ void Engine::State::EndSession(SessionId id) {
     share->Find(session->shared)->session = SessionId();
     EndWriter(session->shared);  // no other session can reserve for it
   }
+  if (session->logical_time) access_clocks[session->tenant.value()].Leave();
   --use[session->tenant.value()].sessions;
   sessions.Remove(all_sessions, id.value());
 }

@@ -161,6 +161,7 @@ struct EngineCounters {
   // not in an index because their bucket or the memory for rows was full.
   uint64_t shared_reports = 0, shared_reports_invalid = 0, shared_reports_dropped = 0;
   uint64_t section_limit_refusals = 0, index_refusals = 0;
+  uint64_t logical_times = 0;  // that sessions brought
 };
 
 // What one client of shared memory holds.
@@ -199,6 +200,12 @@ class Engine {
   absl::Status Detach(Caller caller);
   // Whether the session is attached; asking is no sign of life.
   bool HasSession(Caller caller) const;
+  // How far the session is in a time of its own, from whose beginning `logical` counts: what it and
+  // the rest of its tenant access from here on is at this time to the policy. Nothing else goes by
+  // it: leases, sessions and sections end by `now`. An older time than the newest changes nothing.
+  // INVALID_ARGUMENT: not within 0 to kLogicalTimeMax.
+  absl::Status SetLogicalTime(Caller caller, absl::Duration logical, absl::Time now);
+  static constexpr absl::Duration kLogicalTimeMax = absl::Hours(300'000);  // 34 years
 
   // --- Models
   // -----------------------------------------------------------------------------------------------

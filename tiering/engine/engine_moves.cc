@@ -38,6 +38,7 @@ bool Engine::Tick(absl::Time now) {
   const double elapsed =
       s.last_tick ? std::max(0.0, absl::ToDoubleSeconds(now - *s.last_tick)) : 0.1;
   s.last_tick = now;
+  for (AccessClock& clock : s.access_clocks) clock.Observe(now);
   s.move_budget.Refill(elapsed);
   s.FinishMoves();
   if (s.share != nullptr) {

@@ -83,6 +83,7 @@ absl::StatusOr<LookupResult> Engine::Lookup(Caller caller, ModelId model,
   ++s.counts.lookups;
   s.counts.lookup_chunks += keys.size();
   s.counts.hit_chunks += result.matched;
+  s.access_clocks[caller.tenant.value()].Observe(now);
   s.policy->OnTouch(rows);
   if (!lease_ttl || rows.empty()) return result;
 
@@ -244,6 +245,7 @@ absl::Status Engine::Report(Caller caller, LeaseId id, absl::Span<const PlaneRea
                           plane.log_mass.size(), lease->rows.size(), id.value()));
     }
   }
+  s.access_clocks[caller.tenant.value()].Observe(now);
   std::vector<bool> read(lease->rows.size());
   for (const PlaneReads& plane : reads) {
     for (size_t i = 0; i < lease->rows.size(); ++i) {

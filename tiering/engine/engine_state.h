@@ -10,6 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "tiering/block/block_table.h"
+#include "tiering/engine/access_clock.h"
 #include "tiering/engine/engine.h"
 #include "tiering/engine/engine_share.h"
 #include "tiering/engine/owned_table.h"
@@ -24,8 +25,9 @@ struct Session {
   absl::Time seen;  // last sign of life
   OwnedList leases;
   OwnedList reservations;
-  ShmClientId shared;  // its client of shared memory; zero: none
-  Bytes reserved;      // slot bytes in its reservations
+  ShmClientId shared;         // its client of shared memory; zero: none
+  bool logical_time = false;  // it joined its tenant's AccessClock
+  Bytes reserved;             // slot bytes in its reservations
 };
 
 struct Lease {
@@ -78,6 +80,9 @@ struct Engine::State : public PlacementView {
   size_t tenant_count() const override { return tenants.size(); }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
   Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
+  absl::Time AccessTime(TenantId tenant) const override {
+    return access_clocks[tenant.value()].newest();
+  }
 
   // --- who asks
   // ---------------------------------------------------------------------------------------------
@@ -221,7 +226,8 @@ struct Engine::State : public PlacementView {
   OwnedList all_sessions;
   OwnedTable<Session> sessions;
   OwnedTable<Lease> leases;
-  std::vector<TenantUse> use;  // by tenant
+  std::vector<TenantUse> use;              // by tenant
+  std::vector<AccessClock> access_clocks;  // by tenant
   OwnedTable<Reservation> reservations;
   // By deadline; at most 2 entries for each row of the block table, and 64 more.
   std::deque<IncompleteChunk> incomplete;

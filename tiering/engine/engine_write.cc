@@ -133,6 +133,7 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
     reservation->rows[args.chunk] = row;
     s.blocks.Pin(row);
   }
+  s.access_clocks[caller.tenant.value()].Observe(now);
   const CommitOutcome outcome = s.Publish(row, any_new);
   if (created && outcome == CommitOutcome::kPartial) {
     // Each live row is here at most once, so what this leaves is at most half of the maximum.

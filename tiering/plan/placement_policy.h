@@ -43,6 +43,10 @@ class PlacementView {
   virtual PoolRoom Room(TenantId tenant, PoolId pool) const = 0;
   // Size of a slot that holds this plane.
   virtual Bytes SlotBytes(ModelId model, PlaneIndex plane) const = 0;
+  // When the tenant's newest access was; within OnCommit, OnTouch and OnRead, when this one is.
+  // Never goes back. Of the tenant's own: it may run faster or slower than Plan's `now`
+  // (tiering/engine/access_clock.h), so compare it with that tenant's only.
+  virtual absl::Time AccessTime(TenantId tenant) const = 0;
 };
 
 // Called by the engine only, on its thread. Deterministic: the same calls give the same answers. A

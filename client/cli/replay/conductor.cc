@@ -112,6 +112,11 @@ class Conductor {
     return options_.speed > 0 ? repeat_s_ + play.at_s / options_.speed : 0;
   }
 
+  // Repeats go on where the trace ended; not 0, which would be none.
+  uint64_t LogicalTimeUs(const Play& play) const {
+    return 1 + static_cast<uint64_t>((report_.trace_seconds + play.at_s) * 1e6);
+  }
+
   // Gives every idle worker its next request, if it is time. Returns when there is something to do
   // again, if nothing else happens.
   double SendDue() {
@@ -133,7 +138,8 @@ class Conductor {
       const TraceRequest& request = trace_.requests[schedule_[index].request];
       const auto ids = trace_.IdsOf(request);
       // A worker that is gone shows by the end of its output.
-      (void)worker.process->Send(EncodeRequest({index, request, {ids.begin(), ids.end()}}));
+      (void)worker.process->Send(EncodeRequest(
+          {index, request, {ids.begin(), ids.end()}, LogicalTimeUs(schedule_[index])}));
     }
     return next_s;
   }

@@ -19,6 +19,7 @@ constexpr uint64_t kFrameBytesMax = 4096 + 8 * kBlocksPerRequestMax;
 struct RequestHead {
   uint64_t number;
   TraceRequest request;
+  uint64_t logical_time_us;
 };
 static_assert(std::is_trivially_copyable_v<RequestHead>);
 
@@ -63,7 +64,7 @@ void PlayCounts::Add(const PlayCounts& more) {
 }
 
 std::string EncodeRequest(const PlayRequest& request) {
-  const RequestHead head{request.number, request.request};
+  const RequestHead head{request.number, request.request, request.logical_time_us};
   std::string frame(sizeof(head) + request.ids.size() * sizeof(uint64_t), '\0');
   std::memcpy(frame.data(), &head, sizeof(head));
   if (!request.ids.empty()) {
@@ -80,7 +81,7 @@ absl::StatusOr<PlayRequest> DecodeRequest(const std::string& frame) {
   const size_t id_bytes = frame.size() - sizeof(head);
   if (id_bytes != uint64_t{head.request.block_count} * sizeof(uint64_t))
     return absl::DataLossError("a request has other ids than it says");
-  PlayRequest request{head.number, head.request, {}};
+  PlayRequest request{head.number, head.request, {}, head.logical_time_us};
   request.ids.resize(head.request.block_count);
   if (id_bytes > 0) std::memcpy(request.ids.data(), frame.data() + sizeof(head), id_bytes);
   return request;

@@ -19,6 +19,7 @@ struct PlayRequest {
   uint64_t number = 0;
   TraceRequest request{};
   std::vector<uint64_t> ids{};
+  uint64_t logical_time_us = 0;  // of the trace; 0: none is told to the daemon
 };
 
 // What became of it, or (added up) of many.

@@ -89,6 +89,7 @@ PlayResult RequestPlayer::Play(const PlayRequest& request) {
   result.counts.requests = 1;
   result.counts.chunks = request.ids.size();
   if (!client_->attached()) (void)client_->WaitAttached(kRecomputeTime);
+  client_->SetLogicalTime(absl::Microseconds(static_cast<int64_t>(request.logical_time_us)));
   const absl::Time start = absl::Now();
   if (!registered_) CountError(Register(), result.counts);
   if (registered_) {

@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -29,6 +30,71 @@ class KvCacheServiceTest : public ServiceTest {
     return (client.kv.get()->*method)(&context, request, reply);
   }
 };
+
+// What a client says of a trace's time, where the configuration takes it and where it does not.
+class LogicalTimeTest : public KvCacheServiceTest {
+ protected:
+  explicit LogicalTimeTest(bool taken) {
+    if (taken) more_limits_ = "}\npolicy: {logical_time: true";
+  }
+  LogicalTimeTest() : LogicalTimeTest(true) {}
+  // Looks up, commits and reports at these times.
+  void SayTimes(TestClient& client, std::array<uint64_t, 3> us) {
+    const std::string key = Put(client, 1, "");
+    v1::LookupRequest lookup;
+    lookup.set_session_id(client.session());
+    lookup.set_model_id(client.model);
+    lookup.set_keys(key);
+    lookup.set_lease(true);
+    lookup.set_logical_time_us(us[0]);
+    v1::LookupReply found;
+    EXPECT_TRUE(Call(client, &v1::KvCache::Stub::Lookup, lookup, &found).ok());
+    v1::ReportRequest report;
+    report.set_session_id(client.session());
+    report.set_lease_id(found.lease_id());
+    report.set_logical_time_us(us[1]);
+    v1::ReportReply reported;
+    EXPECT_TRUE(Call(client, &v1::KvCache::Stub::Report, report, &reported).ok());
+    v1::CommitRequest commit = CommitOf(client, Reserve(client, ""), 2, "");
+    commit.set_logical_time_us(us[2]);
+    v1::CommitReply committed;
+    EXPECT_TRUE(Call(client, &v1::KvCache::Stub::Commit, commit, &committed).ok());
+  }
+  uint64_t Taken() {
+    return host_->With([](Engine& engine, absl::Time) { return engine.counters().logical_times; });
+  }
+};
+
+TEST_F(LogicalTimeTest, IsTakenOfEachCallThatHasOne) {
+  TestClient client = MakeClient(1);
+  EXPECT_TRUE(client.attached.takes_logical_time());
+  SayTimes(client, {1, 2, 3});
+  EXPECT_EQ(Taken(), 3u);
+  SayTimes(client, {0, 0, 0});
+  EXPECT_EQ(Taken(), 3u);
+  v1::LookupRequest lookup;
+  lookup.set_session_id(client.session());
+  lookup.set_model_id(client.model);
+  for (const uint64_t far : {uint64_t{2'000'000'000'000'000}, ~uint64_t{0}}) {
+    lookup.set_logical_time_us(far);
+    v1::LookupReply reply;
+    const grpc::Status status = Call(client, &v1::KvCache::Stub::Lookup, lookup, &reply);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+    EXPECT_THAT(status.error_message(), HasSubstr("a logical time of"));
+  }
+}
+
+class NoLogicalTimeTest : public LogicalTimeTest {
+ protected:
+  NoLogicalTimeTest() : LogicalTimeTest(false) {}
+};
+
+TEST_F(NoLogicalTimeTest, IsIgnoredWhereTheConfigurationDoesNotTakeIt) {
+  TestClient client = MakeClient(1);
+  EXPECT_FALSE(client.attached.takes_logical_time());
+  SayTimes(client, {1, 2, ~uint64_t{0}});
+  EXPECT_EQ(Taken(), 0u);
+}
 
 TEST_F(KvCacheServiceTest, AnotherMajorVersionIsRefused) {
   TestClient client = MakeClient(0);

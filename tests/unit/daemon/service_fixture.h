@@ -66,7 +66,7 @@ class ServiceTest : public ::testing::Test {
   // Flips a bit of every copy of a leased block.
   void Corrupt(const TestClient& client, uint64_t lease, uint32_t chunk, uint32_t plane);
 
-  const std::string more_limits_;
+  std::string more_limits_;
   v1::Config config_;
   MonotonicClock clock_;
   Topology topology_;
