@@ -59,7 +59,7 @@ absl::Status AttachChannel::Serve() {
 void AttachChannel::Close() {
   if (!socket_.valid()) return;
   socket_.Close();
-  grant_.reset();
+  ReturnGrant();
   life_.SocketClosed();
 }
 
@@ -135,7 +135,8 @@ absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
 }
 
 absl::Status AttachChannel::Segment(const wire::SegmentRequest& request) {
-  if (grant_) return Violation("another segment before it mapped the last one");
+  // A client that could not map the last one asks for the next.
+  ReturnGrant();
   const bool writable = request.access == wire::SegmentAccess::kWrite;
   if (!writable && request.access != wire::SegmentAccess::kRead)
     return Violation("a segment for neither reading nor writing");
@@ -153,6 +154,7 @@ absl::Status AttachChannel::Segment(const wire::SegmentRequest& request) {
         return;
       }
       fd = Open(*granted, *word);
+      if (!fd.ok() && writable) (void)engine.SegmentReturned(*client_, *word);
       SetText(memory_->pools[granted->pool.value()]->description().name, reply);
       reply.slot_bytes = static_cast<uint64_t>(granted->slot_bytes.count());
       reply.segment_bytes =
@@ -185,20 +187,32 @@ absl::Status AttachChannel::Mapped(const wire::SegmentMapped& request) {
   if (!grant_ || !word.ok() || *word != grant_->word)
     return Violation("it mapped a segment that it was not given");
   // The descriptor that was given, whatever the pool has under that number by now.
-  const Grant grant = *std::move(grant_);
-  grant_.reset();
-  const HostPool& pool = *memory_->pools[grant.pool.value()];
-  KVTIER_RETURN_IF_ERROR(SealFromWriting(pool.description().name, grant.fd.get()));
-  // Until it was sealed the client could punch holes; from here on the daemon reads it.
-  absl::Status ready = FillHoles(pool.description().name, grant.fd.get(), pool.segment_bytes());
+  const int fd = grant_->fd.get();
+  const HostPool& pool = *memory_->pools[grant_->pool.value()];
+  // What may fail for want of memory comes before the seal, which cannot be taken back.
+  absl::Status ready = FillHoles(pool.description().name, fd, pool.segment_bytes());
   if (ready.ok()) {
+    KVTIER_RETURN_IF_ERROR(SealFromWriting(pool.description().name, fd));
+    // Until then the client could punch holes; from here on the daemon reads it.
+    if (HasHoles(fd, pool.segment_bytes()))
+      return Violation("it gave memory of a segment back that it had mapped");
     ready = memory_->host->With(
-        [&](Engine& engine, absl::Time) { return engine.SegmentSealed(*client_, grant.word); });
+        [&](Engine& engine, absl::Time) { return engine.SegmentSealed(*client_, *word); });
   }
+  if (ready.ok()) grant_.reset();
+  ReturnGrant();
   wire::SegmentSealed reply;
   reply.code = static_cast<uint32_t>(ready.code());
   if (!SendMessage(socket_.get(), reply)) return CannotSend();
   return absl::OkStatus();
+}
+
+void AttachChannel::ReturnGrant() {
+  if (!grant_) return;
+  // It is an error when the inbox is gone, which is as good.
+  memory_->host->With(
+      [&](Engine& engine, absl::Time) { (void)engine.SegmentReturned(*client_, grant_->word); });
+  grant_.reset();
 }
 
 }  // namespace kvtier

@@ -77,6 +77,8 @@ class AttachChannel {
   // One descriptor; the engine has agreed.
   absl::StatusOr<OwnedFd> Open(const SegmentGrant& granted, wire::ResidencyWord word);
   absl::Status Mapped(const wire::SegmentMapped& request);
+  // The client did not map what it was given for writing: it may have it again.
+  void ReturnGrant();
 
   const SharedMemory* const memory_;
   OwnedFd socket_;

@@ -9,7 +9,8 @@
 //   SegmentMapped (writable ones)   →
 //                                   ←     SegmentSealed
 //
-// The client sends one request at a time. Closing the socket ends the attachment once the process
+// The client sends one request at a time. What it was given for writing and does not say that it
+// mapped goes back with its next request; it may ask for it again. Closing the socket ends the attachment once the process
 // has ended too.
 #pragma once
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -193,6 +194,51 @@ TEST_F(AttachSocketTest, AnInboxIsForOneWriterOnceAndForReadersAfterwards) {
   const wire::ResidencyWord stored = reader->WordOf(writer->session->Lookup("stored").rows(0));
   EXPECT_EQ(writer->channel.Segment(stored, SegmentAccess::kWrite),
             Code(absl::StatusCode::kFailedPrecondition));
+}
+
+TEST_F(AttachSocketTest, AnInboxThatCouldNotBeGivenIsGivenLater) {
+  Start();
+  const auto writer = Attach();
+  ASSERT_NE(writer, nullptr);
+  v1::ReserveReply reserved;
+  ASSERT_TRUE(writer->session->Reserve(1, true, reserved).ok());
+  ASSERT_EQ(reserved.words_size(), 1);
+  const wire::ResidencyWord word(reserved.words(0));
+  // The daemon has no descriptor left.
+  rlimit before{}, none{};
+  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, nullptr, &before), 0);
+  none = {.rlim_cur = 1, .rlim_max = before.rlim_max};
+  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, &none, nullptr), 0);
+  EXPECT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite),
+            Code(absl::StatusCode::kResourceExhausted))
+      << writer->channel.text;
+  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, &before, nullptr), 0);
+  // And then the client cannot map it, which it says by asking again.
+  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
+  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
+  const RawMapping mapped(writer->channel.segment_fd(), writer->channel.segment().segment_bytes,
+                          true);
+  ASSERT_NE(mapped.get(), nullptr);
+  EXPECT_EQ(writer->channel.Mapped(word), 0u);
+  const std::string bytes = RawBlock(1);
+  std::memcpy(mapped.get() + word.slot() * writer->channel.segment().slot_bytes, bytes.data(),
+              bytes.size());
+  EXPECT_EQ(writer->session->Commit(reserved.reservation_id(), 0, "a", bytes).outcome(),
+            v1::CommitReply::COMMITTED);
+}
+
+TEST_F(AttachSocketTest, AWriterThatSealsItsInboxItselfIsRefusedAndNothingElse) {
+  Start();
+  const auto writer = Attach();
+  ASSERT_NE(writer, nullptr);
+  v1::ReserveReply reserved;
+  ASSERT_TRUE(writer->session->Reserve(1, true, reserved).ok());
+  const wire::ResidencyWord word(reserved.words(0));
+  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
+  ASSERT_EQ(fcntl(writer->channel.segment_fd(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+  EXPECT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite),
+            Code(absl::StatusCode::kFailedPrecondition));
+  EXPECT_TRUE(writer->session->StoreChunk("a", RawBlock(1)));
 }
 
 TEST_F(AttachSocketTest, AWriterThatLocksTheSealsPublishesNothing) {

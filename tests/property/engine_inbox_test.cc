@@ -90,6 +90,39 @@ TEST_F(EngineInbox, AnInboxIsGivenForWritingOnceAndReadOnlyWhenSealed) {
   EXPECT_EQ(Grant(other, words[0], false), Code::kNotFound) << "of a client that is gone";
 }
 
+TEST_F(EngineInbox, WhatWasNotMappedIsGivenAgain) {
+  InPlaceWriter writer(&fixture), other(&fixture), stranger(&fixture, 1);
+  const auto give_back = [&](const InPlaceWriter& of, wire::ResidencyWord word) {
+    return engine().SegmentReturned(of.client(), word).code();
+  };
+  const ReservationId reservation = *writer.Reserve(model);
+  const wire::ResidencyWord word = writer.Words(reservation)[0];
+  EXPECT_EQ(give_back(writer, word), Code::kFailedPrecondition) << "it was not given yet";
+  ASSERT_EQ(Grant(writer, word, true), Code::kOk);
+  EXPECT_EQ(give_back(other, word), Code::kFailedPrecondition);
+  EXPECT_EQ(give_back(stranger, word), Code::kNotFound);
+  EXPECT_EQ(give_back(writer, wire::ResidencyWord(word.copy_bits(), word.incarnation() + 1)),
+            Code::kNotFound);
+  ASSERT_EQ(give_back(writer, word), Code::kOk);
+  EXPECT_EQ(Seal(writer, word), Code::kFailedPrecondition);
+  ASSERT_EQ(Grant(writer, word, true), Code::kOk);
+  // The reservation ends before the client has mapped it: the inbox waits for its writer.
+  ASSERT_THAT(engine().Abort(writer.caller(), reservation), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  EXPECT_EQ(Grant(writer, word, true), Code::kNotFound);
+  ASSERT_EQ(give_back(writer, word), Code::kOk);
+  const ReservationId second = *writer.Reserve(model);
+  ASSERT_EQ(writer.Words(second)[0].segment(), word.segment());
+  ASSERT_EQ(Grant(writer, word, true), Code::kOk);
+  // And before it is sealed.
+  ASSERT_THAT(engine().Abort(writer.caller(), second), IsOk());
+  fixture.Advance(absl::Milliseconds(1));
+  ASSERT_EQ(Seal(writer, word), Code::kOk);
+  EXPECT_EQ(give_back(writer, word), Code::kFailedPrecondition) << "sealed";
+  EXPECT_THAT(writer.Put(model, kNoParent, NumberedKey(1)), IsOk());
+  engine().CheckInvariants();
+}
+
 TEST_F(EngineInbox, NothingIsCommittedBeforeItsInboxIsSealed) {
   InPlaceWriter writer(&fixture), other(&fixture);
   const ReservationId reservation = *writer.Reserve(model);

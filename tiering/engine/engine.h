@@ -295,9 +295,14 @@ class Engine {
   // FAILED_PRECONDITION: for writing, and it is not the client's inbox or was given to it before.
   absl::StatusOr<SegmentGrant> GrantSegment(ShmClientId client, wire::ResidencyWord word,
                                             bool writable);
+  // The client did not get what was granted for writing, or did not map it: it may be given to it
+  // again. Whatever it maps of it until then is harmless: nobody else ever gets that memory, and
+  // nothing in it is committed before it is sealed. Errors: as SegmentSealed.
+  absl::Status SegmentReturned(ShmClientId client, wire::ResidencyWord word);
   // What the client was given for writing cannot be mapped so any more. From here on others may
-  // read it, and its blocks may be committed. NOT_FOUND as above. FAILED_PRECONDITION: it was not
-  // given to the client for writing, or is sealed already.
+  // read it, and its blocks may be committed. NOT_FOUND: no such client, or no inbox of its tenant
+  // or of that use. FAILED_PRECONDITION: it was not given to the client for writing, or is sealed
+  // already.
   absl::Status SegmentSealed(ShmClientId client, wire::ResidencyWord word);
   // The one copy of a block that `word` names, with the block's checksum, if it is where the word
   // says: NOT_FOUND otherwise. `row` is the chunk's name in the index. Call inside a section.

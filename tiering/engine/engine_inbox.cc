@@ -104,18 +104,47 @@ absl::StatusOr<SegmentGrant> Engine::GrantSegment(ShmClientId client, wire::Resi
   return grant;
 }
 
-absl::Status Engine::SegmentSealed(ShmClientId client, wire::ResidencyWord word) {
-  State& s = *state_;
-  const std::optional<TenantId> tenant = s.TenantOf(client);
+absl::StatusOr<SlotAllocator::InboxUse> Engine::State::FindGranted(ShmClientId client,
+                                                                   wire::ResidencyWord word) const {
+  const std::optional<TenantId> tenant = TenantOf(client);
   if (!tenant) {
     return absl::NotFoundError(
         absl::StrFormat("client %d of shared memory is not attached", client.value()));
   }
-  KVTIER_ASSIGN_OR_RETURN(const SlotAllocator::SegmentUse use, s.FindUse(*tenant, word));
-  if (use.writer != client || !use.granted || use.sealed) {
-    return absl::FailedPreconditionError(absl::StrFormat(
-        "pool %d, segment %d is not one that client %d was given for writing and has to seal",
-        word.pool(), word.segment(), client.value()));
+  std::optional<SlotAllocator::InboxUse> inbox;
+  if (word.valid() && word.pool() < allocators.size())
+    inbox = allocators[word.pool()]->InboxOf(SegmentIndex(word.segment()));
+  if (!inbox || inbox->incarnation != word.incarnation() || TenantOf(inbox->writer) != tenant) {
+    return absl::NotFoundError(
+        absl::StrFormat("pool %d, segment %d: use %d of it is over, or was no inbox", word.pool(),
+                        word.segment(), word.incarnation()));
+  }
+  if (inbox->writer != client || !inbox->granted) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("pool %d, segment %d was not given to client %d for writing", word.pool(),
+                        word.segment(), client.value()));
+  }
+  return *inbox;
+}
+
+absl::Status Engine::SegmentReturned(ShmClientId client, wire::ResidencyWord word) {
+  State& s = *state_;
+  KVTIER_ASSIGN_OR_RETURN(const SlotAllocator::InboxUse inbox, s.FindGranted(client, word));
+  if (inbox.sealed) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("pool %d, segment %d is sealed and cannot be given to client %d again",
+                        word.pool(), word.segment(), client.value()));
+  }
+  s.allocator(PoolId(static_cast<uint8_t>(word.pool()))).MarkReturned(SegmentIndex(word.segment()));
+  return absl::OkStatus();
+}
+
+absl::Status Engine::SegmentSealed(ShmClientId client, wire::ResidencyWord word) {
+  State& s = *state_;
+  KVTIER_ASSIGN_OR_RETURN(const SlotAllocator::InboxUse inbox, s.FindGranted(client, word));
+  if (inbox.sealed) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("pool %d, segment %d is sealed already", word.pool(), word.segment()));
   }
   s.allocator(PoolId(static_cast<uint8_t>(word.pool()))).MarkSealed(SegmentIndex(word.segment()));
   return absl::OkStatus();

@@ -171,6 +171,10 @@ struct Engine::State : public PlacementView {
   // The use of the segment that the word means, if it is the one of now and the tenant's.
   absl::StatusOr<SlotAllocator::SegmentUse> FindUse(TenantId tenant,
                                                     wire::ResidencyWord word) const;
+  // The inbox that the client was given for writing. NOT_FOUND, FAILED_PRECONDITION: see
+  // Engine::SegmentSealed.
+  absl::StatusOr<SlotAllocator::InboxUse> FindGranted(ShmClientId client,
+                                                      wire::ResidencyWord word) const;
   // A block with this copy alone, for whoever checks it.
   ReadTarget TargetOf(RowIndex row, PlaneIndex plane, CopyRef copy) const;
   // FAILED_PRECONDITION while others could not read what was written to the slot.

@@ -83,7 +83,8 @@ class HostPool : public MemoryPool {
   absl::Status Seal(SegmentIndex segment);
   bool sealed(SegmentIndex segment) const;
   // To be sent to a client, and closed then: of a sealed segment for reading, of one that is not
-  // sealed for writing. The caller sees to it that the segment is not released meanwhile.
+  // sealed for writing (FAILED_PRECONDITION: somebody sealed it). The caller sees to it that the
+  // segment is not released meanwhile.
   absl::StatusOr<OwnedFd> OpenForReading(SegmentIndex segment) const;
   absl::StatusOr<OwnedFd> OpenForWriting(SegmentIndex segment) const;
 

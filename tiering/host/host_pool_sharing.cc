@@ -1,4 +1,5 @@
 // What a pool lets other processes have of its segments.
+#include "absl/strings/str_cat.h"
 #include "tiering/base/check.h"
 #include "tiering/host/host_pool.h"
 #include "tiering/host/memfd_access.h"
@@ -25,7 +26,11 @@ absl::StatusOr<OwnedFd> HostPool::OpenForReading(SegmentIndex segment) const {
 
 absl::StatusOr<OwnedFd> HostPool::OpenForWriting(SegmentIndex segment) const {
   const int memory = fd(segment);
-  KVTIER_CHECK(!SealedFromWriting(memory));
+  // Whoever had it for writing before may have sealed it.
+  if (SealedFromWriting(memory)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("segment ", description_.name, " is sealed from writing already"));
+  }
   return Duplicate(description_.name, memory);
 }
 

@@ -22,6 +22,9 @@ bool SealedFromWriting(int fd);
 // back to the machine, and touching that could end the process. RESOURCE_EXHAUSTED: there is none.
 absl::Status FillHoles(const std::string& name, int fd, Bytes bytes);
 
+// Whether some of it has no memory. Nobody makes holes once it is sealed from writing.
+bool HasHoles(int fd, Bytes bytes);
+
 // Another descriptor, close-on-exec, for reading only. RESOURCE_EXHAUSTED: no descriptor is left.
 absl::StatusOr<OwnedFd> ReopenForReading(const std::string& name, int fd);
 // The same descriptor once more, close-on-exec.

@@ -261,10 +261,26 @@ void SlotAllocator::MarkGranted(SegmentIndex index) {
   table_[index.value()].granted = true;
 }
 
+void SlotAllocator::MarkReturned(SegmentIndex index) {
+  const std::optional<InboxUse> inbox = InboxOf(index);
+  KVTIER_CHECK(inbox.has_value() && inbox->granted && !inbox->sealed);
+  table_[index.value()].granted = false;
+}
+
 void SlotAllocator::MarkSealed(SegmentIndex index) {
-  const std::optional<SegmentUse> use = UseOf(index);
-  KVTIER_CHECK(use.has_value() && use->granted && !use->sealed);
+  const std::optional<InboxUse> inbox = InboxOf(index);
+  KVTIER_CHECK(inbox.has_value() && inbox->granted && !inbox->sealed);
   table_[index.value()].sealed = true;
+}
+
+std::optional<SlotAllocator::InboxUse> SlotAllocator::InboxOf(SegmentIndex index) const {
+  if (index.value() >= table_.size()) return std::nullopt;
+  const Segment& segment = table_[index.value()];
+  if (segment.writer == ShmClientId()) return std::nullopt;
+  return InboxUse{.writer = segment.writer,
+                  .incarnation = incarnations_[index.value()],
+                  .granted = segment.granted,
+                  .sealed = segment.sealed};
 }
 
 Bytes SlotAllocator::OffsetOf(CopyRef slot) const {

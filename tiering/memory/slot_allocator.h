@@ -91,9 +91,18 @@ class SlotAllocator {
   uint32_t Incarnation(CopyRef slot) const;
   TenantId tenant(CopyRef slot) const;
   ShmClientId writer(CopyRef slot) const;
-  // An inbox in use: given to its writer, then sealed, each once and in this order.
+  // An inbox in use is given to its writer. It may come back; once it is sealed it does not.
   void MarkGranted(SegmentIndex segment);
+  void MarkReturned(SegmentIndex segment);
   void MarkSealed(SegmentIndex segment);
+  // An inbox, in use or waiting empty for its writer.
+  struct InboxUse {
+    ShmClientId writer;
+    uint32_t incarnation = 0;
+    bool granted = false;
+    bool sealed = false;
+  };
+  std::optional<InboxUse> InboxOf(SegmentIndex segment) const;
 
   Bytes OffsetOf(CopyRef slot) const;        // within its segment
   std::byte* AddressOf(CopyRef slot) const;  // null when the pool has none

@@ -141,6 +141,7 @@ void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
     segment.owners = std::vector<RowIndex>(segment.slot_count, kNoRow);
   }
   segment.size_class = &size_class;
+  segment.writer = size_class.key.writer;
   if (size_class.vacant.empty()) {
     segment.ordinal = static_cast<uint32_t>(size_class.members.size());
     size_class.members.push_back(index.value());

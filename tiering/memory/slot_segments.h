@@ -25,6 +25,7 @@ struct SlotAllocator::Segment {
   uint32_t longest_max = 0;
   bool taken = false;
   // Of an inbox; stay while it waits for its writer.
+  ShmClientId writer;
   bool granted = false;
   bool sealed = false;
   // The rest describes free slots only, so an empty segment keeps it for its next user of this
