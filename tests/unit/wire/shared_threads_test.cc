@@ -119,7 +119,7 @@ TEST_F(RelocationLogThreadsTest, ReadersSeeWholeMovesInOrderOrThatTheyWereOverru
     EXPECT_EQ(outcomes[i].wrong, 0u) << "reader " << i;
     EXPECT_EQ(outcomes[i].seen + outcomes[i].lost, kMoves) << "reader " << i;
     EXPECT_GT(outcomes[i].seen, 0u) << "reader " << i;
-    if (i > 0) EXPECT_GE(outcomes[i].overruns, kMoves / kRest) << "reader " << i;
+    EXPECT_GE(outcomes[i].overruns, i > 0 ? kMoves / kRest : 0) << "reader " << i;
   }
 }
 
@@ -139,6 +139,8 @@ TEST(ReportRingThreadsTest, TheConsumerTakesWhatTheProducerDidNotCountAsDropped)
   std::thread client([&] {
     ReportProducer producer(page.get());
     for (uint64_t number = 0; number < kReports; ++number) {
+      // Now and then what is in the ring has to be taken before there is more than fits.
+      if (number % (3 * kReportRecords) == 0) AwaitAtLeast(page->consumed, fitted);
       sent[number] = Mix(number);
       if (!producer.Write(report_of(number))) continue;
       // Its record was another one's, which the daemon is done with.
@@ -169,7 +171,7 @@ TEST(ReportRingThreadsTest, TheConsumerTakesWhatTheProducerDidNotCountAsDropped)
   EXPECT_EQ(wrong, 0u);
   EXPECT_EQ(early, 0u);
   EXPECT_EQ(read, fitted);
-  EXPECT_GT(fitted, kReportRecords);
+  EXPECT_GE(fitted, kReports / 3);
   EXPECT_EQ(consumer.dropped(), kReports - fitted);
 }
 
