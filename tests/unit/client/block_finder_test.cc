@@ -13,7 +13,6 @@
 #include "client/verified_copies.h"
 #include "proto/wire/checksum.h"
 #include "tests/unit/client/fake_memory.h"
-#include "tiering/base/rng.h"
 
 namespace kvtier::testing {
 namespace {
@@ -217,7 +216,6 @@ TEST_F(BlockFinderTest, MapsAtMostSoManySegments) {
 TEST(VerifiedCopiesTest, ForgetsAndNeverInvents) {
   auto copies = VerifiedCopies::Create(1024);
   ASSERT_TRUE(copies.ok());
-  Rng rng(3);
   const auto hash = [](uint64_t i) { return VerifiedCopies::HashOf(i, 0, Word(0, 0, 0)); };
   for (uint64_t i = 0; i < 256; ++i) copies->Insert(hash(i));
   int kept = 0;
