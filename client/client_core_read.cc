@@ -131,6 +131,7 @@ absl::Status ClientCore::GetShared(const LeaseRecord& lease,
     const BlockResult& block = result.blocks[i];
     if (block.status.ok() && !block.pool.empty()) {
       result.bytes_by_pool[block.pool] += geometry.planes[blocks[i].plane].bytes_per_chunk;
+      ++result.blocks_in_place;
     } else if (absl::IsUnavailable(block.status)) {
       rest.push_back(i);
     }

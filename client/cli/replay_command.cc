@@ -75,6 +75,10 @@ Json FailuresJson(const std::vector<replay::WorkerFailure>& failures) {
   return json;
 }
 
+Json TransportJson(const replay::PlayCounts& counts) {
+  return {{"shared_memory", counts.read_in_place}, {"stream", counts.read_by_stream}};
+}
+
 double HitRate(const replay::PlayCounts& counts) {
   return counts.chunks == 0 ? 0
                             : static_cast<double>(counts.hits) / static_cast<double>(counts.chunks);
@@ -90,6 +94,7 @@ Json ReportJson(const ReplayOptions& options, const replay::ReplayReport& report
           {"hit_rate", HitRate(counts)},
           {"hits_by_tier", counts.hits_by_tier},
           {"bytes_by_link", counts.bytes_by_link},
+          {"transport", TransportJson(counts)},
           {"verified", counts.verified},
           {"corrupt", counts.corrupt},
           {"damaged", counts.damaged},
@@ -133,6 +138,8 @@ void PrintReport(const ReplayOptions& options, const replay::ReplayReport& repor
                                 100 * HitRate(counts)));
   row("hits by tier", MapText(counts.hits_by_tier, false));
   row("bytes by link", MapText(counts.bytes_by_link, true));
+  row("reads", absl::StrFormat("%d by shared memory, %d by stream", counts.read_in_place,
+                               counts.read_by_stream));
   row("blocks", absl::StrFormat("%d verified, %d corrupt, %d damaged", counts.verified,
                                 counts.corrupt, counts.damaged));
   row("chunks not hit", absl::StrFormat("%d stored, %d already stored, %d refused", counts.stored,

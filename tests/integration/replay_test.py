@@ -64,6 +64,7 @@ class Cases:
         report = json.loads(output)
         assert report["corrupt"] == 0 and report["damaged"] == 0, report
         assert report["verified"] == report["hits"] == sum(report["hits_by_tier"].values()), report
+        assert report["verified"] == sum(report["transport"].values()), report
         return report, error
 
     def settled(self):
@@ -137,6 +138,18 @@ class Cases:
         assert report["trace_seconds"] == 2 and report["seconds"] >= 0.2, report
         report, _ = self.replay("paced", "--speed", "max", "--duration", "300ms")
         assert report["repeats"] > 1 and report["requests"] > 6 and report["seconds"] >= 0.3, report
+
+    def transport(self):
+        """Reads are counted by the way they came: all from shared memory, or all by stream where there is none."""
+        self.write_lines("ways", [[2 * 10**8 + i // 3] for i in range(30)])
+        report, _ = self.replay("ways", "--speed", "max")
+        assert report["transport"] == {"shared_memory": 20, "stream": 0}, report
+        self.world.stop()
+        self.world.start(cli_world.SMALL + "listen: {shared_memory: false}\n")
+        report, _ = self.replay("ways", "--speed", "max")
+        assert report["transport"] == {"shared_memory": 0, "stream": 20}, report
+        self.world.stop()
+        self.world.start(cli_world.SMALL)
 
     def logical_time(self):
         """The trace's time goes along with lookups, commits and reports where the daemon takes it, however fast it is played."""
@@ -277,7 +290,7 @@ def main():
             report.run("the generator writes the same bytes anywhere", cases.generator)
             report.run("bad traces are refused by name", cases.bad_traces)
             if report.run("a daemon starts", world.start, cli_world.SMALL):
-                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "logical_time",
+                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "transport", "logical_time",
                              "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "killed",
                              "daemon_goes_away"):
                     report.run(name, getattr(cases, name))

@@ -58,6 +58,8 @@ void PlayCounts::Add(const PlayCounts& more) {
   already_stored += more.already_stored;
   refused += more.refused;
   recomputed += more.recomputed;
+  read_in_place += more.read_in_place;
+  read_by_stream += more.read_by_stream;
   AddMap(hits_by_tier, more.hits_by_tier);
   AddMap(bytes_by_link, more.bytes_by_link);
   AddMap(errors_by_code, more.errors_by_code);
@@ -89,11 +91,12 @@ absl::StatusOr<PlayRequest> DecodeRequest(const std::string& frame) {
 
 std::string EncodeResult(const PlayResult& result) {
   const PlayCounts& counts = result.counts;
-  const Json json = {result.number,         result.latency_us,    counts.requests,
-                     counts.chunks,         counts.hits,          counts.verified,
-                     counts.corrupt,        counts.damaged,       counts.stored,
-                     counts.already_stored, counts.refused,       counts.recomputed,
-                     counts.hits_by_tier,   counts.bytes_by_link, counts.errors_by_code};
+  const Json json = {result.number,         result.latency_us,     counts.requests,
+                     counts.chunks,         counts.hits,           counts.verified,
+                     counts.corrupt,        counts.damaged,        counts.stored,
+                     counts.already_stored, counts.refused,        counts.recomputed,
+                     counts.read_in_place,  counts.read_by_stream, counts.hits_by_tier,
+                     counts.bytes_by_link,  counts.errors_by_code};
   return json.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
@@ -103,10 +106,10 @@ absl::StatusOr<PlayResult> DecodeResult(const std::string& frame) {
   try {
     const Json json = Json::parse(frame);
     size_t i = 0;
-    for (uint64_t* number :
-         {&result.number, &result.latency_us, &counts.requests, &counts.chunks, &counts.hits,
-          &counts.verified, &counts.corrupt, &counts.damaged, &counts.stored,
-          &counts.already_stored, &counts.refused, &counts.recomputed}) {
+    for (uint64_t* number : {&result.number, &result.latency_us, &counts.requests, &counts.chunks,
+                             &counts.hits, &counts.verified, &counts.corrupt, &counts.damaged,
+                             &counts.stored, &counts.already_stored, &counts.refused,
+                             &counts.recomputed, &counts.read_in_place, &counts.read_by_stream}) {
       json.at(i++).get_to(*number);
     }
     json.at(i++).get_to(counts.hits_by_tier);

@@ -34,6 +34,8 @@ struct PlayCounts {
   uint64_t already_stored = 0;  // by somebody else, meanwhile
   uint64_t refused = 0;         // chunks for which there was no room: they stay private
   uint64_t recomputed = 0;      // requests of which no lookup was answered
+  uint64_t read_in_place = 0;   // blocks that came from shared memory
+  uint64_t read_by_stream = 0;
   std::map<std::string, uint64_t> hits_by_tier{};
   std::map<std::string, uint64_t> bytes_by_link{};
   std::map<std::string, uint64_t> errors_by_code{};  // of calls

@@ -145,6 +145,10 @@ uint32_t RequestPlayer::ReadLeased(LeaseHandle lease, absl::Span<const Key> keys
     }
     const auto got = client_->Get(std::move(get));
     if (CountError(got.status(), counts)) return first;
+    const auto came = std::count_if(got->blocks.begin(), got->blocks.end(),
+                                    [](const BlockResult& block) { return block.status.ok(); });
+    counts.read_in_place += got->blocks_in_place;
+    counts.read_by_stream += static_cast<uint64_t>(came) - got->blocks_in_place;
     for (uint32_t i = 0; i < batch.size(); ++i) {
       const BlockResult& block = got->blocks[i];
       if (absl::IsDataLoss(block.status)) ++counts.damaged;

@@ -88,6 +88,7 @@ struct GetResult {
   std::vector<BlockResult> blocks{};  // in the order of the request
   std::map<std::string, uint64_t> bytes_by_pool{};
   bool all_ok = false;
+  uint64_t blocks_in_place = 0;  // of those that came: copied from shared memory, not streamed
 };
 
 enum class CommitResult : uint8_t { kCommitted, kPartial, kAlreadyExists };

@@ -93,7 +93,9 @@ TEST(PlayMessageTest, RequestsAndResultsArriveAsTheyWere) {
             .stored = 9,
             .already_stored = 10,
             .refused = 11,
-            .recomputed = 12};
+            .recomputed = 12,
+            .read_in_place = 17,
+            .read_by_stream = 18};
   counts.hits_by_tier = {{"hbm:0", 13}};
   counts.bytes_by_link = {{"a->b", 14}, {"b->c", 15}};
   counts.errors_by_code = {{"ABORTED", 16}};
@@ -102,6 +104,8 @@ TEST(PlayMessageTest, RequestsAndResultsArriveAsTheyWere) {
   EXPECT_EQ(back.counts.recomputed, 12u);
   back.counts.Add(counts);
   EXPECT_EQ(back.counts.verified, 12u);
+  EXPECT_EQ(back.counts.read_in_place, 34u);
+  EXPECT_EQ(back.counts.read_by_stream, 36u);
   EXPECT_EQ(back.counts.bytes_by_link["b->c"], 30u);
   for (const char* bad : {"", "{}", "[1]", "nonsense"})
     EXPECT_THAT(DecodeResult(bad), StatusIs(absl::StatusCode::kDataLoss)) << bad;
