@@ -76,7 +76,7 @@ std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<ui
   // An id names a prefix, so who used it first had all that is before it.
   absl::flat_hash_map<uint64_t, uint32_t> first_user;
   std::vector<uint32_t> conversations(trace.requests.size());
-  // Whether a request's prompt was extended by a later one already: a second one is a new branch.
+  // Whether a request's prompt was extended by a later one already.
   std::vector<bool> extended(trace.requests.size());
   uint32_t count = 0;
   for (const uint32_t request : requests) {
@@ -90,10 +90,12 @@ std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<ui
     }
     for (size_t i = known + 1; i < ids.size(); ++i) first_user.try_emplace(ids[i], request);
     const bool repeats = known > 0 && known == ids.size();
-    const bool extends =
-        known > 0 && known + 1 >= trace.requests[before].block_count && !extended[before];
+    const uint32_t blocks_before = trace.requests[before].block_count;
+    // All of a prompt is in this one. One block alone may be what conversations have in common.
+    const bool contains = known >= blocks_before && blocks_before > 1;
+    const bool extends = known > 0 && known + 1 >= blocks_before && !extended[before];
     if (extends && !repeats) extended[before] = true;
-    conversations[request] = repeats || extends ? conversations[before] : count++;
+    conversations[request] = repeats || contains || extends ? conversations[before] : count++;
   }
   return conversations;
 }

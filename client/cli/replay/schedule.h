@@ -30,9 +30,12 @@ struct Play {
 std::vector<Play> MakeSchedule(const Trace& trace, const ScheduleOptions& options);
 inline constexpr double kSessionPauseSecondsMax = 60;
 
-// Numbers the conversations of a trace without sessions, one number a request. A request continues
-// the conversation whose last prompt it extends (all of it but the last block, which may have been
-// partly filled), or repeats; any other starts a conversation. `requests` gives the order.
+// Numbers the conversations of a trace without sessions, one number a request. A request belongs to
+// the conversation of an earlier one if it has all of that one's prompt, two blocks or more: the
+// next turn, the same again, or a branch. The first one that has all but the last block, which may
+// have been partly filled, counts as the next turn as well; more of them do not, as a system prompt
+// that conversations have in common looks like that, nor does what branched off before. Such a
+// branch starts a conversation. `requests` gives the order.
 std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<uint32_t>& requests);
 
 }  // namespace kvtier::replay

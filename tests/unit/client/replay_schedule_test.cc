@@ -46,7 +46,12 @@ TEST(ReplayScheduleTest, ConversationsAreChainsOfPromptsThatGrow) {
       ElementsAre(0, 1, 0, 1, 0));
   // A prompt of whole blocks, and the same prompt again.
   EXPECT_THAT(Conversations({{1, 2}, {1, 2, 3}, {1, 2, 3}}), ElementsAre(0, 0, 0));
-  // The second prompt that continues from the same place is a branch of its own.
+  // Branches that have a whole prompt in them stay with its conversation, and so do theirs.
+  EXPECT_THAT(Conversations({{1, 2}, {1, 2, 3}, {1, 2, 4}, {1, 2, 4, 5}, {1, 2, 3, 6}, {1, 2, 7}}),
+              ElementsAre(0, 0, 0, 0, 0, 0));
+  // A prompt of one block may be what others have in common.
+  EXPECT_THAT(Conversations({{1}, {1, 2}, {1, 3}, {1, 4}}), ElementsAre(0, 0, 1, 2));
+  // The second prompt that continues behind all but the last block is one of its own.
   EXPECT_THAT(Conversations({{1, 2, 10}, {1, 2, 3, 11}, {1, 2, 4, 12}}), ElementsAre(0, 0, 1));
   // A short system prompt in common looks like a first turn, but only once.
   EXPECT_THAT(Conversations({{0, 1}, {0, 2}, {0, 3}, {0, 4}}), ElementsAre(0, 0, 1, 2));
