@@ -1,5 +1,5 @@
-"""Proves that scripts/soak runs: seconds of it end with `soak: ok`, its table and nothing left behind; with nothing to
-kill it fails by name; and a signal ends it with all that it started. A soak proper takes 30 minutes and is run by hand.
+"""Proves that scripts/soak runs: seconds of it end with `soak: ok`, its table and nothing left behind; with nobody killed or
+stopped it fails by name; and a signal ends it with all that it started. A soak proper takes 30 minutes and is run by hand.
 """
 
 import os
@@ -31,17 +31,18 @@ def alive(pid):
 
 
 def short_soak():
-    done = subprocess.run(command("--minutes", "0.1", "--kill-every", "200ms"), capture_output=True, text=True, check=False,
-                          timeout=200)
+    done = subprocess.run(command("--minutes", "0.2", "--kill-every", "300ms", "--group-kill-seconds", "3", "--stop-seconds", "1"),
+                          capture_output=True, text=True, check=False, timeout=250)
     assert done.returncode == 0 and done.stdout.endswith("soak: ok\n"), done.stdout + done.stderr
-    for wanted in ("retired MiB", "middle third", "files but segments", " 0 corrupt", "workers killed"):
+    for wanted in ("retired MiB", "middle third", "files but segments", " 0 corrupt", "workers killed", "by stream", "over limit"):
         assert wanted in done.stdout, f"{wanted}: {done.stdout}"
 
 
 def nobody_was_killed():
-    done = subprocess.run(command("--minutes", "0.05", "--kill-every", "1h"), capture_output=True, text=True, check=False,
-                          timeout=200)
-    assert done.returncode == 1 and "no kills: it proves nothing" in done.stdout, done.stdout + done.stderr
+    done = subprocess.run(command("--minutes", "0.05", "--kill-every", "1h", "--group-kill-seconds", "3600", "--stop-seconds", "3600"),
+                          capture_output=True, text=True, check=False, timeout=200)
+    for wanted in ("no kills: it proves nothing", "no group kills", "no stops"):
+        assert done.returncode == 1 and wanted in done.stdout, done.stdout + done.stderr
 
 
 def usage():
@@ -51,7 +52,8 @@ def usage():
 
 def interrupted():
     with cli_world.Running(command("--minutes", "5"), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as soak:
-        pids = cli_world.until(lambda: len(children(soak.pid)) >= 2 and children(soak.pid), "a daemon and a replay")
+        pids = cli_world.until(lambda: len(children(soak.pid)) >= 3 and children(soak.pid), "a daemon and two replays")
+        pids += [worker for pid in pids for worker in children(pid)]
         soak.send_signal(signal.SIGTERM)
         soak.communicate(timeout=60)
         assert soak.returncode == 128 + signal.SIGTERM, soak.returncode
@@ -61,7 +63,7 @@ def interrupted():
 def main():
     report = junit.Report("soak")
     report.run("seconds of a soak", short_soak)
-    report.run("without kills", nobody_was_killed)
+    report.run("without kills and stops", nobody_was_killed)
     report.run("no programs", usage)
     report.run("a signal", interrupted)
     return report.finish()
