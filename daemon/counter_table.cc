@@ -40,6 +40,8 @@ constexpr CounterEntry kCounters[] = {
      "Chunks that had no room in the index that clients read"},
     {"logical_times", &EngineCounters::logical_times,
      "Calls that brought a time of their own for policies"},
+    {"section_scans", &EngineCounters::section_scans,
+     "Looks at all open read sections of a tenant's clients"},
 };
 
 }  // namespace

@@ -162,6 +162,7 @@ struct EngineCounters {
   uint64_t shared_reports = 0, shared_reports_invalid = 0, shared_reports_dropped = 0;
   uint64_t section_limit_refusals = 0, index_refusals = 0;
   uint64_t logical_times = 0;  // that sessions brought
+  uint64_t section_scans = 0;  // looks at all open sections of one tenant's clients
 };
 
 // What one client of shared memory holds.

@@ -49,60 +49,90 @@ void Engine::State::Retire(CopyRef slot) {
 }
 
 void Engine::State::ReclaimRetired() {
+  for (size_t i = 0; i < tenants.size(); ++i) ReclaimRetired(TenantId(static_cast<uint16_t>(i)));
+}
+
+void Engine::State::ReclaimRetired(TenantId tenant) {
+  // Sections of the daemon's own threads first, of all tenants; then those of the tenant's clients.
   slots_scratch.clear();
   quarantine.TakeFree(slots_scratch);
   for (const CopyRef slot : slots_scratch) {
-    // Sections of the daemon's own threads first, then those of the tenant's clients.
     if (share != nullptr) {
       share->Retire(slot);
     } else {
       allocator(slot.pool()).Free(slot);
     }
   }
-  if (share != nullptr) share->Reclaim([this](CopyRef slot) { allocator(slot.pool()).Free(slot); });
+  if (share == nullptr) return;
+  share->Reclaim(tenant, [this](CopyRef slot) { allocator(slot.pool()).Free(slot); });
 }
 
 bool Engine::State::AllocateSlots(SlotUser user, const std::vector<PoolId>& candidates,
-                                  Bytes block_bytes, size_t count, Bytes& eviction_allowance,
-                                  std::vector<CopyRef>& slots) {
+                                  Bytes block_bytes, size_t count, uint32_t calls,
+                                  RoomMaking& making, std::vector<CopyRef>& slots) {
   const TenantId tenant = user.tenant;
   const auto allocate = [&](PoolId pool) {
     return allocator(pool).Allocate(tenant, block_bytes, count, slots, user.writer);
   };
-  ReclaimRetired();
   for (const PoolId pool : candidates) {
     if (allocate(pool)) return true;
+    if (!making.looked && allocator(pool).RoomToCome(tenant, block_bytes, user.writer) > Bytes(0)) {
+      making.looked = true;
+      ReclaimRetired(tenant);
+      if (allocate(pool)) return true;
+    }
     Miss(tenant, pool, allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count));
   }
+  // A chunk has blocks of several sizes, in several pools: the room may be in any of them.
+  const auto allocate_anywhere = [&] {
+    return std::any_of(candidates.begin(), candidates.end(), allocate);
+  };
   // Room is made in the slowest pool that will do.
   for (size_t i = candidates.size(); i-- > 0;) {
     const PoolId pool = candidates[i];
     const Bytes needed = allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count);
-    if (needed > Room(tenant, pool).limit) continue;
-    for (int tried = 1, useless = 0;; ++tried) {
-      // What readers still hold will come free; dropping more chunks meanwhile would only lose
-      // them.
-      if (allocator(pool).RoomToCome(tenant, block_bytes, user.writer) >= needed) break;
-      if (eviction_allowance <= Bytes(0)) return false;
-      const bool evacuate = tried % kVictimsPerEvacuation == 0 || useless >= kUselessPerEvacuation;
-      if (evacuate) useless = 0;
-      Bytes freed = evacuate ? EvacuateSegment(user, pool, block_bytes) : Bytes(0);
-      if (freed == Bytes(0)) {
-        const RowIndex victim = FindVictim(tenant, pool);
-        if (victim != kNoRow) {
-          useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
-          freed = DropVictim(victim);
-        }
-      }
-      if (freed == Bytes(0) && !evacuate) freed = EvacuateSegment(user, pool, block_bytes);
-      if (freed == Bytes(0)) break;
-      eviction_allowance -= freed;
-      ReclaimRetired();
-      // A chunk has blocks of several sizes, in several pools: the room may be in any of them.
-      if (std::any_of(candidates.begin(), candidates.end(), allocate)) return true;
+    const Bytes limit = Room(tenant, pool).limit;
+    if (needed > limit) continue;
+    if (MakeRoom(user, pool, block_bytes, needed, std::min(needed * calls, limit), making,
+                 allocate_anywhere)) {
+      return true;
     }
   }
   return false;
+}
+
+bool Engine::State::MakeRoom(SlotUser user, PoolId pool, Bytes block_bytes, Bytes needed,
+                             Bytes wanted, RoomMaking& making, absl::FunctionRef<bool()> allocate) {
+  const SlotAllocator& slots = allocator(pool);
+  const auto to_come = [&] { return slots.RoomToCome(user.tenant, block_bytes, user.writer); };
+  size_t dropped = 0;  // since the last look
+  for (int tried = 1, useless = 0;; ++tried) {
+    // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
+    if (dropped == 0 && (to_come() >= needed || making.allowance <= Bytes(0))) return false;
+    const bool evacuate = tried % kVictimsPerEvacuation == 0 || useless >= kUselessPerEvacuation;
+    if (evacuate) useless = 0;
+    Bytes freed = evacuate ? EvacuateSegment(user, pool, block_bytes) : Bytes(0);
+    if (freed == Bytes(0)) {
+      const RowIndex victim = FindVictim(user.tenant, pool);
+      if (victim != kNoRow) {
+        useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
+        freed = DropVictim(victim);
+      }
+    }
+    if (freed == Bytes(0) && !evacuate) freed = EvacuateSegment(user, pool, block_bytes);
+    if (freed == Bytes(0) && dropped == 0) return false;
+    making.allowance -= freed;
+    ++dropped;
+    const bool more = freed > Bytes(0) && making.allowance > Bytes(0) &&
+                      dropped < making.per_look &&
+                      slots.RoomNow(user.tenant, block_bytes, user.writer) + to_come() < wanted;
+    if (more) continue;
+    ReclaimRetired(user.tenant);
+    making.per_look *= 2;
+    dropped = 0;
+    if (allocate()) return true;
+    if (freed == Bytes(0)) return false;
+  }
 }
 
 RowIndex Engine::State::FindVictim(TenantId tenant, PoolId pool) {
@@ -146,21 +176,30 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
   const SlotAllocator& to = allocator(pool);
   const bool last = pool.value() + 1u == allocators.size();
   const Bytes needed = to.SlotBytes(block_bytes) * static_cast<int64_t>(count);
-  for (size_t dropped = 0;; ++dropped) {
+  const auto to_come = [&] { return to.RoomToCome(tenant, block_bytes); };
+  const auto drop_one = [&] {
+    const RowIndex victim = FindVictim(tenant, pool);
+    if (victim == kNoRow) return false;
+    if (!HasSlotFor({tenant, {}}, pool, block_bytes, victim))
+      return EvacuateInbox(tenant, pool, count);
+    DropChunk(victim, EventKind::kDropped);
+    return true;
+  };
+  for (size_t dropped = 0;;) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
     if (!last) {
       Miss(tenant, pool, needed);
       return false;
     }
-    if (dropped == count || to.RoomToCome(tenant, block_bytes) >= needed) return false;
-    const RowIndex victim = FindVictim(tenant, pool);
-    if (victim == kNoRow) return false;
-    if (HasSlotFor({tenant, {}}, pool, block_bytes, victim)) {
-      DropChunk(victim, EventKind::kDropped);
-    } else if (!EvacuateInbox(tenant, pool, count)) {
-      return false;
+    if (dropped == count || move_looks == 0 || to_come() >= needed) return false;
+    const size_t before = dropped;
+    while (dropped < count && drop_one()) {
+      ++dropped;
+      if (to.RoomNow(tenant, block_bytes) + to_come() >= needed) break;
     }
-    ReclaimRetired();
+    if (dropped == before) return false;
+    --move_looks;
+    ReclaimRetired(tenant);
   }
 }
 

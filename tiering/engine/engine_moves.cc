@@ -21,6 +21,9 @@ constexpr int kEvictionsPerTick = 256;
 // Ticks that a pool over its budget may go without one slot less in use before chunks are dropped.
 constexpr uint32_t kStalledTicksMax = 8;
 constexpr uint16_t kMovesPerRowMax = 255;  // what a row's counter holds
+// A move into a full last pool drops chunks and then looks at all readers: so many do in a tick,
+// and the others in later ones.
+constexpr uint32_t kMoveLooksPerTick = 8;
 
 template <typename Visit>
 void Sweep(uint32_t& cursor, uint32_t slots, Visit visit) {
@@ -48,8 +51,8 @@ bool Engine::Tick(absl::Time now) {
   s.SweepSessions(now);
   s.SweepLeases(now);
   s.SweepIncomplete(now);
-  s.ReclaimRetired();
   s.KeepRoom();
+  s.ReclaimRetired();
   s.StartMoves(now);
   return s.moves.size() > 0 || s.moves_wanted;
 }
@@ -101,7 +104,6 @@ void Engine::State::KeepRoom() {
       const int64_t surplus = (room.used - allocator(last).retired(tenant)).count() -
                               (room.limit.count() - room.limit.count() / kLastPoolFreeShare);
       if (surplus <= 0 || EvictOne(tenant, last) == Bytes(0)) break;
-      ReclaimRetired();
     }
   }
   for (size_t p = 0; p < allocators.size(); ++p) ShrinkToBudget(PoolId(static_cast<uint8_t>(p)));
@@ -127,9 +129,7 @@ void Engine::State::ShrinkToBudget(PoolId pool) {
   for (size_t i = 0; i < tenants.size(); ++i) {
     // Where that segment holds only what others hang on, tails elsewhere go, and moves empty it.
     const TenantId tenant(static_cast<uint16_t>(i));
-    if (EvacuateSegment({tenant, {}}, pool, Bytes(0)) > Bytes(0) ||
-        EvictOne(tenant, pool) > Bytes(0))
-      ReclaimRetired();
+    if (EvacuateSegment({tenant, {}}, pool, Bytes(0)) == Bytes(0)) EvictOne(tenant, pool);
   }
 }
 
@@ -172,6 +172,7 @@ void Engine::State::FinishMoves() {
 
 void Engine::State::StartMoves(absl::Time now) {
   moves_wanted = false;
+  move_looks = kMoveLooksPerTick;
   const uint32_t in_flight_max = std::min(limits.moves_in_flight_max, copies->in_flight_max());
   if (moves.size() >= in_flight_max || !move_budget.available()) {
     moves_wanted = true;

@@ -13,7 +13,10 @@ const EventLog& Engine::events(TenantId tenant) const { return state_->logs[tena
 
 EngineCounters Engine::counters() const {
   EngineCounters counts = state_->counts;
-  if (state_->share != nullptr) counts.index_refusals = state_->share->index_refusals();
+  if (state_->share != nullptr) {
+    counts.index_refusals = state_->share->index_refusals();
+    counts.section_scans = state_->share->section_scans();
+  }
   return counts;
 }
 

@@ -121,16 +121,18 @@ const Engine::State::SlotGroup* Engine::State::AllocateChunks(SlotUser user,
                                                               std::vector<CopyRef>& slots) {
   // Not everything is dropped where chunks in use leave too little room: some chunks free more
   // elsewhere than where it is wanted, and another slot size or writer takes a whole segment.
-  Bytes allowance;
+  RoomMaking making;
   for (const SlotGroup& group : groups) {
-    allowance += allocators[0]->SlotBytes(group.block_bytes) *
-                     static_cast<int64_t>(group.count * chunk_count * 4) +
-                 pools[group.pools.back().value()]->segment_bytes();
+    making.allowance += allocators[0]->SlotBytes(group.block_bytes) *
+                            static_cast<int64_t>(group.count * chunk_count * 4) +
+                        pools[group.pools.back().value()]->segment_bytes();
   }
   for (uint32_t chunk = 0; chunk < chunk_count; ++chunk) {
     for (const SlotGroup& group : groups) {
-      if (AllocateSlots(user, group.pools, group.block_bytes, group.count, allowance, slots))
+      if (AllocateSlots(user, group.pools, group.block_bytes, group.count, chunk_count - chunk,
+                        making, slots)) {
         continue;
+      }
       for (const CopyRef slot : slots) allocator(slot.pool()).Free(slot);
       slots.clear();
       return &group;

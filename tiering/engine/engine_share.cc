@@ -109,6 +109,12 @@ uint64_t EngineShare::index_refusals() const {
   return refusals;
 }
 
+uint64_t EngineShare::section_scans() const {
+  uint64_t scans = 0;
+  for (const Tenant& tenant : tenants_) scans += tenant.sections.scans();
+  return scans;
+}
+
 Bytes EngineShare::metadata_bytes() const {
   Bytes total = lines_.metadata_bytes();
   for (const Tenant& tenant : tenants_) total += tenant.index->metadata_bytes();
@@ -120,18 +126,15 @@ void EngineShare::Retire(CopyRef slot) {
   tenant.slots.Retire(tenant.index->retire_epoch(), slot);
 }
 
-void EngineShare::Reclaim(absl::FunctionRef<void(CopyRef)> free) {
-  bool fenced = false;
-  for (Tenant& tenant : tenants_) {
-    if (tenant.slots.empty() && !tenant.index->waits()) continue;
-    if (!fenced) wire::FenceBeforeScan();
-    fenced = true;
-    // What is retired from here on is beyond what this scan can say.
-    const uint64_t newest = tenant.index->retire_epoch().load(std::memory_order_relaxed);
-    const uint64_t oldest = std::min(newest, tenant.sections.Oldest());
-    tenant.slots.TakeFree(oldest, free);
-    tenant.index->Reclaim(oldest);
-  }
+void EngineShare::Reclaim(TenantId id, absl::FunctionRef<void(CopyRef)> free) {
+  Tenant& tenant = tenants_[id.value()];
+  if (tenant.slots.empty() && !tenant.index->waits()) return;
+  wire::FenceBeforeScan();
+  // What is retired from here on is beyond what this scan can say.
+  const uint64_t newest = tenant.index->retire_epoch().load(std::memory_order_relaxed);
+  const uint64_t oldest = std::min(newest, tenant.sections.Oldest());
+  tenant.slots.TakeFree(oldest, free);
+  tenant.index->Reclaim(oldest);
 }
 
 ShmClientId EngineShare::Add(Caller caller, wire::ClientPage* page) {

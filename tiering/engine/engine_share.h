@@ -49,15 +49,16 @@ class EngineShare : public ResidencyObserver {
   // wire::PackRow of the row in its tenant's index; 0 where it is not in it.
   uint64_t NameOf(RowIndex row) const;
   uint64_t index_refusals() const;
+  uint64_t section_scans() const;
   // Of the index, as far as it was ever used, and what is kept about it.
   Bytes metadata_bytes() const;
 
   // --- slots
   // Nothing in the index names the slot any more.
   void Retire(CopyRef slot);
-  // Calls `free(slot)` for those that no section of the tenant's clients can hold, in the order
-  // they were retired. Looks at the sections only where something waits for them.
-  void Reclaim(absl::FunctionRef<void(CopyRef)> free);
+  // Calls `free(slot)` for those of the tenant that no section of its clients can hold, in the
+  // order they were retired. Looks at the sections, all of them, only if something waits for them.
+  void Reclaim(TenantId tenant, absl::FunctionRef<void(CopyRef)> free);
 
   // --- clients
   struct Client {

@@ -9,6 +9,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
+#include "absl/functional/function_ref.h"
 #include "tiering/block/block_table.h"
 #include "tiering/engine/access_clock.h"
 #include "tiering/engine/engine.h"
@@ -129,24 +130,40 @@ struct Engine::State : public PlacementView {
   std::byte* BytesOf(CopyRef slot) const { return allocator(slot.pool()).AddressOf(slot); }
   // Notes that so much did not find a slot, up to the pool's budget.
   void Miss(TenantId tenant, PoolId pool, Bytes bytes);
-  // Keeps the slot from reuse until no open section can hold it, then frees it.
+  // Keeps the slot from reuse until no open section can hold it; then a later reclaim frees it.
   void Retire(CopyRef slot);
+  // Frees what no section holds any more: of a tenant, or of all. That looks at every section of
+  // the tenants' clients, as many as there may be: so a tick does it once for all, and a call that
+  // makes room does it for its tenant, and not for each chunk that it drops.
+  void ReclaimRetired(TenantId tenant);
   void ReclaimRetired();
   // Who gets slots: a tenant, or one of its clients of shared memory for its inboxes.
   struct SlotUser {
     TenantId tenant;
     ShmClientId writer;
   };
+  // What one call does to make room.
+  struct RoomMaking {
+    Bytes allowance;      // chunks of so many bytes may still be dropped
+    bool looked = false;  // what was retired before is reclaimed
+    size_t per_look = 1;  // chunks dropped before the next reclaim; doubles
+  };
   // `count` slots in the first of `pools` that has room, evicting from the last one first if none
-  // has. What is evicted comes off `eviction_allowance`; at zero no more is.
+  // has. With `calls` the caller says how often it will ask for the same, this time included: room
+  // is made for all of them at once.
   bool AllocateSlots(SlotUser user, const std::vector<PoolId>& pools, Bytes block_bytes,
-                     size_t count, Bytes& eviction_allowance, std::vector<CopyRef>& slots);
+                     size_t count, uint32_t calls, RoomMaking& making, std::vector<CopyRef>& slots);
+  // Drops chunks until `allocate` returns true, which takes `needed` bytes, or nothing is left to
+  // be dropped for it. Where several have to go, as many go before one look as make room for
+  // `wanted`.
+  bool MakeRoom(SlotUser user, PoolId pool, Bytes block_bytes, Bytes needed, Bytes wanted,
+                RoomMaking& making, absl::FunctionRef<bool()> allocate);
   // The slots of a reservation's chunks, all or none: null, or the group that found no room.
   const SlotGroup* AllocateChunks(SlotUser user, const std::vector<SlotGroup>& groups,
                                   uint32_t chunk_count, std::vector<CopyRef>& slots);
   // The same for the destinations of a move, in one pool. Only the last pool drops chunks for it:
   // those that are next to go in any case, at most `count`, and each has to free a slot of this
-  // size. A move is not worth more; what cannot move stays where it is.
+  // size. A move is not worth more; what cannot move stays where it is. Takes from `move_looks`.
   bool AllocateForMove(TenantId tenant, PoolId pool, Bytes block_bytes, size_t count,
                        std::vector<CopyRef>& slots);
   // What the policy would drop next; kNoRow when nothing can go.
@@ -255,6 +272,7 @@ struct Engine::State : public PlacementView {
   uint32_t session_cursor = 0;
   uint32_t lease_cursor = 0;
   bool moves_wanted = false;
+  uint32_t move_looks = 0;  // reclaims that moves of this tick may still ask for
 
   // Reused between calls so that the usual path does not allocate.
   std::vector<RowIndex> rows_scratch;

@@ -313,6 +313,20 @@ void SlotAllocator::CountDraining(const Segment& segment, bool add) {
   of_class = add ? of_class + 1 : of_class - 1;
 }
 
+Bytes SlotAllocator::RoomNow(TenantId id, Bytes block_bytes, ShmClientId writer) const {
+  KVTIER_CHECK(id.value() < tenants_.size());
+  const ClassKey key{id, SlotBytes(block_bytes).count(), writer};
+  const Tenant& tenant = tenants_[id.value()];
+  const uint64_t in_quota = tenant.segments_max - std::min(tenant.segments_max, tenant.segments);
+  const uint64_t in_budget =
+      empty_count_ + BudgetSegments() - std::min(BudgetSegments(), segment_count_);
+  const int64_t slots_each = segment_bytes_.count() / key.slot_bytes;
+  const SizeClass* size_class = FindClass(key);
+  return Bytes(key.slot_bytes) *
+         (static_cast<int64_t>(size_class == nullptr ? 0 : size_class->free_slots) +
+          static_cast<int64_t>(std::min(in_quota, in_budget)) * slots_each);
+}
+
 Bytes SlotAllocator::RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId writer) const {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   const ClassKey key{tenant, SlotBytes(block_bytes).count(), writer};

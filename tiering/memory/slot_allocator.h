@@ -115,9 +115,10 @@ class SlotAllocator {
   Bytes held(TenantId tenant) const;
   // Bytes of a tenant's slots that are retired and not freed.
   Bytes retired(TenantId tenant) const;
-  // What Allocate can use for such blocks once all that is retired is freed, beyond what it can use
-  // now: retired slots of their size and writer, and the tenant's other segments without any slot
-  // that is not retired.
+  // What Allocate can use for such blocks, unless the machine refuses a segment.
+  Bytes RoomNow(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
+  // What it can use once all that is retired is freed, beyond that: retired slots of their size and
+  // writer, and the tenant's other segments without any slot that is not retired.
   Bytes RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
   Bytes held() const;
   // Segments taken from the pool, empty ones included: what the budget limits.

@@ -62,10 +62,4 @@ bool ReaderSections::Observe(absl::Time now, absl::Duration section_max, uint64_
   return wants_epoch;
 }
 
-bool ReaderSections::OverLimit(ShmClientId client) const {
-  return std::any_of(statuses_.begin(), statuses_.end(), [client](const Status& status) {
-    return status.client == client && status.over_limit;
-  });
-}
-
 }  // namespace kvtier

@@ -39,9 +39,8 @@ class ReaderSections {
   // one is wanted (`retire_epoch` raised once), because a section that is getting old has `current`
   // in its word.
   bool Observe(absl::Time now, absl::Duration section_max, uint64_t current);
+  // As of the last Observe, in the order of Add.
   const std::vector<Status>& statuses() const { return statuses_; }
-  // As of the last Observe.
-  bool OverLimit(ShmClientId client) const;
 
  private:
   struct Seen {
@@ -54,7 +53,7 @@ class ReaderSections {
     std::vector<Seen> seen;
   };
   std::vector<Reader> readers_;
-  std::vector<Status> statuses_;  // in the order of readers_
+  std::vector<Status> statuses_;  // of readers_
   uint64_t scans_ = 0;
 };
 

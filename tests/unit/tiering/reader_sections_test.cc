@@ -73,17 +73,17 @@ TEST_F(ReaderSectionsTest, ASectionThatStaysOpenIsOverTheLimitUntilItIsLeft) {
   Store(*second_, 9, epoch_);
   for (int second = 0; second <= 10; ++second) {
     ObserveAt(absl::Seconds(second));
-    EXPECT_FALSE(sections_.OverLimit(kFirst)) << second;
+    EXPECT_FALSE(sections_.statuses()[0].over_limit) << second;
     Store(*second_, 9, epoch_);  // it leaves and comes back all the time
   }
   ObserveAt(absl::Seconds(10.5));
-  EXPECT_TRUE(sections_.OverLimit(kFirst));
-  EXPECT_FALSE(sections_.OverLimit(kSecond));
+  EXPECT_TRUE(sections_.statuses()[0].over_limit);
+  EXPECT_FALSE(sections_.statuses()[1].over_limit);
   EXPECT_EQ(sections_.statuses()[0].open, 1u);
   EXPECT_EQ(sections_.statuses()[0].longest, absl::Seconds(10.5));
   Store(*first_, 3, 0);
   ObserveAt(absl::Seconds(11));
-  EXPECT_FALSE(sections_.OverLimit(kFirst));
+  EXPECT_FALSE(sections_.statuses()[0].over_limit);
   EXPECT_EQ(sections_.statuses()[0].open, 0u);
 }
 
@@ -91,7 +91,7 @@ TEST_F(ReaderSectionsTest, AnOlderEpochInTheWordIsTheSameSection) {
   for (int second = 0; second <= 11; ++second) {
     Store(*first_, 3, epoch_ - static_cast<uint64_t>(second));
     ObserveAt(absl::Seconds(second));
-    EXPECT_EQ(sections_.OverLimit(kFirst), second == 11) << second;
+    EXPECT_EQ(sections_.statuses()[0].over_limit, second == 11) << second;
   }
 }
 

@@ -231,6 +231,9 @@ class RandomOperations {
     const bool fits = needed == 0 || model_.Held(tenant) + needed <= model_.QuotaSegments(tenant);
     const bool in_budget = to_add == 0 || model_.Taken() + to_add <= BudgetSegments() + others;
     const bool expected = fits && in_budget && to_add <= pool_.adds_before_failure;
+    ASSERT_EQ(slot_bytes * static_cast<int64_t>(count) <=
+                  allocator_->RoomNow(tenant, block_bytes, ShmClientId(writer)),
+              fits && in_budget);
     if (fits && in_budget) AddSegments(emptier, to_add);
     const uint64_t adds_before = pool_.adds_before_failure;
     std::vector<CopyRef> slots;

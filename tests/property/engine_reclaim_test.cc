@@ -1,0 +1,117 @@
+// What clients of shared memory cost the engine: how often it looks at their sections.
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "proto/wire/client_page.h"
+#include "tests/property/engine_rules.h"
+
+namespace kvtier::test_support {
+namespace {
+
+class EngineReclaim : public ::testing::Test {
+ protected:
+  void Start(const EngineFixtureOptions& options) {
+    callers_.clear();
+    fixture_ = std::make_unique<EngineFixture>(options);
+    page_ = std::make_unique<wire::ClientPage>();
+    for (uint16_t tenant = 0; tenant < options.tenants; ++tenant)
+      callers_.push_back(fixture_->Attach(tenant));
+  }
+  static EngineFixtureOptions Shared(std::vector<uint32_t> segments, uint16_t tenants = 1) {
+    EngineFixtureOptions options;
+    options.shared = true;
+    options.segments = std::move(segments);
+    options.tenants = tenants;
+    return options;
+  }
+  Engine& engine() { return fixture_->engine(); }
+  void Attach(Caller caller) { ASSERT_THAT(engine().AttachShared(caller, page_.get()), IsOk()); }
+  static ModelSpec ManyPlanes(size_t planes) {
+    ModelSpec spec = DenseModel();
+    spec.planes.resize(planes, spec.planes[0]);
+    for (size_t i = 0; i < planes; ++i) {
+      spec.planes[i].name = "plane" + std::to_string(i);
+      spec.planes[i].layer = static_cast<uint32_t>(i);
+    }
+    return spec;
+  }
+  size_t Dropped(uint16_t tenant = 0) {
+    size_t dropped = 0;
+    for (const Event& event : fixture_->Events(tenant))
+      dropped += event.kind == EventKind::kDropped;
+    return dropped;
+  }
+  // Chunks of their own, from key number `first` on, until one is dropped. Returns how many.
+  size_t PutUntilFull(Caller caller, ModelId model, uint64_t first) {
+    size_t put = 0;
+    while (Dropped(caller.tenant.value()) == 0) {
+      EXPECT_THAT(fixture_->Put(caller, model, kNoParent, NumberedKey(first + put)), IsOk());
+      ++put;
+    }
+    return put;
+  }
+
+  std::vector<Caller> callers_;
+  std::unique_ptr<wire::ClientPage> page_;
+  std::unique_ptr<EngineFixture> fixture_;
+};
+
+TEST_F(EngineReclaim, ALargeReservationInAFullPoolLooksAtReadersAFewTimes) {
+  EngineFixtureOptions options = Shared({80});
+  options.segment_bytes = KiB(64);
+  Start(options);
+  const Caller caller = callers_[0];
+  const ModelId model = fixture_->Register(caller, ManyPlanes(32));
+  ASSERT_GT(PutUntilFull(caller, model, 1), 256u);
+  Attach(caller);
+  const uint64_t before = engine().counters().section_scans;
+  const size_t dropped = Dropped();
+  ASSERT_THAT(engine().Reserve(caller, Chunks(model, 256), fixture_->now()), IsOk());
+  // One that finds what is retired already, and then for 1, 2, 4, ... dropped chunks each.
+  EXPECT_LE(engine().counters().section_scans - before, 10u);
+  EXPECT_GE(engine().counters().section_scans - before, 2u);
+  EXPECT_LE(Dropped() - dropped, 256u) << "more than was needed";
+  engine().CheckInvariants();
+}
+
+TEST_F(EngineReclaim, ATickLooksAtReadersAFewTimes) {
+  EngineFixtureOptions options = Shared({64, 64});
+  options.policy = PolicyChoice::kLru;
+  Start(options);
+  const Caller caller = callers_[0];
+  const ModelId model = fixture_->Register(caller, DenseModel());
+  PutUntilFull(caller, model, 1);
+  Attach(caller);
+  uint64_t scans = engine().counters().section_scans, most = 0;
+  for (uint64_t number = 0; number < 400; ++number) {
+    if (number % 20 == 0) {
+      fixture_->Advance(absl::Milliseconds(5));
+      most = std::max(most, engine().counters().section_scans - scans);
+    }
+    (void)fixture_->Put(caller, model, kNoParent, NumberedKey(10'000 + number));
+    scans = engine().counters().section_scans;
+  }
+  EXPECT_GT(fixture_->engine().counters().moves_done, 0u);
+  EXPECT_LE(most, 1u + 8u);
+  EXPECT_GE(most, 1u);
+}
+
+TEST_F(EngineReclaim, NobodyIsLookedAtForAnotherTenantsRoom) {
+  Start(Shared({8}, 2));
+  ModelId models[2];
+  for (int i = 0; i < 2; ++i) models[i] = fixture_->Register(callers_[i], DenseModel());
+  Attach(callers_[0]);
+  const wire::ChunkKey key = NumberedKey(1);
+  fixture_->PutChain(callers_[0], models[0], {key});
+  EXPECT_THAT(engine().Forget(callers_[0], models[0], {&key, 1}), IsOk());
+  const Bytes waiting = engine().Pools()[0].retired;
+  ASSERT_GT(waiting, Bytes(0));
+  PutUntilFull(callers_[1], models[1], 100);
+  EXPECT_EQ(engine().Pools()[0].retired, waiting);
+  fixture_->Advance(absl::Milliseconds(5));
+  EXPECT_EQ(engine().Pools()[0].retired, Bytes(0));
+}
+
+}  // namespace
+}  // namespace kvtier::test_support
