@@ -67,7 +67,7 @@ class PolicyTable : public PlacementView {
   // Victim, checked.
   RowIndex Victim(TenantId tenant, PoolId pool);
   // Plan, checked; ideas are appended to what was there before.
-  std::vector<MoveIdea> Plan(size_t ideas_max);
+  std::vector<MoveIdea> Plan(size_t ideas_max, absl::Time now = absl::FromUnixSeconds(1));
 
  private:
   CopyRef NewCopy(PoolId pool);
@@ -204,9 +204,9 @@ RowIndex PolicyTable::Victim(TenantId tenant, PoolId pool) {
   return victim;
 }
 
-std::vector<MoveIdea> PolicyTable::Plan(size_t ideas_max) {
+std::vector<MoveIdea> PolicyTable::Plan(size_t ideas_max, absl::Time now) {
   std::vector<MoveIdea> ideas(1);
-  policy_->Plan(absl::FromUnixSeconds(1), ideas_max, ideas);
+  policy_->Plan(now, ideas_max, ideas);
   EXPECT_GE(ideas.size(), 1u) << "ideas are appended";
   EXPECT_EQ(ideas[0].row, kNoRow) << "ideas are appended";
   EXPECT_LE(ideas.size() - 1, ideas_max);
@@ -450,6 +450,35 @@ TEST(LruPolicyTest, WhatIsOldSinksAndWhatIsTouchedRises) {
   ASSERT_FALSE(ideas.empty());
   EXPECT_EQ(ideas[0].row, rows[0]);
   EXPECT_EQ(ideas[0].to, PoolId(0));
+}
+
+TEST(LruPolicyTest, APrefetchIsAskedForUntilItIsThereOrTooLate) {
+  PolicyTable view(2, LruPolicy::Create());
+  std::vector<RowIndex> rows;
+  for (int i = 0; i < 12; ++i) rows.push_back(view.Commit(TenantId(0), kNoRow));
+  for (int chunk = 0; chunk < 2; ++chunk) {
+    for (const MoveIdea& idea : view.Plan(3)) ASSERT_TRUE(view.Apply(idea));
+  }
+  const auto wanted = [&](double second) {
+    std::set<RowIndex> up;
+    for (const MoveIdea& idea : view.Plan(20, absl::FromUnixSeconds(1) + absl::Seconds(second))) {
+      if (idea.to == PoolId(0)) up.insert(idea.row);
+    }
+    return up;
+  };
+  using Rows = std::set<RowIndex>;
+  view.policy().OnTouch(absl::MakeConstSpan(&rows[0], 1));
+  view.policy().OnPrefetch(rows[1]);
+  EXPECT_EQ(wanted(0), (Rows{rows[0], rows[1]}));
+  // The engine refused both. Whoever needs the one that was read touches it again.
+  EXPECT_EQ(wanted(1), Rows{rows[1]});
+  EXPECT_EQ(wanted(4.9), Rows{rows[1]});
+  EXPECT_EQ(wanted(5), Rows{rows[1]}) << "the last try";
+  EXPECT_EQ(wanted(5.1), Rows{});
+  view.policy().OnPrefetch(rows[1]);
+  for (const MoveIdea& idea : view.Plan(6)) ASSERT_TRUE(view.Apply(idea));
+  EXPECT_TRUE(view.InPool(rows[1], PoolId(0)));
+  EXPECT_EQ(wanted(0), Rows{}) << "it is there";
 }
 
 }  // namespace

@@ -9,12 +9,14 @@ namespace {
 
 constexpr uint32_t kBelowFastest = 1u << 24;  // a block's best copy is not in pool 0
 constexpr uint32_t kQueued = 1u << 25;        // waits in promotions_
+constexpr uint32_t kPrefetched = 1u << 26;    // a queued one that was asked for by a hint
 
 constexpr size_t kPromotionsMax = 4096;
 constexpr int kVictimScanMax = 64;
 constexpr int kDemotionScanMax = 256;
 // Room that demotion keeps free: what arrives between two ticks must find a place in the fast pool.
 constexpr int64_t kFreeShare = 8;
+constexpr absl::Duration kPrefetchPatience = absl::Seconds(5);
 
 }  // namespace
 
@@ -23,6 +25,8 @@ void LruPolicy::Bind(const PlacementView* view, BlockTable* table) {
   table_ = table;
   pool_count_ = view->pool_count();
   queued_.resize(view->tenant_count());
+  retried_.resize(view->tenant_count());
+  retrying_.resize(view->tenant_count());
   lru_ = std::make_unique<ChunkLru>(table, view->tenant_count() * pool_count_);
 }
 
@@ -66,7 +70,10 @@ void LruPolicy::OnTouch(absl::Span<const RowIndex> rows) {
 // Recency knows touches only; how much attention a block got is for policies that rank by it.
 void LruPolicy::OnRead(RowIndex, PlaneIndex, uint32_t, double) {}
 
-void LruPolicy::OnPrefetch(RowIndex row) { OnTouch(absl::MakeConstSpan(&row, 1)); }
+void LruPolicy::OnPrefetch(RowIndex row) {
+  OnTouch(absl::MakeConstSpan(&row, 1));
+  if (lru_->HasFlag(row, kQueued)) lru_->SetFlag(row, kPrefetched, true);
+}
 
 void LruPolicy::OnResidency(RowIndex row) {
   if (lru_->Contains(row)) Refile(row);
@@ -111,11 +118,13 @@ void LruPolicy::QueuePromotion(RowIndex row) {
   promotions_.push_back({row, table_->generation(row), table_->tenant(row)});
 }
 
-void LruPolicy::Plan(absl::Time, size_t ideas_max, std::vector<MoveIdea>& ideas) {
+void LruPolicy::Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) {
   // Promotions first: they serve what was just asked for; the room that demotions keep free is
   // theirs.
   const size_t end = ideas.size() + ideas_max;
-  PlanPromotions(ideas.size() + (ideas_max + 1) / 2, ideas);
+  std::swap(retried_, retrying_);
+  std::fill(retrying_.begin(), retrying_.end(), 0);
+  PlanPromotions(now, ideas.size() + (ideas_max + 1) / 2, ideas);
   for (size_t tenant = 0; tenant < view_->tenant_count(); ++tenant) {
     for (size_t pool = 0; pool + 1 < pool_count_; ++pool) {
       if (ideas.size() >= end) return;
@@ -144,8 +153,10 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
                               std::vector<MoveIdea>& ideas) {
   const PoolRoom room = view_->Room(tenant, pool);
   const int64_t used_target = room.limit.count() - room.limit.count() / kFreeShare;
-  // Where slots of one size have run out although bytes are left, as much goes as was missed.
-  const int64_t missed = std::min(room.missed.count(), room.limit.count() / kFreeShare);
+  // Where slots of one size have run out although bytes are left, as much goes as was missed; once
+  // for what is asked for again and again.
+  const int64_t again = pool == PoolId(0) ? retried_[tenant.value()] : 0;
+  const int64_t missed = std::min(room.missed.count() - again, room.limit.count() / kFreeShare);
   int64_t surplus = std::max(room.used.count() - used_target, missed);
   RowIndex row = lru_->Back(ListFor(tenant, pool.value()));
   for (int scanned = 0; row != kNoRow && surplus > 0 && scanned < kDemotionScanMax; ++scanned) {
@@ -163,10 +174,10 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
   }
 }
 
-void LruPolicy::PlanPromotions(size_t end, std::vector<MoveIdea>& ideas) {
+void LruPolicy::PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>& ideas) {
   std::vector<int64_t> rooms(view_->tenant_count(), -1);
   for (size_t left = promotions_.size(); left > 0 && ideas.size() < end; --left) {
-    const Promotion promotion = promotions_.front();
+    Promotion promotion = promotions_.front();
     promotions_.pop_front();
     const RowIndex row = promotion.row;
     const bool there = table_->live(row) && table_->generation(row) == promotion.generation;
@@ -174,31 +185,50 @@ void LruPolicy::PlanPromotions(size_t end, std::vector<MoveIdea>& ideas) {
       promotions_.push_back(promotion);
       continue;
     }
-    --queued_[promotion.tenant.value()];
-    if (!there) continue;
-    lru_->SetFlag(row, kQueued, false);
-    if (!lru_->Contains(row)) continue;
-    int64_t& room = rooms[table_->tenant(row).value()];
-    if (room < 0) {
-      const PoolRoom fastest = view_->Room(table_->tenant(row), PoolId(0));
-      room = std::max<int64_t>(0, (fastest.limit - fastest.used).count());
-    }
-    const ModelId model = table_->model(row);
-    const size_t planes = table_->plane_count(model);
-    for (size_t i = 0; i < planes; ++i) {
-      const PlaneIndex plane(static_cast<uint16_t>(i));
-      const Block& block = table_->block(row, plane);
-      if (!block.best.valid() || block.best.pool().value() == 0 || block.second.valid()) continue;
-      const int64_t bytes = view_->SlotBytes(model, plane).count();
-      if (bytes > room) break;  // no room now; a later touch asks again
-      if (ideas.size() == end) {
-        QueuePromotion(row);  // the rest of a chunk with many planes, next time
-        break;
+    bool again = false;
+    if (there && lru_->Contains(row)) {
+      int64_t& room = rooms[promotion.tenant.value()];
+      if (room < 0) {
+        const PoolRoom fastest = view_->Room(promotion.tenant, PoolId(0));
+        room = std::max<int64_t>(0, (fastest.limit - fastest.used).count());
       }
-      room -= bytes;
-      ideas.push_back({row, plane, block.best.pool(), PoolId(0)});
+      const int64_t before = room;
+      // The rest of a chunk with many planes comes next time.
+      again = !Promote(row, end, ideas, room) || TriedAgain(promotion, now);
+      if (promotion.tried) retrying_[promotion.tenant.value()] += before - room;
+      promotion.tried = true;
     }
+    if (again) {
+      promotions_.push_back(promotion);
+      continue;
+    }
+    --queued_[promotion.tenant.value()];
+    if (there) lru_->SetFlag(row, kQueued | kPrefetched, false);
   }
+}
+
+bool LruPolicy::Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas,
+                        int64_t& room) const {
+  const ModelId model = table_->model(row);
+  const size_t planes = table_->plane_count(model);
+  for (size_t i = 0; i < planes; ++i) {
+    const PlaneIndex plane(static_cast<uint16_t>(i));
+    const Block& block = table_->block(row, plane);
+    if (!block.best.valid() || block.best.pool().value() == 0 || block.second.valid()) continue;
+    const int64_t bytes = view_->SlotBytes(model, plane).count();
+    if (bytes > room) break;  // no room now; a later touch asks again
+    if (ideas.size() == end) return false;
+    room -= bytes;
+    ideas.push_back({row, plane, block.best.pool(), PoolId(0)});
+  }
+  return true;
+}
+
+bool LruPolicy::TriedAgain(Promotion& promotion, absl::Time now) const {
+  if (!lru_->HasFlag(promotion.row, kPrefetched) || !lru_->HasFlag(promotion.row, kBelowFastest))
+    return false;
+  if (promotion.until == absl::InfinitePast()) promotion.until = now + kPrefetchPatience;
+  return now < promotion.until;
 }
 
 }  // namespace kvtier

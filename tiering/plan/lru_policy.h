@@ -16,9 +16,10 @@ namespace kvtier {
 // older than what it hangs on; new chunks come to the front as they are committed, behind their
 // parents. A chunk with a child cannot be dropped, so tails go first in any case. Every pool but
 // the last keeps kFreeShare of its room free by demoting its oldest chunks; a touched chunk with
-// blocks below the fastest pool is promoted while there is room. A chunk that comes up as a victim
-// and is in use becomes as recent as the leaf that hangs on it, or most recent when it is leased:
-// that keeps the search short.
+// blocks below the fastest pool is promoted while there is room. What a prefetch names is asked for
+// until it is there, for at most kPrefetchPatience: demotions make its room meanwhile. A chunk that
+// comes up as a victim and is in use becomes as recent as the leaf that hangs on it, or most recent
+// when it is leased: that keeps the search short.
 class LruPolicy : public PlacementPolicy {
  public:
   static std::unique_ptr<PlacementPolicy> Create() { return std::make_unique<LruPolicy>(); }
@@ -41,6 +42,8 @@ class LruPolicy : public PlacementPolicy {
     RowIndex row;
     uint32_t generation;
     TenantId tenant;
+    absl::Time until = absl::InfinitePast();  // of a prefetch; set by the first Plan that sees it
+    bool tried = false;
   };
 
   size_t ListFor(TenantId tenant, size_t pool) const { return tenant.value() * pool_count_ + pool; }
@@ -52,7 +55,12 @@ class LruPolicy : public PlacementPolicy {
   bool Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveIdea>& ideas,
               int64_t& surplus) const;
   void PlanDemotions(TenantId tenant, PoolId pool, size_t end, std::vector<MoveIdea>& ideas);
-  void PlanPromotions(size_t end, std::vector<MoveIdea>& ideas);
+  void PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>& ideas);
+  // Ideas for what of the row is below the fastest pool, as far as `room` bytes there go. False
+  // when `ideas` had `end` entries before that.
+  bool Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas, int64_t& room) const;
+  // A prefetch that found no room, or not for all, is tried again.
+  bool TriedAgain(Promotion& promotion, absl::Time now) const;
 
   const PlacementView* view_ = nullptr;
   BlockTable* table_ = nullptr;
@@ -60,6 +68,8 @@ class LruPolicy : public PlacementPolicy {
   size_t pool_count_ = 0;
   std::deque<Promotion> promotions_;
   std::vector<size_t> queued_;  // promotions by tenant: none fills the queue for the others
+  // By tenant, bytes that the last Plan and this one asked for not for the first time.
+  std::vector<int64_t> retried_, retrying_;
 };
 
 }  // namespace kvtier
