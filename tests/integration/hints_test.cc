@@ -217,8 +217,7 @@ TEST_F(HintsTest, RenewedLeaseOutlivesItsFirstTime) {
 TEST_F(HintsTest, PrefetchBringsDemotedChunksBackToTheFirstPool) {
   constexpr size_t kChains = 15;
   constexpr size_t kChunks = 8;  // fit the eighth of the first pool that is kept free
-  // Nobody moves into the inboxes of clients that write in place, so room is counted without them.
-  StartWithoutSharedMemory();
+  Start();
   // Slots of one size, so that room can be counted: 4 MiB have place for 85 of these 120 chunks.
   ModelGeometry even = UnequalModel("even");
   for (PlaneGeometry& plane : even.planes) plane.bytes_per_chunk = 16u << 10;

@@ -63,6 +63,7 @@ Engine::State::State(EngineOptions options)
       reservations(options.limits.reservations_max),
       moved_in_blocks(options.pools.size()),
       missed(options.pools.size() * tenants.size()),
+      inbox_room(options.pools.size() * tenants.size()),
       shrinking(options.pools.size()),
       move_budget(options.limits.move_bytes_per_second_max) {
   for (PoolOptions& pool : options.pools) pools.push_back(std::move(pool.pool));

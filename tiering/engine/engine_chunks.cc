@@ -188,7 +188,10 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
   for (size_t dropped = 0;;) {
     if (allocator(pool).Allocate(tenant, block_bytes, count, slots)) return true;
     if (!last) {
-      Miss(tenant, pool, needed);
+      // PlanEvacuations sees who makes room.
+      InboxRoom& room = inbox_room[pool.value() * tenants.size() + tenant.value()];
+      room.wanted += needed;
+      room.block_bytes = block_bytes;
       return false;
     }
     if (dropped == count || move_looks == 0 || to_come() >= needed) return false;

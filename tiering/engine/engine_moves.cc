@@ -195,29 +195,6 @@ void Engine::State::StartMoves(absl::Time now) {
   }
 }
 
-void Engine::State::PlanEvacuations(size_t ideas_max) {
-  if (allocators.size() == 1) return;
-  for (size_t p = 0; p < allocators.size(); ++p) {
-    if (allocators[p]->excess() <= Bytes(0)) continue;
-    const PoolId from(static_cast<uint8_t>(p));
-    const PoolId to(static_cast<uint8_t>(p + 1 < allocators.size() ? p + 1 : p - 1));
-    for (size_t i = 0; i < tenants.size(); ++i) {
-      const auto segment =
-          allocators[p]->EmptiestSegment(TenantId(static_cast<uint16_t>(i)), Bytes(0));
-      if (!segment) continue;
-      allocators[p]->ForEachUsed(*segment, [&](CopyRef slot) {
-        const RowIndex row = allocators[p]->owner(slot);
-        if (row == kNoRow || ideas.size() >= ideas_max) return;
-        const size_t planes = blocks.plane_count(blocks.model(row));
-        for (size_t plane = 0; plane < planes; ++plane) {
-          const PlaneIndex index(static_cast<uint16_t>(plane));
-          if (blocks.block(row, index).best == slot) ideas.push_back({row, index, from, to});
-        }
-      });
-    }
-  }
-}
-
 void Engine::State::StartRun(size_t first, size_t end) {
   const MoveIdea run = ideas[first];
   if (run.row >= blocks.row_end() || !blocks.live(run.row) || blocks.hidden(run.row)) return;

@@ -86,6 +86,7 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
       s.AllocateChunks({caller.tenant, session->shared}, runs, args.chunk_count,
                        reservation.slots) == nullptr) {
     reservation.writer = session->shared;
+    s.share->Find(session->shared)->reserved_at = now;
   }
   if (reservation.writer == ShmClientId()) {
     const State::SlotGroup* const without_room =

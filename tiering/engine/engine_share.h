@@ -67,6 +67,7 @@ class EngineShare : public ResidencyObserver {
     wire::ReportConsumer reports;
     uint64_t dropped = 0;  // as it last said
     bool over_limit = false;
+    absl::Time reserved_at = absl::InfinitePast();  // last, in place
   };
   ShmClientId Add(Caller caller, wire::ClientPage* page);
   // False when there is no such client.

@@ -227,9 +227,19 @@ struct Engine::State : public PlacementView {
   void ShrinkToBudget(PoolId pool);
   void FinishMoves();
   void StartMoves(absl::Time now);
-  // Ideas that empty a segment of each pool over its budget: chunks that others hang on cannot be
-  // dropped.
+  // Ideas that empty a segment of each pool over its budget, as chunks that others hang on cannot
+  // be dropped, and inboxes whose segments moves want.
   void PlanEvacuations(size_t ideas_max);
+  // False where demotions have to make the room that moves into `from` wanted.
+  bool PlanInbox(TenantId tenant, PoolId from, PoolId to, size_t ideas_max);
+  // Ideas for what is in the segment and not on its way. Returns how many slots have an owner.
+  uint32_t EmptySegment(PoolId from, SegmentIndex segment, PoolId to, size_t ideas_max);
+  // None: there is no such inbox; `later` is set where there is one that cannot be emptied now.
+  std::optional<SegmentIndex> FindInboxToEmpty(TenantId tenant, PoolId pool, bool& later) const;
+  // Its slots hold blocks that can be moved, or wait for readers.
+  bool CanBeEmptied(PoolId pool, SegmentIndex segment) const;
+  // The plane whose best copy is in the slot, looked for behind `plane` first.
+  bool FindBest(RowIndex row, CopyRef slot, size_t& plane) const;
   // Starts the ideas [first, end) that share row, source and target pool.
   void StartRun(size_t first, size_t end);
 
@@ -256,6 +266,20 @@ struct Engine::State : public PlacementView {
   EngineCounters counts;
   std::vector<uint64_t> moved_in_blocks;  // by pool
   std::vector<Bytes> missed;              // by pool and tenant: PoolRoom::missed
+
+  // What moves into a pool did not find while the tenant's inboxes may have it.
+  struct InboxRoom {
+    Bytes wanted;  // since the last plan
+    Bytes block_bytes;
+    // The inbox that is being emptied, one at a time, and its blocks at the last plan.
+    std::optional<SegmentIndex> emptying;
+    uint32_t incarnation = 0;
+    uint32_t left = 0;
+    uint32_t stalled_ticks = 0;
+    uint32_t pause_ticks = 0;  // until the next search
+    bool later = false;        // the last search found an inbox, but not for now
+  };
+  std::vector<InboxRoom> inbox_room;  // by pool and tenant
 
   // Of a pool that is over its budget: by how much, the least that was used meanwhile, and for how
   // many ticks neither has become less.

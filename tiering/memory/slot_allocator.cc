@@ -103,6 +103,7 @@ bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
     for (uint32_t i = 0; i < taken; ++i) slots.emplace_back(options_.id, place.segment, first + i);
     left -= taken;
     ++runs_handed_out_;
+    if (writer != ShmClientId()) writers_.at(writer).newest = place.segment;
   }
   size_class->free_slots -= count;
   slots_handed_out_ += count;
@@ -235,9 +236,12 @@ std::optional<SlotAllocator::SegmentUse> SlotAllocator::UseOf(SegmentIndex index
   const bool inbox = key.writer != ShmClientId();
   return SegmentUse{.tenant = key.tenant,
                     .slot_bytes = Bytes(key.slot_bytes),
+                    .slots = segment.slot_count,
                     .used_slots = segment.used,
+                    .retired_slots = segment.retired,
                     .incarnation = incarnations_[index.value()],
                     .writer = key.writer,
+                    .newest = inbox && writers_.at(key.writer).newest == index,
                     .granted = segment.granted,
                     .sealed = !inbox || segment.sealed};
 }
@@ -381,6 +385,15 @@ std::vector<SegmentIndex> SlotAllocator::EmptiestSegments(TenantId tenant, Bytes
                                                           ShmClientId writer, size_t count) const {
   const int64_t slot_bytes = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
   const ClassKey other_than{tenant, slot_bytes, writer};
+  return Emptiest(tenant, count, [&](const ClassKey& key) { return key != other_than; });
+}
+
+std::vector<SegmentIndex> SlotAllocator::EmptiestInboxes(TenantId tenant, size_t count) const {
+  return Emptiest(tenant, count, [](const ClassKey& key) { return key.writer != ShmClientId(); });
+}
+
+std::vector<SegmentIndex> SlotAllocator::Emptiest(
+    TenantId tenant, size_t count, absl::FunctionRef<bool(const ClassKey&)> wanted) const {
   struct Rank {
     bool stays;
     uint32_t used;
@@ -392,7 +405,7 @@ std::vector<SegmentIndex> SlotAllocator::EmptiestSegments(TenantId tenant, Bytes
     const Segment& segment = table_[i];
     if (segment.size_class == nullptr || segment.draining()) continue;
     const ClassKey& key = segment.size_class->key;
-    if (key.tenant != tenant || key == other_than) continue;
+    if (key.tenant != tenant || !wanted(key)) continue;
     const bool stays = key.writer == ShmClientId() || !writers_.at(key.writer).ended;
     ranks.push_back({stays, segment.used, i});
   }

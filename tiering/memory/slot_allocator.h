@@ -76,11 +76,14 @@ class SlotAllocator {
   struct SegmentUse {
     TenantId tenant;
     Bytes slot_bytes;
+    uint32_t slots = 0;
     uint32_t used_slots = 0;
+    uint32_t retired_slots = 0;  // of those
     // Number of this use of the segment by a tenant, slot size and writer: 1 to kIncarnationMax,
     // higher than for any use before.
     uint32_t incarnation = 0;
     ShmClientId writer;    // zero: no inbox
+    bool newest = false;   // where its writer, which has not ended, got slots last
     bool granted = false;  // its writer was given it for writing
     bool sealed = true;    // nobody can map it for writing any more; always so without a writer
   };
@@ -142,6 +145,9 @@ class SlotAllocator {
   // The same one and those that come next, at most `count`. None of them has retired slots alone.
   std::vector<SegmentIndex> EmptiestSegments(TenantId tenant, Bytes block_bytes, ShmClientId writer,
                                              size_t count) const;
+  // The tenant's inboxes, at most `count`, in the same order and without those that have retired
+  // slots alone.
+  std::vector<SegmentIndex> EmptiestInboxes(TenantId tenant, size_t count) const;
   // In slot order. `visit` must not allocate or free.
   void ForEachUsed(SegmentIndex segment, absl::FunctionRef<void(CopyRef)> visit) const;
 
@@ -171,6 +177,7 @@ class SlotAllocator {
     TenantId tenant;
     uint64_t segments = 0;  // in use
     bool ended = false;
+    std::optional<SegmentIndex> newest;  // that it got slots in last, while that is in use
     // Inboxes that it emptied and nobody holds, by slot size.
     std::map<int64_t, std::vector<SegmentIndex>> empty;
   };
@@ -209,6 +216,9 @@ class SlotAllocator {
   void AddRun(Segment& segment, uint32_t count);
   void RemoveRun(Segment& segment, uint32_t count);
   const Segment& SegmentOf(CopyRef slot) const;
+  // Those of the tenant that are `wanted`, by what EmptiestSegments orders them by.
+  std::vector<SegmentIndex> Emptiest(TenantId tenant, size_t count,
+                                     absl::FunctionRef<bool(const ClassKey&)> wanted) const;
   // Counts the segment among those that drain, before and after its slots change.
   void CountDraining(const Segment& segment, bool add);
   void CheckSegment(SegmentIndex index) const;

@@ -118,6 +118,7 @@ void SlotAllocator::EndWriter(ShmClientId id) {
   if (found == writers_.end()) return;
   Writer& writer = found->second;
   writer.ended = true;
+  writer.newest.reset();
   for (auto& [slot_bytes, empty] : writer.empty) {
     while (!empty.empty()) ReleaseEmpty(empty);
   }
@@ -174,6 +175,7 @@ void SlotAllocator::Detach(SegmentIndex index) {
   if (key.writer != ShmClientId()) {
     const auto writer = writers_.find(key.writer);
     --writer->second.segments;
+    if (writer->second.newest == index) writer->second.newest.reset();
     if (writer->second.ended) {
       Release(index);
       if (writer->second.segments == 0) writers_.erase(writer);

@@ -124,7 +124,16 @@ class NaiveModel {
     return result;
   }
 
+  // The same of inboxes alone.
+  std::vector<SegmentIndex> EmptiestInboxes(TenantId tenant) const {
+    std::vector<SegmentIndex> result = Emptiest(tenant, Bytes(0), 0);
+    std::erase_if(result,
+                  [&](SegmentIndex index) { return segments.at(index.value()).writer == 0; });
+    return result;
+  }
+
   std::map<uint32_t, Segment> segments;  // those in use
+  std::map<uint32_t, uint32_t> newest;   // by writer: the segment that it got slots in last
   std::set<uint32_t> ended;              // writers
   uint64_t Empty() const {
     uint64_t sum = 0;
@@ -272,6 +281,7 @@ class RandomOperations {
       ASSERT_EQ(segment.slot_bytes, slot_bytes);
       ASSERT_LT(slot.slot(), each);
       ASSERT_TRUE(segment.used.insert(slot.slot()).second) << "slot handed out twice";
+      model_.newest[writer] = slot.segment().value();
       allocator_->SetOwner(slot, slot.bits());
     }
     if (count > 0 && count <= 64 && shortest != runs.end()) {
@@ -334,6 +344,7 @@ class RandomOperations {
     // Nobody gets what an ended writer may have mapped.
     if (!model_.ended.contains(segment.writer))
       ++model_.empty[NaiveModel::EmptierOf(segment.tenant, segment.slot_bytes, segment.writer)];
+    std::erase_if(model_.newest, [&](const auto& entry) { return entry.second == found->first; });
     model_.segments.erase(found);
     ReleaseEmpty();
   }
@@ -358,6 +369,7 @@ class RandomOperations {
     if (rng_.OneIn(2)) allocator_->EndWriter(ShmClientId(writer));
     std::erase_if(model_.empty, [&](const auto& entry) { return entry.first.first == writer; });
     model_.ended.insert(writer);
+    model_.newest.erase(writer);
     writer += static_cast<uint32_t>(writers_.size());
   }
 
@@ -415,7 +427,12 @@ class RandomOperations {
       ASSERT_EQ(use->tenant, segment.tenant);
       ASSERT_EQ(use->writer, ShmClientId(segment.writer));
       ASSERT_EQ(use->slot_bytes, segment.slot_bytes);
+      ASSERT_EQ(use->slots, static_cast<uint32_t>(kSegmentBytes / segment.slot_bytes));
       ASSERT_EQ(use->used_slots, segment.used.size());
+      ASSERT_EQ(use->retired_slots, segment.retired.size());
+      const auto newest = model_.newest.find(segment.writer);
+      ASSERT_EQ(use->newest,
+                segment.writer != 0 && newest != model_.newest.end() && newest->second == index);
       ASSERT_EQ(use->incarnation, model_.uses[index].incarnation);
       ASSERT_EQ(use->sealed, segment.writer == 0 || use->granted);
       const CopyRef slot(kPool, SegmentIndex(index), *segment.used.begin());
@@ -429,6 +446,7 @@ class RandomOperations {
     room_to_come += model_.RoomToCome(tenant, size, writer) > Bytes(0) ? 1 : 0;
     ASSERT_EQ(allocator_->EmptiestSegments(tenant, size, ShmClientId(writer), 100),
               model_.Emptiest(tenant, size, writer));
+    ASSERT_EQ(allocator_->EmptiestInboxes(tenant, 100), model_.EmptiestInboxes(tenant));
     const int64_t in_use = static_cast<int64_t>(model_.segments.size());
     ASSERT_EQ(allocator_->used(), used);
     ASSERT_EQ(allocator_->held(), kSegmentBytes * in_use);
