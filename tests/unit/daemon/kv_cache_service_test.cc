@@ -39,8 +39,8 @@ class LogicalTimeTest : public KvCacheServiceTest {
   }
   LogicalTimeTest() : LogicalTimeTest(true) {}
   // Looks up, commits and reports at these times.
-  void SayTimes(TestClient& client, std::array<uint64_t, 3> us) {
-    const std::string key = Put(client, 1, "");
+  void SayTimes(TestClient& client, uint32_t seed, std::array<uint64_t, 3> us) {
+    const std::string key = Put(client, seed, "");
     v1::LookupRequest lookup;
     lookup.set_session_id(client.session());
     lookup.set_model_id(client.model);
@@ -55,7 +55,7 @@ class LogicalTimeTest : public KvCacheServiceTest {
     report.set_logical_time_us(us[1]);
     v1::ReportReply reported;
     EXPECT_TRUE(Call(client, &v1::KvCache::Stub::Report, report, &reported).ok());
-    v1::CommitRequest commit = CommitOf(client, Reserve(client, ""), 2, "");
+    v1::CommitRequest commit = CommitOf(client, Reserve(client, ""), seed + 1, "");
     commit.set_logical_time_us(us[2]);
     v1::CommitReply committed;
     EXPECT_TRUE(Call(client, &v1::KvCache::Stub::Commit, commit, &committed).ok());
@@ -68,9 +68,9 @@ class LogicalTimeTest : public KvCacheServiceTest {
 TEST_F(LogicalTimeTest, IsTakenOfEachCallThatHasOne) {
   TestClient client = MakeClient(1);
   EXPECT_TRUE(client.attached.takes_logical_time());
-  SayTimes(client, {1, 2, 3});
+  SayTimes(client, 1, {1, 2, 3});
   EXPECT_EQ(Taken(), 3u);
-  SayTimes(client, {0, 0, 0});
+  SayTimes(client, 3, {0, 0, 0});
   EXPECT_EQ(Taken(), 3u);
   v1::LookupRequest lookup;
   lookup.set_session_id(client.session());
@@ -92,7 +92,7 @@ class NoLogicalTimeTest : public LogicalTimeTest {
 TEST_F(NoLogicalTimeTest, IsIgnoredWhereTheConfigurationDoesNotTakeIt) {
   TestClient client = MakeClient(1);
   EXPECT_FALSE(client.attached.takes_logical_time());
-  SayTimes(client, {1, 2, ~uint64_t{0}});
+  SayTimes(client, 1, {1, 2, ~uint64_t{0}});
   EXPECT_EQ(Taken(), 0u);
 }
 
