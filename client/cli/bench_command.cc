@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "bench/child_process.h"
 #include "bench/copy_figures.h"
 #include "bench/echo_server.h"
 #include "bench/engine_figures.h"
@@ -17,6 +16,7 @@
 #include "bench/index_figures.h"
 #include "bench/rpc_figures.h"
 #include "client/cli/admin_client.h"
+#include "client/cli/child_process.h"
 #include "client/cli/command.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
@@ -56,7 +56,7 @@ absl::Status Print(const BenchOptions& options,
 
 // A kvtierd of this build's own on a socket in `directory`, with small pools unless `settings` say
 // otherwise.
-absl::StatusOr<std::unique_ptr<bench::ChildProcess>> SpawnDaemon(
+absl::StatusOr<std::unique_ptr<ChildProcess>> SpawnDaemon(
     const std::string& programs, const std::string& directory,
     const std::vector<std::string>& settings = {}) {
   std::vector<std::string> arguments = {programs + "/kvtierd", "--socket",
@@ -65,8 +65,7 @@ absl::StatusOr<std::unique_ptr<bench::ChildProcess>> SpawnDaemon(
     arguments.insert(arguments.end(), {"--set", setting});
   }
   arguments.emplace_back("--ready-fd");
-  return bench::ChildProcess::Start(std::move(arguments), directory + "/kvtierd.log",
-                                    kStartTimeout);
+  return ChildProcess::StartReady(std::move(arguments), directory + "/kvtierd.log", kStartTimeout);
 }
 
 // The daemon to measure, if it is not there or not for this user, is to be missed by name.
@@ -81,9 +80,9 @@ absl::Status CheckDaemon(const std::string& socket) {
 
 absl::Status RunRpc(const BenchOptions& options) {
   CatchSignals();  // from here on there are a directory, children and chunks to remove
-  auto directory = bench::ScratchDirectory::Create();
+  auto directory = ScratchDirectory::Create();
   if (!directory.ok()) return directory.status();
-  auto programs = bench::ProgramDirectory();
+  auto programs = ProgramDirectory();
   if (!programs.ok()) return programs.status();
   bench::RpcFigureOptions figure;
   figure.socket = options.common.socket;
@@ -94,7 +93,7 @@ absl::Status RunRpc(const BenchOptions& options) {
     figure.rounds = 5;
   }
   // Children first: they are forked, and gRPC starts threads.
-  std::unique_ptr<bench::ChildProcess> daemon;
+  std::unique_ptr<ChildProcess> daemon;
   if (options.spawn || (!options.socket_given && !DaemonListens(options.common.socket))) {
     auto spawned = SpawnDaemon(*programs, (*directory)->path());
     if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
@@ -102,7 +101,7 @@ absl::Status RunRpc(const BenchOptions& options) {
     daemon = *std::move(spawned);
     figure.socket = (*directory)->path() + "/kvtierd.sock";
   }
-  auto echo = bench::ChildProcess::Start(
+  auto echo = ChildProcess::StartReady(
       {*programs + "/kvtier", "bench", "echo", "--echo-socket", figure.echo_socket, "--ready-fd"},
       (*directory)->path() + "/echo.log", kStartTimeout);
   if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
@@ -125,9 +124,9 @@ absl::StatusOr<std::map<std::string, uint64_t>> CountersOf(const std::string& so
 // In and out of a daemon's memory, with a daemon of its own: what another one serves would be
 // counted.
 absl::StatusOr<std::vector<Figure>> InPlaceFigures(bool quick) {
-  auto directory = bench::ScratchDirectory::Create();
+  auto directory = ScratchDirectory::Create();
   if (!directory.ok()) return directory.status();
-  auto programs = bench::ProgramDirectory();
+  auto programs = ProgramDirectory();
   if (!programs.ok()) return programs.status();
   bench::InPlaceFigureOptions figure;
   figure.check = &CheckInterrupted;

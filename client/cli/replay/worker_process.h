@@ -5,10 +5,12 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "client/cli/child_process.h"
 #include "client/cli/replay/request_player.h"
 
 namespace kvtier::replay {
@@ -18,28 +20,26 @@ class WorkerProcess {
  public:
   // Runs `argv` with two pipes as standard input and output. Start before gRPC is used: it forks.
   static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(std::vector<std::string> argv);
-  // SIGTERM, and SIGKILL if it is still there after five seconds.
-  ~WorkerProcess();
+  ~WorkerProcess();  // as that of ChildProcess; first its input and output end
   WorkerProcess(const WorkerProcess&) = delete;
   WorkerProcess& operator=(const WorkerProcess&) = delete;
 
-  pid_t pid() const { return pid_; }
+  pid_t pid() const { return process_->pid(); }
   int output_fd() const { return output_fd_; }
   absl::Status Send(const std::string& frame) { return WriteFrame(input_fd_, frame); }
   absl::StatusOr<std::string> Receive() { return ReadFrame(output_fd_); }
-  void Kill();
+  void Kill() { process_->Kill(); }
   // For one whose output has ended: reaps it and says how it ended, "signal 9 (KILL)" or "exit code
   // 1". Call once.
   std::string HowItEnded();
 
  private:
-  WorkerProcess(pid_t pid, int input_fd, int output_fd)
-      : pid_(pid), input_fd_(input_fd), output_fd_(output_fd) {}
+  WorkerProcess(std::unique_ptr<cli::ChildProcess> process, int input_fd, int output_fd)
+      : process_(std::move(process)), input_fd_(input_fd), output_fd_(output_fd) {}
 
-  pid_t pid_;
+  std::unique_ptr<cli::ChildProcess> process_;
   int input_fd_;
   int output_fd_;
-  bool reaped_ = false;
 };
 
 struct WorkerOptions {
