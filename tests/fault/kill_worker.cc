@@ -1,16 +1,17 @@
 // A worker made to be killed: stores chains of chunks and reads them, and stands still at each
 // named point until it is told to go on. It says "ready" once it is attached, then takes lines
-// "SEED CHUNKS TAIL_TOKENS [in_parts]" and answers each with the lines
+// "SEED CHUNKS TAIL_TOKENS [by_rank]" and answers each with the lines
 //   reserved FIRST COUNT, half_stored, before_commit, after_commit EXISTING, leased CHUNKS, done
 // waiting for a line after each but the last; or "refused", or "error: STATUS". EXISTING is how
 // many of the chunks another worker had committed meanwhile. A chain that is stored already goes
-// from "reserved FIRST 0" straight to "leased". With "in_parts" there is one more point,
-// "committed_in_part", at which the first plane of each chunk is committed and the others are not.
+// from "reserved FIRST 0" straight to "leased". With "by_rank" there is one more point,
+// "committed_in_one_rank", at which the planes of rank 0 are committed and those of rank 1 are not.
 // At the end of its input it ends.
 //
 // Unless it is told to use streams it writes and reads in place: at "half_stored" it is in the
 // middle of a block, and after "leased" come "entered" (in a read section, nothing looked up),
-// "inside_section" (half of the blocks are read) and "ring_full", where it reports without end.
+// "inside_section" (half of the blocks are read) and "ring_full", where it reports faster than the
+// daemon takes reports, without end.
 
 #include <poll.h>
 #include <unistd.h>
@@ -41,8 +42,16 @@ struct Task {
   uint64_t seed = 0;
   size_t chunks = 0;
   uint32_t tail_tokens = 0;
-  bool in_parts = false;
+  bool by_rank = false;
 };
+
+std::vector<uint32_t> PlanesOf(const Model& model, int rank) {
+  std::vector<uint32_t> planes;
+  for (uint32_t plane = 0; plane < model.geometry().planes.size(); ++plane) {
+    if (model.geometry().planes[plane].rank == rank) planes.push_back(plane);
+  }
+  return planes;
+}
 
 // The first half of a block, where it will stay. Without room in place there is nothing to write.
 absl::Status WriteHalf(Client& client, ReservationHandle reservation, const ChainPart& part,
@@ -111,11 +120,11 @@ absl::Status StoreAndRead(Client& client, const Model& model, const Task& task) 
     KVTIER_RETURN_IF_ERROR(PutBlocks(client, model, *reservation, part, blocks / 2, blocks));
     Stand("before_commit");
     std::vector<uint32_t> rest;  // all planes
-    if (task.in_parts) {
-      for (uint32_t plane = 1; plane < planes; ++plane) rest.push_back(plane);
+    if (task.by_rank) {
+      rest = PlanesOf(model, 1);
       KVTIER_RETURN_IF_ERROR(
-          CommitChunks(client, model, *reservation, part, part.count, {0}).status());
-      Stand("committed_in_part");
+          CommitChunks(client, model, *reservation, part, part.count, PlanesOf(model, 0)).status());
+      Stand("committed_in_one_rank");
     }
     KVTIER_ASSIGN_OR_RETURN(const std::vector<CommitResult> results,
                             CommitChunks(client, model, *reservation, part, part.count, rest));
@@ -142,7 +151,7 @@ absl::Status Run(const std::string& socket, Transport transport) {
   options.transport = transport;
   options.unavailable_after = absl::Seconds(10);
   KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<Client> client, Client::Connect(options));
-  KVTIER_ASSIGN_OR_RETURN(const Model model, client->RegisterModel(UnequalModel()));
+  KVTIER_ASSIGN_OR_RETURN(const Model model, client->RegisterModel(RankedModel()));
   std::cout << "ready" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
@@ -150,7 +159,7 @@ absl::Status Run(const std::string& socket, Transport transport) {
     if (!(words >> task.seed >> task.chunks >> task.tail_tokens))
       return absl::InvalidArgumentError(absl::StrCat("not a task: ", line));
     std::string word;
-    task.in_parts = words >> word && word == "in_parts";
+    task.by_rank = words >> word && word == "by_rank";
     const absl::Status done = StoreAndRead(*client, model, task);
     if (!done.ok()) std::cout << "error: " << done.ToString() << std::endl;
   }

@@ -18,7 +18,7 @@ size_t Above(size_t value, size_t floor) { return value > floor ? value - floor 
 
 bool Standing::has_reservation() const {
   return count > 0 && (point == "reserved" || point == "half_stored" || point == "before_commit" ||
-                       point == "committed_in_part");
+                       point == "committed_in_one_rank");
 }
 
 SteeredWorkers::SteeredWorkers(Options options)
@@ -97,7 +97,7 @@ absl::Status SteeredWorkers::Follow(Worker& worker) {
 absl::Status SteeredWorkers::GoOn(size_t index) {
   Standing& at = workers_[index].standing;
   SharedChain& chain = chains_[at.chain];
-  if (at.point == (at.in_parts ? "committed_in_part" : "before_commit")) {
+  if (at.point == (at.by_rank ? "committed_in_one_rank" : "before_commit")) {
     // Others with room for the same chunks may be told to commit before this one is done.
     size_t end = chain.possible;
     for (size_t i = 0; i < workers_.size(); ++i) {
@@ -151,7 +151,7 @@ absl::Status SteeredWorkers::BringTo(size_t index, const std::string& point) {
   Worker& worker = workers_[index];
   Standing& at = worker.standing;
   const bool reserves = point == "reserved" || point == "half_stored" || point == "before_commit" ||
-                        point == "committed_in_part" || point == "after_commit";
+                        point == "committed_in_one_rank" || point == "after_commit";
   KVTIER_RETURN_IF_ERROR(Finish({index}));
   for (int tries = 0; tries < kTriesMax; ++tries) {
     KVTIER_ASSIGN_OR_RETURN(at.chain, ChooseChain(index, reserves));
@@ -159,10 +159,10 @@ absl::Status SteeredWorkers::BringTo(size_t index, const std::string& point) {
     // Mostly not all of it, so that others can extend it.
     const size_t stored = chain.possible == chain.chunks ? 0 : chain.possible;
     const size_t chunks = stored + 1 + rng_.Below(chain.chunks - stored);
-    at.in_parts = point == "committed_in_part";
+    at.by_rank = point == "committed_in_one_rank";
     KVTIER_RETURN_IF_ERROR(worker.process->WriteLine(
         absl::StrCat(at.chain, " ", chunks, " ", chunks == chain.chunks ? chain.tail_tokens : 0,
-                     at.in_parts ? " in_parts" : "")));
+                     at.by_rank ? " by_rank" : "")));
     KVTIER_RETURN_IF_ERROR(Follow(worker));
     while (!at.point.empty()) {
       const bool there = at.point == point;

@@ -31,7 +31,7 @@ struct Standing {
   size_t chain = 0;
   size_t first = 0, count = 0;  // chunks that it reserved
   size_t leased = 0;            // chunks of its lease
-  bool in_parts = false;        // commits one plane of its chunks first
+  bool by_rank = false;         // commits the planes of rank 0 first
   size_t existing_min = 0;      // of its commit: at least so many were there already
   size_t existing_max = 0;
 

@@ -153,7 +153,7 @@ TEST_F(FaultTest, StoppedWorkerLosesItsLeaseAndHoldsUpNobody) {
   StartDaemon(SmallConfig("limits: {session_timeout_ms: 1s, lease_ttl_ms: 500ms}\n"));
   const auto client = Connect();
   ASSERT_NE(client, nullptr);
-  ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(UnequalModel()));
+  ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(RankedModel()));
   ChildProcess::Options options;
   options.arguments = {HelperPath("kill_worker"), socket(), "stream"};
   ASSERT_OK_AND_ASSIGN(const auto worker, ChildProcess::Start(options));

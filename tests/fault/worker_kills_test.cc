@@ -6,18 +6,23 @@
 // what a lookup must and must not find; bytes follow from keys, so a block that is foreign or was
 // never finished is noticed when it is read, and every byte is, where it lies.
 //
-// KVTIER_KILLS is the number of kills of each test; scripts/test --all sets a larger one.
+// KVTIER_KILLS is the number of kills of each test; scripts/test --all sets a larger one, and
+// KVTIER_IN_PLACE_KILLS_MIN: so many workers at least have to be killed in shared memory, at
+// points.
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
+#include <iostream>
 #include <map>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "tests/fault/steered_workers.h"
 #include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
@@ -34,13 +39,26 @@ const std::vector<std::string> kStreamPoints = {"reserved", "half_stored", "befo
 const std::vector<std::string> kSharedPoints = {"reserved",      "half_stored", "before_commit",
                                                 "after_commit",  "leased",      "entered",
                                                 "inside_section"};
-const std::vector<std::string> kLonePoints = {"committed_in_part", "ring_full"};
+const std::vector<std::string> kLonePoints = {"committed_in_one_rank", "ring_full"};
+// What each is called in the table of kills.
+const std::vector<std::pair<std::string, std::string>> kPointNames = {
+    {"reserved", "reserved, nothing written"},
+    {"half_stored", "reserved and half written"},
+    {"before_commit", "all written, nothing committed"},
+    {"committed_in_one_rank", "committed in one rank's planes only"},
+    {"after_commit", "committed"},
+    {"leased", "leased"},
+    {"entered", "between enter and resolve"},
+    {"inside_section", "inside a section"},
+    {"ring_full", "ring full"}};
+constexpr char kInBetween[] = "(on the way from one of these)";
 constexpr size_t kWorkers = 3;
 
-size_t Kills() {
-  const char* const text = std::getenv("KVTIER_KILLS");
-  return text == nullptr ? 108 : static_cast<size_t>(std::atoi(text));
+size_t Number(const char* variable, size_t otherwise) {
+  const char* const text = std::getenv(variable);
+  return text == nullptr ? otherwise : static_cast<size_t>(std::atoi(text));
 }
+size_t Kills() { return Number("KVTIER_KILLS", 108); }
 
 // Reads chains all the while, on a thread of its own.
 class Survivor {
@@ -102,13 +120,18 @@ constexpr char kClients[] = "kvtier_shared_clients{tenant=\"default\"}";
 constexpr char kSections[] = "kvtier_shared_sections{tenant=\"default\"}";
 
 struct KillCounts {
-  std::map<std::string, size_t> at_point;  // exactly there, not on the way from there
-  size_t others_holding = 0;               // while another worker held a lease or room at a point
-  size_t others_in_chain = 0;              // while another worker stood in the same chain
-  absl::Duration slowest;                  // return of what the dead worker held
+  // Exactly there; those on the way from there under kInBetween.
+  std::map<std::string, size_t> at_point;
+  bool in_place = false;
+  size_t others_holding = 0;   // while another worker held a lease or room at a point
+  size_t others_in_chain = 0;  // while another worker stood in the same chain
+  absl::Duration slowest;      // return of what the dead worker held
 };
 
 class WorkerKillsTest : public DaemonTest {
+ public:
+  static void TearDownTestSuite();
+
  protected:
   void TearDown() override {
     if (workers_ != nullptr) workers_->End();
@@ -116,6 +139,7 @@ class WorkerKillsTest : public DaemonTest {
     DaemonTest::TearDown();
   }
   struct Setting {
+    std::string name;
     std::string config;
     bool in_place = true;  // else streams
     bool evicts = false;
@@ -143,7 +167,32 @@ class WorkerKillsTest : public DaemonTest {
   Model model_;
   std::unique_ptr<SteeredWorkers> workers_;
   KillCounts counts_;
+  static std::map<std::string, KillCounts> all_counts_;  // by the name of the test's setting
 };
+
+std::map<std::string, KillCounts> WorkerKillsTest::all_counts_;
+
+// A table of all kills.
+void WorkerKillsTest::TearDownTestSuite() {
+  size_t in_place = 0;
+  std::cout << absl::StreamFormat("%-40s", "workers killed");
+  for (const auto& [mode, counts] : all_counts_) std::cout << absl::StreamFormat("%22s", mode);
+  std::cout << "\n";
+  const auto print = [&](const std::string& point, const std::string& name) {
+    std::cout << absl::StreamFormat("%-40s", name);
+    for (const auto& [mode, counts] : all_counts_) {
+      const auto found = counts.at_point.find(point);
+      const size_t kills = found == counts.at_point.end() ? 0 : found->second;
+      in_place += counts.in_place && point != kInBetween ? kills : 0;
+      std::cout << absl::StreamFormat("%22d", kills);
+    }
+    std::cout << "\n";
+  };
+  for (const auto& [point, name] : kPointNames) print(point, name);
+  print(kInBetween, kInBetween);
+  std::cout << in_place << " at points in shared memory\n";
+  EXPECT_GE(in_place, Number("KVTIER_IN_PLACE_KILLS_MIN", 0));
+}
 
 void WorkerKillsTest::Prepare(const Setting& setting) {
   in_place_ = setting.in_place;
@@ -158,7 +207,7 @@ void WorkerKillsTest::Prepare(const Setting& setting) {
   options.transport = in_place_ ? Transport::kSharedMemory : Transport::kStream;
   client_ = Connect(options);
   ASSERT_NE(client_, nullptr);
-  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(UnequalModel()));
+  ASSERT_OK_AND_ASSIGN(model_, client_->RegisterModel(RankedModel()));
   workers_ = std::make_unique<SteeredWorkers>(SteeredWorkers::Options{.socket = socket(),
                                                                       .client = client_.get(),
                                                                       .model = model_,
@@ -228,7 +277,13 @@ void WorkerKillsTest::KillOne(size_t kill, Survivor& survivor) {
   const size_t victim = rng_.Below(kWorkers);
   const std::string point = points_[kill % points_.size()];
   ASSERT_NO_FATAL_FAILURE(PlaceOthers(victim));
+  const auto dropped = [&] { return daemon().Status().counters().at("shared_reports_dropped"); };
+  const uint64_t dropped_before = dropped();
   ASSERT_THAT(workers_->BringTo(victim, point), IsOk());
+  // Only a client whose ring is full drops reports, and nobody else writes that many.
+  if (point == "ring_full") {
+    ASSERT_TRUE(Await([&] { return dropped() > dropped_before; })) << "its ring is never full";
+  }
   counts_.others_in_chain += workers_->SharesChain(victim);
   // Every sixth time round it dies in the middle of the step after the point, and does not count.
   const bool in_between = kill / points_.size() % 6 == 5;
@@ -236,7 +291,7 @@ void WorkerKillsTest::KillOne(size_t kill, Survivor& survivor) {
     ASSERT_THAT(workers_->GoOn(victim), IsOk());
   }
   workers_->Kill(victim);
-  counts_.at_point[point] += !in_between;
+  ++counts_.at_point[in_between ? kInBetween : point];
   survivor.Pause();
   ASSERT_NO_FATAL_FAILURE(CheckHeldByOthers(victim));
   ASSERT_NO_FATAL_FAILURE(CheckChain(workers_->chains()[workers_->standing(victim).chain]));
@@ -285,8 +340,9 @@ void WorkerKillsTest::Run(const Setting& setting) {
   for (const std::string& point : points_) {
     // The others died on the way from there.
     EXPECT_GE(counts_.at_point[point], kills / points_.size() * 4 / 5) << point;
-    std::cout << "killed at " << point << ": " << counts_.at_point[point] << "\n";
   }
+  counts_.in_place = in_place_;
+  all_counts_[setting.name] = counts_;
   std::cout << "others held something in " << counts_.others_holding << " of " << kills
             << " kills, and stood in the same chain in " << counts_.others_in_chain << "; "
             << workers_->existing_chunks() << " chunks existed already when committed\n"
@@ -327,15 +383,18 @@ std::string SmallSegments(absl::string_view hbm, absl::string_view dram) {
 }
 
 TEST_F(WorkerKillsTest, WhatWasCommittedStaysAndNothingElseDoes) {
-  Run({.config = SmallSegments("16MiB", "32MiB")});
+  Run({.name = "in place", .config = SmallSegments("16MiB", "32MiB")});
 }
 
 TEST_F(WorkerKillsTest, WhatIsFoundIsRightWhilePoolsAreFull) {
-  Run({.config = SmallSegments("1MiB", "1536KiB"), .evicts = true});
+  Run({.name = "in place, full pools", .config = SmallSegments("1MiB", "1536KiB"), .evicts = true});
 }
 
 TEST_F(WorkerKillsTest, WhatIsFoundByStreamIsRightWhilePoolsAreFull) {
-  Run({.config = SmallSegments("512KiB", "768KiB"), .in_place = false, .evicts = true});
+  Run({.name = "streams, full pools",
+       .config = SmallSegments("512KiB", "768KiB"),
+       .in_place = false,
+       .evicts = true});
 }
 
 }  // namespace

@@ -25,6 +25,13 @@ ModelGeometry UnequalModel(absl::string_view name) {
   return model;
 }
 
+ModelGeometry RankedModel() {
+  ModelGeometry model = UnequalModel("two ranks");
+  for (PlaneGeometry& plane : model.planes) plane.rank = 0;
+  model.planes.back().rank = 1;
+  return model;
+}
+
 std::vector<uint32_t> ChainTokens(uint64_t seed, size_t count) {
   Rng rng(seed);
   std::vector<uint32_t> tokens(count);

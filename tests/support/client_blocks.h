@@ -18,6 +18,8 @@ namespace kvtier::test_support {
 
 // Three planes of unequal size, none a multiple of the checksum's 4 KiB pieces; one spans several.
 ModelGeometry UnequalModel(absl::string_view name = "unequal");
+// The same of two ranks: the last plane is rank 1's, the others are rank 0's.
+ModelGeometry RankedModel();
 
 // `count` tokens that follow from `seed`; a longer list starts with the shorter one.
 std::vector<uint32_t> ChainTokens(uint64_t seed, size_t count);
