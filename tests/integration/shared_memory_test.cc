@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "proto/wire/section_protocol.h"
 #include "tests/support/daemon_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
@@ -118,6 +119,32 @@ class SharedMemoryTest : public DaemonTest {
     const v1::PoolsReply pools = daemon().Pools();
     for (const v1::PoolsReply::Pool& pool : pools.pools()) retired += pool.retired_bytes();
     return retired;
+  }
+  // Of the tenant's slots, those included that wait for readers.
+  uint64_t UsedBytes(const std::string& tenant) {
+    uint64_t used = 0;
+    const v1::PoolsReply pools = daemon().Pools();
+    for (const v1::PoolsReply::Pool& pool : pools.pools()) {
+      for (const auto& of : pool.tenants()) used += of.name() == tenant ? of.used_bytes() : 0;
+    }
+    return used;
+  }
+  // Of a row's one block where it lies, read in a section; empty where it cannot be.
+  static std::string BytesInPlace(RawClient& client, uint64_t row) {
+    std::atomic<uint64_t>& section = client.client_page().sections[0].section;
+    wire::EnterSection(client.header().retire_epoch, section);
+    const wire::ResidencyWord word = client.WordOf(row);
+    RawChannel& channel = client.channel;
+    EXPECT_EQ(channel.Segment(word, wire::SegmentAccess::kRead), 0u) << channel.text;
+    const wire::SegmentReply& segment = channel.segment();
+    const RawMapping mapping(channel.segment_fd(), segment.segment_bytes, false);
+    std::string bytes;
+    if (mapping.get() != nullptr) {
+      bytes.assign(reinterpret_cast<const char*>(mapping.get()) + word.slot() * segment.slot_bytes,
+                   RawSession::kBlockBytes);
+    }
+    wire::LeaveSection(section);
+    return bytes;
   }
   // A block that its writer changes after the commit.
   std::unique_ptr<BlockInPlace> WriteAndChange(RawClient& client, const std::string& name) {
@@ -335,21 +362,30 @@ TEST_F(SharedMemoryTest, GarbageInAPageHarmsNobodyElse) {
   const uint64_t seed = TestSeed(20'261'121);
   ForkedClient vandal([&](int talk) {
     RawChannel channel;
-    auto* words = reinterpret_cast<std::atomic<uint64_t>*>(AttachInChild(channel, *unbound));
+    wire::ClientPage* const page = AttachInChild(channel, *unbound);
+    // One section stays: it holds what its own tenant gives back from now on.
+    page->sections[0].section.store(1);
+    const size_t kept = offsetof(wire::ClientPage, sections) / 8;
+    auto* words = reinterpret_cast<std::atomic<uint64_t>*>(page);
     Rng rng(seed);
     Say(talk, 'g');
     // Random words, small ones among them, all over the page until it is killed.
-    while (true) {
+    for (uint64_t done = 1;; ++done) {
       const uint64_t value = rng.Next();
-      words[rng.Next() % (wire::kClientPageBytes / 8)].store(value >> (value % 64));
+      const size_t word = rng.Next() % (wire::kClientPageBytes / 8);
+      if (word != kept && word != kept + 1) words[word].store(value >> (value % 64));
+      char asked = 0;
+      if (done % 65'536 == 0 && recv(talk, &asked, 1, MSG_DONTWAIT) == 1) Say(talk, asked);
     }
   });
   ASSERT_EQ(vandal.Heard(), 'g');
+  ASSERT_EQ(unbound->Forget("mine"), 1u);
   ASSERT_EQ(seteuid(kAnna), 0);
   auto anna = RawClient::Attach(socket(), getpid());
   ASSERT_EQ(seteuid(0), 0);
   ASSERT_NE(anna, nullptr);
   for (uint64_t i = 0; i < 300; ++i) {
+    SCOPED_TRACE(i);
     const std::string name = absl::StrCat("chunk ", i);
     ASSERT_TRUE(anna->session->StoreChunk(name, RawBlock(i)));
     const v1::LookupReply found = anna->session->Lookup(name);
@@ -358,10 +394,23 @@ TEST_F(SharedMemoryTest, GarbageInAPageHarmsNobodyElse) {
     std::string bytes;
     ASSERT_EQ(anna->session->Fetch(found.lease_id(), bytes), 0);
     ASSERT_EQ(bytes, RawBlock(i));
+    ASSERT_EQ(BytesInPlace(*anna, found.rows(0)), RawBlock(i));
     anna->session->Release(found.lease_id());
+    // Nothing of hers waits for the vandal.
+    if (i % 20 == 19) {
+      ASSERT_GE(UsedBytes("anna"), 20 * RawSession::kBlockBytes);
+      for (uint64_t old = i - 19; old <= i; ++old)
+        ASSERT_EQ(anna->session->Forget(absl::StrCat("chunk ", old)), 1u) << old;
+      ASSERT_TRUE(Await([&] { return UsedBytes("anna") == 0; })) << UsedBytes("anna");
+    }
   }
+  // It was at it all the time.
+  vandal.Tell('?');
+  ASSERT_EQ(vandal.Heard(), '?');
+  EXPECT_GT(UsedBytes("ops"), 0u) << "its own tenant's memory waits for its section";
   EXPECT_EQ(Counter("corrupt_copies"), 0u);
   vandal.Kill();
+  EXPECT_TRUE(Await([&] { return UsedBytes("ops") == 0; }));
   // Its own tenant goes on as well, once it is gone.
   v1::ReserveReply reserved;
   EXPECT_TRUE(Await([&] { return unbound->Reserve(1, false, reserved).ok(); }));

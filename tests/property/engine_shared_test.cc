@@ -179,31 +179,58 @@ TEST(EngineSharedTest, OverTheSectionLimitNothingIsLeasedOrReserved) {
 }
 
 TEST(EngineSharedTest, AtTheCapOfRetiredSlotsItsMovesStop) {
+  constexpr uint32_t kChunks = 6;
+  constexpr uint32_t kMovesToTheCap = 4;
+  constexpr Bytes kSlot(512);  // of each plane of the model
   EngineFixtureOptions options = Shared(2);
   options.policy = PolicyChoice::kScripted;
-  options.limits.retired_share_max = 0.01;
+  options.limits.retired_share_max = 0.05;  // 3.2 slots of pool 0
   EngineFixture fixture(options);
   const Caller callers[] = {fixture.Attach(0), fixture.Attach(1)};
   ModelId models[2];
+  std::vector<wire::ChunkKey> keys;
+  for (uint32_t number = 1; number <= kChunks; ++number) keys.push_back(NumberedKey(number));
   for (int tenant = 0; tenant < 2; ++tenant) {
     models[tenant] = fixture.Register(callers[tenant], DenseModel());
-    fixture.PutChain(callers[tenant], models[tenant], {NumberedKey(1), NumberedKey(2)});
+    fixture.PutChain(callers[tenant], models[tenant], keys);
   }
   Process process(fixture, callers[0]);
   process.Enter();
-  const auto move = [&](int tenant, uint32_t number) {
-    const uint64_t done = fixture.engine().counters().moves_done;
-    fixture.script().Move(models[tenant], NumberedKey(number), PlaneIndex(0), PoolId(0), PoolId(1));
-    fixture.Settle();
-    return fixture.engine().counters().moves_done - done;
+  const auto retired = [&] { return fixture.engine().Pools()[0].retired; };
+  const auto counters = [&] { return fixture.engine().counters(); };
+  // Moves done when the policy asks for those of some chunks' first plane.
+  const auto move = [&](int tenant, uint32_t first, uint32_t last) {
+    const uint64_t done = counters().moves_done;
+    for (uint32_t number = first; number <= last; ++number) {
+      fixture.script().Move(models[tenant], NumberedKey(number), PlaneIndex(0), PoolId(0),
+                            PoolId(1));
+      fixture.Settle();
+    }
+    return counters().moves_done - done;
   };
-  EXPECT_EQ(move(0, 1), 1u);
-  EXPECT_EQ(move(0, 2), 0u) << "its retired slots wait for the section";
-  EXPECT_EQ(move(1, 1), 1u);
-  EXPECT_EQ(move(1, 2), 1u) << "another tenant's moves go on";
+  // An open section alone stops nothing.
+  for (uint32_t number = 1; number <= kMovesToTheCap; ++number) {
+    EXPECT_EQ(move(0, number, number), 1u) << number;
+    EXPECT_EQ(retired(), kSlot * number);
+  }
+  const auto cap = static_cast<double>(fixture.engine().Pools()[0].budget.count()) *
+                   options.limits.retired_share_max;
+  EXPECT_GE(static_cast<double>(retired().count()), cap);
+  EXPECT_LT(static_cast<double>((retired() - kSlot).count()), cap);
+  // At the cap they are not even begun, whoever asks again.
+  const uint64_t started = counters().moves_started;
+  for (int again = 0; again < 3; ++again)
+    EXPECT_EQ(move(0, kMovesToTheCap + 1, kChunks), 0u) << "its retired slots wait for the section";
+  EXPECT_EQ(counters().moves_started, started);
+  EXPECT_EQ(retired(), kSlot * kMovesToTheCap);
+  EXPECT_EQ(move(1, 1, kChunks), kChunks) << "another tenant's moves go on";
+  EXPECT_EQ(retired(), kSlot * kMovesToTheCap) << "and its slots wait for nobody";
   process.Leave();
   fixture.Settle();
-  EXPECT_EQ(move(0, 2), 1u);
+  EXPECT_EQ(retired(), Bytes(0));
+  EXPECT_EQ(move(0, kMovesToTheCap + 1, kChunks), kChunks - kMovesToTheCap);
+  EXPECT_EQ(counters().moves_failed, 0u);
+  EXPECT_EQ(counters().dropped_chunks, 0u);
 }
 
 TEST(EngineSharedTest, ReportsReachThePolicyAndNonsenseIsCounted) {
