@@ -1,6 +1,7 @@
 #include "client/block_finder.h"
 
 #include "proto/wire/checksum.h"
+#include "proto/wire/section_protocol.h"
 
 namespace kvtier {
 namespace {
@@ -22,7 +23,7 @@ FoundBlock BlockFinder::Find(const WantedBlock& wanted, Accept accept) {
     wire::ResidencyWord word;
     const std::atomic<uint64_t>* place = nullptr;
     for (const std::atomic<uint64_t>* copy : {&plane.best, &plane.second}) {
-      const wire::ResidencyWord candidate(copy->load(std::memory_order_acquire));
+      const wire::ResidencyWord candidate(wire::ResolveWord(*copy));
       if (!candidate.valid() ||
           std::find(tried.begin(), tried.begin() + tries, candidate) != tried.begin() + tries) {
         continue;
@@ -45,7 +46,7 @@ FoundBlock BlockFinder::Find(const WantedBlock& wanted, Accept accept) {
     const std::byte* const data = segment->Address(word, wanted.bytes);
     if (data == nullptr) continue;
     const uint64_t checksum = plane.checksum.load(std::memory_order_acquire);
-    if (accept(data, checksum)) {
+    if (wire::ReadResolved([&] { return accept(data, checksum); })) {
       found.view = {data, wanted.bytes, segment->pool, absl::StatusCode::kOk};
       found.word = word;
       found.best = place == &plane.best;

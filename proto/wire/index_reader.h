@@ -12,6 +12,7 @@
 #include "proto/wire/chunk_key.h"
 #include "proto/wire/relocation_log.h"
 #include "proto/wire/residency_word.h"
+#include "proto/wire/section_protocol.h"
 #include "proto/wire/shared_index.h"
 
 namespace kvtier::wire {
@@ -61,7 +62,7 @@ class IndexReader {
   // Best copy of a block; zero where there is none, also beyond the row's planes.
   static ResidencyWord Resolve(const Row& row, uint32_t plane) {
     if (plane >= row.planes) return ResidencyWord();
-    return ResidencyWord(row.plane(plane).best.load(std::memory_order_acquire));
+    return ResidencyWord(ResolveWord(row.plane(plane).best));
   }
 
   const IndexHeader& header() const { return *header_; }

@@ -2,11 +2,11 @@
 // to date at the cost of what moved.
 #pragma once
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 
 #include "proto/wire/residency_word.h"
+#include "proto/wire/section_protocol.h"
 
 namespace kvtier::wire {
 
@@ -17,51 +17,61 @@ struct Relocation {
   ResidencyWord word;  // zero: no copy is left
 };
 
-struct alignas(32) RelocationEntry {
+template <typename Word>
+struct alignas(4 * sizeof(Word)) RelocationEntryOf {
   // Number of the entry + 1 while it is whole; 0 while it is written. Release; readers acquire, and
   // read it again after the fields.
-  std::atomic<uint64_t> sequence;
+  Word sequence;
   // Relaxed: `sequence` says whether they are of one entry.
-  std::atomic<uint64_t> row;
-  std::atomic<uint64_t> plane;
-  std::atomic<uint64_t> word;
+  Word row;
+  Word plane;
+  Word word;
 };
-static_assert(sizeof(RelocationEntry) == 32 && offsetof(RelocationEntry, row) == 8 &&
-              offsetof(RelocationEntry, plane) == 16 && offsetof(RelocationEntry, word) == 24);
+using RelocationEntry = RelocationEntryOf<HardwareMemory::Word>;
+static_assert(sizeof(RelocationEntry) == 32 && alignof(RelocationEntry) == 32 &&
+              offsetof(RelocationEntry, row) == 8 && offsetof(RelocationEntry, plane) == 16 &&
+              offsetof(RelocationEntry, word) == 24);
 
-// The daemon's end; one thread at a time. `entries` is a power of two.
-class RelocationWriter {
+// The daemon's end; one thread at a time. `entries` is a power of two. Templates over the memory
+// like section_protocol.h.
+template <typename Memory>
+class BasicRelocationWriter {
  public:
-  RelocationWriter(RelocationEntry* ring, uint64_t entries, std::atomic<uint64_t>* end)
+  using Entry = RelocationEntryOf<typename Memory::Word>;
+  BasicRelocationWriter(Entry* ring, uint64_t entries, typename Memory::Word* end)
       : ring_(ring), mask_(entries - 1), end_(end) {}
 
-  // After the new word is published in the row and before retire_epoch is raised.
+  // After PublishWord of the new word and before the old one's RetiredQueue::Retire.
   void Append(const Relocation& relocation) {
-    const uint64_t number = end_->load(std::memory_order_relaxed);
-    RelocationEntry& entry = ring_[number & mask_];
-    entry.sequence.store(0, std::memory_order_relaxed);
+    Memory::Point(ProtocolPoint::kEngineAppendLog);
+    const uint64_t number = Memory::LoadRelaxed(*end_);
+    Entry& entry = ring_[number & mask_];
+    if constexpr (Memory::kLogTakesEntryBack) Memory::StoreRelaxed(entry.sequence, 0);
     // A reader that sees a field of the new entry sees that the old one is gone.
-    std::atomic_thread_fence(std::memory_order_release);
-    entry.row.store(relocation.row, std::memory_order_relaxed);
-    entry.plane.store(relocation.plane, std::memory_order_relaxed);
-    entry.word.store(relocation.word.bits(), std::memory_order_relaxed);
-    entry.sequence.store(number + 1, std::memory_order_release);
-    end_->store(number + 1, std::memory_order_release);
+    Memory::FenceRelease();
+    Memory::StoreRelaxed(entry.row, relocation.row);
+    Memory::StoreRelaxed(entry.plane, relocation.plane);
+    Memory::StoreRelaxed(entry.word, relocation.word.bits());
+    Memory::StoreRelease(entry.sequence, number + 1);
+    Memory::StoreRelease(*end_, number + 1);
   }
 
  private:
-  RelocationEntry* ring_;
+  Entry* ring_;
   uint64_t mask_;
-  std::atomic<uint64_t>* end_;
+  typename Memory::Word* end_;
 };
+using RelocationWriter = BasicRelocationWriter<HardwareMemory>;
 
 // A reader's end. Not thread-safe; one for each block table.
-class RelocationReader {
+template <typename Memory>
+class BasicRelocationReader {
  public:
+  using Entry = RelocationEntryOf<typename Memory::Word>;
   // Starts at the end of the log: what is resolved from now on needs nothing older. Inside a
   // section.
-  RelocationReader(const RelocationEntry* ring, uint64_t entries, const std::atomic<uint64_t>* end)
-      : ring_(ring), entries_(entries), end_(end), next_(end->load(std::memory_order_acquire)) {}
+  BasicRelocationReader(const Entry* ring, uint64_t entries, const typename Memory::Word* end)
+      : ring_(ring), entries_(entries), end_(end), next_(Memory::LoadAcquire(*end)) {}
 
   // Calls `apply(relocation)` for each move since the last call, in order. Inside a section: what
   // moves later is protected by it. False when moves were overwritten before they were read; what
@@ -69,21 +79,26 @@ class RelocationReader {
   // end of the log already).
   template <typename Apply>
   bool Read(Apply apply) {
-    const uint64_t end = end_->load(std::memory_order_acquire);
+    Memory::Point(ProtocolPoint::kReaderResolve);
+    const uint64_t end = Memory::LoadAcquire(*end_);
     if (end - next_ > entries_) return Overflow(end);
     for (; next_ < end; ++next_) {
-      const RelocationEntry& entry = ring_[next_ & (entries_ - 1)];
-      if (entry.sequence.load(std::memory_order_acquire) != next_ + 1) return Overflow(end);
+      const Entry& entry = ring_[next_ & (entries_ - 1)];
+      if (Memory::LoadAcquire(entry.sequence) != next_ + 1) return Overflow(end);
       Relocation relocation;
-      relocation.row = entry.row.load(std::memory_order_relaxed);
-      relocation.plane = static_cast<uint32_t>(entry.plane.load(std::memory_order_relaxed));
-      relocation.word = ResidencyWord(entry.word.load(std::memory_order_relaxed));
-      std::atomic_thread_fence(std::memory_order_acquire);
-      if (entry.sequence.load(std::memory_order_relaxed) != next_ + 1) return Overflow(end);
+      relocation.row = Memory::LoadRelaxed(entry.row);
+      relocation.plane = static_cast<uint32_t>(Memory::LoadRelaxed(entry.plane));
+      relocation.word = ResidencyWord(Memory::LoadRelaxed(entry.word));
+      Memory::FenceAcquire();
+      if constexpr (Memory::kLogLooksAgain) {
+        if (Memory::LoadRelaxed(entry.sequence) != next_ + 1) return Overflow(end);
+      }
       apply(relocation);
     }
     return true;
   }
+  // The entry that is read next.
+  uint64_t next() const { return next_; }
 
  private:
   bool Overflow(uint64_t end) {
@@ -91,10 +106,11 @@ class RelocationReader {
     return false;
   }
 
-  const RelocationEntry* ring_;
+  const Entry* ring_;
   uint64_t entries_;
-  const std::atomic<uint64_t>* end_;
+  const typename Memory::Word* end_;
   uint64_t next_;
 };
+using RelocationReader = BasicRelocationReader<HardwareMemory>;
 
 }  // namespace kvtier::wire

@@ -12,6 +12,7 @@
 // store buffer of its own: HardwareMemory is the real one.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -45,8 +46,12 @@ struct WholeProtocol {
   static constexpr bool kReaderFenceOn = true;
   static constexpr bool kMarksBeforeFence = true;  // false: what it stores there comes too late
   static constexpr bool kEngineFenceOn = true;
-  static constexpr bool kTagIsNewEpoch = true;     // false: the epoch before
-  static constexpr bool kAwaitsProcessEnd = true;  // false: a closed socket is enough
+  static constexpr bool kScansAfterUnpublish = true;  // false: frees what was retired after it, too
+  static constexpr bool kTagIsNewEpoch = true;        // false: the epoch before
+  static constexpr bool kAwaitsProcessEnd = true;     // false: a closed socket is enough
+  // Of the relocation log: an entry is none while it is written; a reader looks at it twice.
+  static constexpr bool kLogTakesEntryBack = true;
+  static constexpr bool kLogLooksAgain = true;
 };
 
 struct HardwareMemory : WholeProtocol {
@@ -57,6 +62,12 @@ struct HardwareMemory : WholeProtocol {
   }
   // Other threads of the process set other bits of the word.
   static void SetBits(Word& word, uint64_t bits) { word.fetch_or(bits, std::memory_order_relaxed); }
+  static uint64_t LoadRelaxed(const Word& word) { return word.load(std::memory_order_relaxed); }
+  static void StoreRelaxed(Word& word, uint64_t value) {
+    word.store(value, std::memory_order_relaxed);
+  }
+  static void FenceAcquire() { std::atomic_thread_fence(std::memory_order_acquire); }
+  static void FenceRelease() { std::atomic_thread_fence(std::memory_order_release); }
   static void Fence() { std::atomic_thread_fence(std::memory_order_seq_cst); }
   static void Point(ProtocolPoint) {}
 };
@@ -92,11 +103,34 @@ uint64_t EnterSection(const typename Memory::Word& retire_epoch, typename Memory
   return epoch;
 }
 
+// Where a block is, by the word of one of its copies. Inside a section. Acquire: the bytes are
+// there.
+template <typename Memory = HardwareMemory>
+uint64_t ResolveWord(const typename Memory::Word& word) {
+  Memory::Point(ProtocolPoint::kReaderResolve);
+  return Memory::LoadAcquire(word);
+}
+
+// Returns read(), which reads the bytes that were resolved in the same section.
+template <typename Memory = HardwareMemory, typename Read>
+auto ReadResolved(Read read) {
+  Memory::Point(ProtocolPoint::kReaderRead);
+  return read();
+}
+
 // Release: the reads of the section are over before anybody can see that it is.
 template <typename Memory = HardwareMemory>
 void LeaveSection(typename Memory::Word& section) {
   Memory::Point(ProtocolPoint::kReaderLeave);
   Memory::StoreRelease(section, 0);
+}
+
+// From here on the block is elsewhere, or nowhere; then this goes to the log, and then the address
+// that it had is retired. Release: the bytes are there, and their checksum.
+template <typename Memory = HardwareMemory>
+void PublishWord(typename Memory::Word& word, uint64_t bits) {
+  Memory::Point(ProtocolPoint::kEnginePublish);
+  Memory::StoreRelease(word, bits);
 }
 
 // Addresses that are out of the index and may still be read, oldest first. The engine's only;
@@ -113,8 +147,7 @@ class RetiredQueue {
     items_.push_back({Memory::kTagIsNewEpoch ? epoch : epoch - 1, std::move(item)});
   }
 
-  // Calls `take(item)` for what no open section can hold. `oldest` is what a scan after
-  // FenceBeforeScan found: the least value of an open section's word, or kNoSection.
+  // Calls `take(item)` for what no open section can hold, by what OldestSection found.
   template <typename Take>
   void TakeFree(uint64_t oldest, Take take) {
     while (!items_.empty() && items_.front().tag <= oldest) {
@@ -141,6 +174,17 @@ template <typename Memory = HardwareMemory>
 void FenceBeforeScan() {
   Memory::Point(ProtocolPoint::kEngineFence);
   if constexpr (Memory::kEngineFenceOn) Memory::Fence();
+}
+
+// Up to which tag retired addresses may be used again. `scan` finds the least epoch of an open
+// section, or kNoSection. What is retired from here on is beyond what it can say: a reader may
+// resolve it after its words were looked at, and before it is out of the index.
+template <typename Memory = HardwareMemory, typename Scan>
+uint64_t OldestSection(const typename Memory::Word& retire_epoch, Scan scan) {
+  FenceBeforeScan<Memory>();
+  const uint64_t newest = Memory::LoadAcquire(retire_epoch);
+  const uint64_t oldest = scan();
+  return Memory::kScansAfterUnpublish ? std::min(newest, oldest) : oldest;
 }
 
 // What the engine makes of one section's words: its epoch, or kNoSection when it is not open. The

@@ -58,20 +58,20 @@ void Stepper::GiveWay(const char* step) {
 
 uint64_t Stepper::Load(const SteppedWord& word) {
   uint64_t value = word.value;
-  for (const auto& [stored, stored_value] : actors_[running_]->buffer)
-    if (stored == &word) value = stored_value;
+  for (const Stored& stored : actors_[running_]->buffer)
+    if (stored.word == &word) value = stored.value;
   Note(value);
   return value;
 }
 
-void Stepper::Store(SteppedWord& word, uint64_t value) {
-  actors_[running_]->buffer.emplace_back(&word, value);
+void Stepper::Store(SteppedWord& word, uint64_t value, bool with_next) {
+  actors_[running_]->buffer.push_back({&word, value, with_next});
 }
 
 void Stepper::Fence() { AwaitStored(running_); }
 
 void Stepper::AwaitStored(size_t actor) {
-  if (Stored(actor)) return;
+  if (AllStored(actor)) return;
   actors_[running_]->awaits = actor;
   Yield();
 }
@@ -119,10 +119,10 @@ uint64_t Stepper::StateHash() const {
     hash = Mix(hash, actor->own);
     hash = Mix(hash, actor->done);
     hash = Mix(hash, actor->awaits);
-    for (const auto& [word, value] : actor->buffer)
-      hash = Mix(Mix(hash, static_cast<uint64_t>(reinterpret_cast<const char*>(word) -
+    for (const Stored& stored : actor->buffer)
+      hash = Mix(Mix(hash, static_cast<uint64_t>(reinterpret_cast<const char*>(stored.word) -
                                                  static_cast<const char*>(setup_.world.get()))),
-                 value);
+                 stored.value);
   }
   return hash;
 }
@@ -158,7 +158,7 @@ void Stepper::Run() {
     for (size_t i = 0; i < actors_.size(); ++i) {
       const Actor& actor = *actors_[i];
       if (!actor.buffer.empty()) options.emplace_back(i, true);
-      if (!actor.done && (actor.awaits == kNobody || Stored(actor.awaits)))
+      if (!actor.done && (actor.awaits == kNobody || AllStored(actor.awaits)))
         options.emplace_back(i, false);
     }
     if (options.empty()) {
@@ -169,8 +169,10 @@ void Stepper::Run() {
     Actor& actor = *actors_[i];
     trail_.emplace_back(i, stored ? "stored" : actor.step);
     if (stored) {
-      actor.buffer.front().first->value = actor.buffer.front().second;
-      actor.buffer.pop_front();
+      for (bool more = true; more && !actor.buffer.empty(); actor.buffer.pop_front()) {
+        actor.buffer.front().word->value = actor.buffer.front().value;
+        more = actor.buffer.front().with_next;
+      }
     } else {
       actor.awaits = kNobody;
       Resume(i);

@@ -55,7 +55,8 @@ class Stepper {
   static Stepper& Running();
   void GiveWay(const char* step);  // a name that stays
   uint64_t Load(const SteppedWord& word);
-  void Store(SteppedWord& word, uint64_t value);
+  // `with_next`: reaches memory together with the actor's next store.
+  void Store(SteppedWord& word, uint64_t value, bool with_next = false);
   void Fence();
   uint64_t Choose(uint64_t below);
   void Note(uint64_t value);
@@ -63,20 +64,25 @@ class Stepper {
   void Check(bool holds, const char* name);
   // Takes no further step; its stores still reach memory.
   void Stop(size_t actor);
-  bool Stored(size_t actor) const { return actors_[actor]->buffer.empty(); }
+  bool AllStored(size_t actor) const { return actors_[actor]->buffer.empty(); }
   // Gives way until the actor's stores have reached memory.
   void AwaitStored(size_t actor);
 
   static uint64_t Mix(uint64_t hash, uint64_t value);
 
  private:
+  struct Stored {
+    SteppedWord* word;
+    uint64_t value;
+    bool with_next;
+  };
   struct Actor {
     std::function<void()> body;
     std::unique_ptr<char[]> stack;
     ucontext_t first{};  // where it begins; then it is resumed at `place`
     jmp_buf place;
     bool begun = false;
-    std::deque<std::pair<SteppedWord*, uint64_t>> buffer;
+    std::deque<Stored> buffer;
     uint64_t own = 0;
     size_t awaits = kNobody;  // an actor whose buffer has to be empty
     bool done = false;

@@ -129,10 +129,8 @@ void EngineShare::Retire(CopyRef slot) {
 void EngineShare::Reclaim(TenantId id, absl::FunctionRef<void(CopyRef)> free) {
   Tenant& tenant = tenants_[id.value()];
   if (tenant.slots.empty() && !tenant.index->waits()) return;
-  wire::FenceBeforeScan();
-  // What is retired from here on is beyond what this scan can say.
-  const uint64_t newest = tenant.index->retire_epoch().load(std::memory_order_relaxed);
-  const uint64_t oldest = std::min(newest, tenant.sections.Oldest());
+  const uint64_t oldest =
+      wire::OldestSection(tenant.index->retire_epoch(), [&] { return tenant.sections.Oldest(); });
   tenant.slots.TakeFree(oldest, free);
   tenant.index->Reclaim(oldest);
 }

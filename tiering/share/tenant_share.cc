@@ -106,8 +106,8 @@ void TenantShare::SetBlock(uint32_t line, uint32_t plane, const BlockWords& word
   // word gone when it looks again.
   if (words.best.valid()) block.checksum.store(words.checksum, kRelease);
   const bool moved = block.best.load(kRelaxed) != words.best.bits();
-  if (moved) block.best.store(words.best.bits(), kRelease);
-  block.second.store(words.second.bits(), kRelease);
+  if (moved) wire::PublishWord(block.best, words.best.bits());
+  wire::PublishWord(block.second, words.second.bits());
   if (moved && log) {
     log_.Append(wire::Relocation{.row = NameOf(line), .plane = plane, .word = words.best});
   }
