@@ -53,7 +53,7 @@ TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {
   }
   ASSERT_EQ(Dropped(fixture), 0u);
   EXPECT_THAT(fixture.engine().Reserve(caller, Chunks(large_model), fixture.now()),
-              StatusIs(Code::kResourceExhausted));
+              StatusIs(Code::kResourceExhausted, HasSubstr("what may be evicted for them now")));
   EXPECT_GT(Dropped(fixture), 0u);
   EXPECT_LT(Dropped(fixture), 40u) << "of 192 that could go";
 }

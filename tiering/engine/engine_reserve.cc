@@ -98,7 +98,7 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
       const absl::Status& growth = s.allocator(pool).growth();
       return refused(absl::StrFormat(
           "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes "
-          "in %d held, and nothing of it can be evicted now%s%s",
+          "in %d held, and what may be evicted for them now does not make the room%s%s",
           s.pools[pool.value()]->description().name, without_room->count,
           without_room->block_bytes.count(), s.tenants[caller.tenant.value()].name,
           room.used.count(), room.limit.count(), s.allocator(pool).held(caller.tenant).count(),
