@@ -1,9 +1,12 @@
-// What clients of shared memory cost the engine: how often it looks at their sections.
+// What clients of shared memory cost the engine: how often it looks at their sections, and what
+// others lose while one of them stays in a section.
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "proto/wire/client_page.h"
+#include "proto/wire/index_reader.h"
 #include "tests/property/engine_rules.h"
 
 namespace kvtier::test_support {
@@ -27,6 +30,14 @@ class EngineReclaim : public ::testing::Test {
   }
   Engine& engine() { return fixture_->engine(); }
   void Attach(Caller caller) { ASSERT_THAT(engine().AttachShared(caller, page_.get()), IsOk()); }
+  // A section of the attached client, which never ends.
+  void EnterSection(Caller caller) {
+    std::string why;
+    const auto index =
+        wire::IndexReader::Create(fixture_->index_memory()[caller.tenant.value()]->bytes(), why);
+    ASSERT_TRUE(index.has_value()) << why;
+    wire::EnterSection(index->retire_epoch(), *page_, 0);
+  }
   static ModelSpec ManyPlanes(size_t planes) {
     ModelSpec spec = DenseModel();
     spec.planes.resize(planes, spec.planes[0]);
@@ -111,6 +122,56 @@ TEST_F(EngineReclaim, NobodyIsLookedAtForAnotherTenantsRoom) {
   EXPECT_EQ(engine().Pools()[0].retired, waiting);
   fixture_->Advance(absl::Milliseconds(5));
   EXPECT_EQ(engine().Pools()[0].retired, Bytes(0));
+}
+
+// What the chunks of two tenants become when a budget is halved, and one has a section that does
+// not end.
+class EngineStuckSection : public EngineReclaim {
+ protected:
+  struct Outcome {
+    size_t dropped[2] = {0, 0};
+    uint64_t segments = 0;  // when the section's process has ended
+  };
+  Outcome Halve(const EngineFixtureOptions& options, bool stuck) {
+    Start(options);
+    for (const Caller caller : callers_) {
+      const ModelId model = fixture_->Register(caller, DenseModel());
+      for (uint64_t number = 1; number <= 30; ++number)
+        EXPECT_THAT(fixture_->Put(caller, model, kNoParent, NumberedKey(number)), IsOk());
+    }
+    Attach(callers_[0]);
+    if (stuck) EnterSection(callers_[0]);
+    EXPECT_THAT(engine().SetBudget(PoolId(0), options.segment_bytes * 8), IsOk());
+    for (int tick = 0; tick < 300; ++tick) fixture_->Advance(absl::Milliseconds(5));
+    engine().CheckInvariants();
+    Outcome outcome;
+    for (uint16_t tenant = 0; tenant < 2; ++tenant) outcome.dropped[tenant] = Dropped(tenant);
+    engine().EndShared(engine().SharedClients()[0].client);
+    fixture_->Advance(absl::Milliseconds(5));
+    outcome.segments = engine().Pools()[0].segments;
+    return outcome;
+  }
+};
+
+TEST_F(EngineStuckSection, ALoweredBudgetCostsTheOtherTenantNoMoreThanItsShare) {
+  // Eight segments of four chunks for each tenant.
+  const EngineFixtureOptions options = Shared({16}, 2);
+  const Outcome free = Halve(options, false);
+  const Outcome stuck = Halve(options, true);
+  EXPECT_GT(free.dropped[1], 8u);
+  EXPECT_LE(stuck.dropped[1], free.dropped[1]);
+  EXPECT_LE(stuck.dropped[0], free.dropped[0]);
+  EXPECT_LE(stuck.segments, 8u);
+}
+
+TEST_F(EngineStuckSection, ALoweredBudgetOfAFastPoolDropsNothingOfTheOtherTenant) {
+  EngineFixtureOptions options = Shared({16, 32}, 2);
+  options.limits.retired_share_max = 0.01;
+  const Outcome free = Halve(options, false);
+  const Outcome stuck = Halve(options, true);
+  EXPECT_EQ(free.dropped[0] + free.dropped[1], 0u);
+  EXPECT_EQ(stuck.dropped[1], 0u);
+  EXPECT_LE(stuck.segments, 8u);
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ void Engine::State::PlanEvacuations(size_t ideas_max) {
     for (size_t i = 0; i < tenants.size(); ++i) {
       const TenantId tenant(static_cast<uint16_t>(i));
       const size_t left = ideas_max - ideas.size();
-      const bool shrinks = allocators[p]->excess() > Bytes(0);
+      const bool shrinks = allocators[p]->excess_once_freed() > Bytes(0);
       if (shrinks) {
         if (const auto segment = allocators[p]->EmptiestSegment(tenant, Bytes(0)))
           EmptySegment(from, *segment, to, left);

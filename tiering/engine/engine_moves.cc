@@ -112,18 +112,21 @@ void Engine::State::KeepRoom() {
 // A lowered budget: empty the segments with least in them until the pool fits. Moves to the next
 // pool come first (PlanEvacuations); chunks are dropped only where those make no progress.
 void Engine::State::ShrinkToBudget(PoolId pool) {
-  SlotAllocator& slots = allocator(pool);
+  const SlotAllocator& slots = allocator(pool);
   Shrinking& state = shrinking[pool.value()];
-  if (slots.excess() <= Bytes(0)) {
+  // What only waits for readers counts as given back: for one client that stays in a section
+  // everybody would lose chunks, one after the other.
+  const Bytes excess = slots.excess_once_freed();
+  const Bytes in_use = slots.used() - slots.retired();
+  if (excess <= Bytes(0)) {
     state = {};
     return;
   }
   const bool last = pool.value() + 1u == allocators.size();
   // Once chunks are dropped, they are until a segment is given back.
-  const bool moving = state.stalled_ticks <= kStalledTicksMax && slots.used() < state.least_used;
-  if (state.stalled_ticks == 0 || slots.excess() < state.excess || moving) {
-    state = {.least_used = slots.used(), .excess = slots.excess()};
-  }
+  const bool moving = state.stalled_ticks <= kStalledTicksMax && in_use < state.least_in_use;
+  if (state.stalled_ticks == 0 || excess < state.excess || moving)
+    state = {.least_in_use = in_use, .excess = excess};
   ++state.stalled_ticks;
   if (!last && state.stalled_ticks <= kStalledTicksMax) return;
   for (size_t i = 0; i < tenants.size(); ++i) {

@@ -281,10 +281,10 @@ struct Engine::State : public PlacementView {
   };
   std::vector<InboxRoom> inbox_room;  // by pool and tenant
 
-  // Of a pool that is over its budget: by how much, the least that was used meanwhile, and for how
-  // many ticks neither has become less.
+  // Of a pool that is over its budget: by how much, the least that was in use meanwhile, both
+  // without what waits for readers, and for how many ticks neither has become less.
   struct Shrinking {
-    Bytes least_used;
+    Bytes least_in_use;
     Bytes excess;
     uint32_t stalled_ticks = 0;
   };

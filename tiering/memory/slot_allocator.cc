@@ -309,6 +309,12 @@ Bytes SlotAllocator::retired(TenantId tenant) const {
   return tenants_[tenant.value()].retired;
 }
 
+Bytes SlotAllocator::retired() const {
+  Bytes sum;
+  for (const Tenant& tenant : tenants_) sum += tenant.retired;
+  return sum;
+}
+
 void SlotAllocator::CountDraining(const Segment& segment, bool add) {
   if (!segment.draining()) return;
   uint64_t& of_tenant = tenants_[segment.size_class->key.tenant.value()].draining;
@@ -375,6 +381,12 @@ Bytes SlotAllocator::excess() const {
                   segment_bytes_ * static_cast<int64_t>(segment_count_) - options_.budget);
 }
 
+Bytes SlotAllocator::excess_once_freed() const {
+  uint64_t draining = 0;
+  for (const Tenant& tenant : tenants_) draining += tenant.draining;
+  return std::max(Bytes(0), excess() - segment_bytes_ * static_cast<int64_t>(draining));
+}
+
 std::optional<SegmentIndex> SlotAllocator::EmptiestSegment(TenantId tenant, Bytes block_bytes,
                                                            ShmClientId writer) const {
   const std::vector<SegmentIndex> first = EmptiestSegments(tenant, block_bytes, writer, 1);
@@ -396,7 +408,7 @@ std::vector<SegmentIndex> SlotAllocator::Emptiest(
     TenantId tenant, size_t count, absl::FunctionRef<bool(const ClassKey&)> wanted) const {
   struct Rank {
     bool stays;
-    uint32_t used;
+    uint32_t in_use;
     uint32_t index;
     auto operator<=>(const Rank&) const = default;
   };
@@ -407,7 +419,7 @@ std::vector<SegmentIndex> SlotAllocator::Emptiest(
     const ClassKey& key = segment.size_class->key;
     if (key.tenant != tenant || !wanted(key)) continue;
     const bool stays = key.writer == ShmClientId() || !writers_.at(key.writer).ended;
-    ranks.push_back({stays, segment.used, i});
+    ranks.push_back({stays, segment.used - segment.retired, i});
   }
   const size_t kept = std::min(count, ranks.size());
   std::partial_sort(ranks.begin(), ranks.begin() + static_cast<std::ptrdiff_t>(kept), ranks.end());

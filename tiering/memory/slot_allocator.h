@@ -116,8 +116,9 @@ class SlotAllocator {
   Bytes used(TenantId tenant) const;
   Bytes used() const { return used_; }
   Bytes held(TenantId tenant) const;
-  // Bytes of a tenant's slots that are retired and not freed.
+  // Bytes of a tenant's slots, or of all, that are retired and not freed.
   Bytes retired(TenantId tenant) const;
+  Bytes retired() const;
   // What Allocate can use for such blocks, unless the machine refuses a segment.
   Bytes RoomNow(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
   // What it can use once all that is retired is freed, beyond that: retired slots of their size and
@@ -133,11 +134,14 @@ class SlotAllocator {
   absl::Status SetBudget(Bytes budget);
   // Why the pool last refused a segment; OK: it gave one since then, or was never asked.
   const absl::Status& growth() const { return growth_; }
-  // How far the pool is over its budget; 0 when it fits.
+  // How far the pool is over its budget; 0 when it fits. `once_freed`: not counting segments whose
+  // used slots are all retired, and which come back without anything else being given up.
   Bytes excess() const;
+  Bytes excess_once_freed() const;
 
-  // The tenant's segment with the fewest used slots that Allocate would not use for `block_bytes`
-  // and `writer` (any segment when block_bytes is 0): what to evacuate so that they can have it.
+  // The tenant's segment with the fewest slots in use and not retired that Allocate would not use
+  // for `block_bytes` and `writer` (any segment when block_bytes is 0): what to evacuate so that
+  // they can have it.
   // Inboxes of ended writers come first. None when there is no such segment. Looks at every
   // segment.
   std::optional<SegmentIndex> EmptiestSegment(TenantId tenant, Bytes block_bytes,

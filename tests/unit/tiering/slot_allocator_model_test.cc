@@ -117,7 +117,8 @@ class NaiveModel {
     for (const auto& [index, segment] : segments) {
       if (segment.tenant != tenant || segment.retired == segment.used) continue;
       if (segment.slot_bytes == slot_bytes && segment.writer == writer) continue;
-      order.insert({!ended.contains(segment.writer), segment.used.size(), index});
+      order.insert(
+          {!ended.contains(segment.writer), segment.used.size() - segment.retired.size(), index});
     }
     std::vector<SegmentIndex> result;
     for (const auto& [stays, used, index] : order) result.emplace_back(index);
@@ -130,6 +131,18 @@ class NaiveModel {
     std::erase_if(result,
                   [&](SegmentIndex index) { return segments.at(index.value()).writer == 0; });
     return result;
+  }
+  Bytes Retired() const {
+    Bytes sum;
+    for (const auto& [index, segment] : segments)
+      sum += segment.slot_bytes * static_cast<int64_t>(segment.retired.size());
+    return sum;
+  }
+  // Segments in use, without those that come back when all that is retired is freed.
+  int64_t HeldOnceFreed() const {
+    int64_t held = 0;
+    for (const auto& [index, segment] : segments) held += segment.retired != segment.used ? 1 : 0;
+    return held;
   }
 
   std::map<uint32_t, Segment> segments;  // those in use
@@ -454,6 +467,9 @@ class RandomOperations {
     ASSERT_EQ(pool_.segments.size(), model_.Taken());
     ASSERT_EQ(allocator_->excess(),
               std::max(Bytes(0), kSegmentBytes * in_use - allocator_->budget()));
+    ASSERT_EQ(allocator_->excess_once_freed(),
+              std::max(Bytes(0), kSegmentBytes * model_.HeldOnceFreed() - allocator_->budget()));
+    ASSERT_EQ(allocator_->retired(), model_.Retired());
   }
 
   Rng rng_;
