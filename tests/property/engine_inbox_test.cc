@@ -277,6 +277,46 @@ TEST_F(EngineInbox, ScrubbingVisitsEveryCopyOnceARound) {
   engine().ExitSection(section);
 }
 
+// Rows of a thousand planes each, none of which has a copy any more.
+TEST_F(EngineInbox, ACallOfTheScrubberIsBoundedByPlanesToo) {
+  ModelSpec spec = DenseModel();
+  spec.name = "many planes";
+  spec.planes.resize(1000, spec.planes[0]);
+  for (size_t i = 1; i < spec.planes.size(); ++i) {
+    spec.planes[i].name = "optional" + std::to_string(i);
+    spec.planes[i].required = false;
+  }
+  const ModelId wide = fixture.Register(caller, spec);
+  const uint64_t looks_each = 2 * spec.planes.size();
+  const SectionId section = engine().EnterSection();
+  for (uint64_t number = 1; number <= 8; ++number) {
+    const wire::ChunkKey key = NumberedKey(number);
+    ASSERT_THAT(fixture.Put(caller, wide, kNoParent, key, {Plane(0)}), IsOk());
+    const LookupResult found = fixture.Lookup(caller, wide, {key});
+    std::vector<ReadTarget> targets;
+    ASSERT_THAT(engine().Resolve(caller, found.lease, 0, {}, targets), IsOk());
+    ASSERT_THAT(targets, SizeIs(1));
+    engine().ReportCorrupt(targets[0], 0);
+  }
+  const auto looks_before = [&](uint64_t cursor) {
+    return (cursor >> 17) * looks_each + (cursor & 0x1ffff);
+  };
+  uint64_t cursor = 0;
+  ReadTarget target;
+  int calls = 0;
+  do {
+    const uint64_t before = looks_before(cursor);
+    EXPECT_FALSE(engine().NextToScrub(cursor, target));
+    if (cursor != 0) {
+      EXPECT_LE(looks_before(cursor) - before, 4096u);
+    }
+    ++calls;
+  } while (cursor != 0);
+  EXPECT_GE(calls, 4);
+  EXPECT_LE(calls, 5);
+  engine().ExitSection(section);
+}
+
 // Three writers in a pool of four segments: each puts ten times the pool. A segment of another's
 // has to be emptied whole before anybody else gets room.
 TEST(EngineInboxRoom, WritersThatFillAPoolDoNotShutEachOtherOut) {

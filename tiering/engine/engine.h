@@ -310,8 +310,8 @@ class Engine {
   absl::StatusOr<ReadTarget> ResolveWord(Caller caller, uint64_t row, PlaneIndex plane,
                                          wire::ResidencyWord word) const;
   // The next copy, of any tenant, that the CPU can read, from `cursor` on (0 at first), and the
-  // cursor behind it. False when it found none among the chunks that one call looks at; the cursor
-  // is 0 again at the end of the table. Call inside a section.
+  // cursor behind it. False when it found none among the few thousand that one call looks at; the
+  // cursor is 0 again at the end of the table. Call inside a section.
   bool NextToScrub(uint64_t& cursor, ReadTarget& target) const;
 
   // --- Hints

@@ -13,8 +13,8 @@ namespace {
 
 static_assert(SlotAllocator::kIncarnationMax == wire::ResidencyWord::kIncarnationMax);
 
-// Of NextToScrub, so that a call never takes long.
-constexpr uint32_t kScrubRowsPerCall = 1024;
+// Rows and copies together that NextToScrub looks at, so that a call never takes long.
+constexpr uint32_t kScrubLooksPerCall = 4096;
 
 CopyRef CopyOf(wire::ResidencyWord word) {
   return CopyRef(PoolId(static_cast<uint8_t>(word.pool())), SegmentIndex(word.segment()),
@@ -185,12 +185,17 @@ bool Engine::NextToScrub(uint64_t& cursor, ReadTarget& target) const {
   const State& s = *state_;
   uint64_t row = cursor >> 17;
   uint64_t block = cursor & 0x1ffff;
-  for (uint32_t looked = 0; looked < kScrubRowsPerCall && row < s.blocks.row_end();
-       ++looked, ++row, block = 0) {
+  uint32_t looks = 0;
+  for (; row < s.blocks.row_end() && looks < kScrubLooksPerCall; ++row, block = 0) {
     const RowIndex index = static_cast<RowIndex>(row);
+    ++looks;
     if (!s.blocks.live(index)) continue;
     const uint64_t end = 2 * s.blocks.plane_count(s.blocks.model(index));
-    for (; block < end; ++block) {
+    for (; block < end; ++block, ++looks) {
+      if (looks >= kScrubLooksPerCall) {
+        cursor = row << 17 | block;
+        return false;
+      }
       const PlaneIndex plane(static_cast<uint16_t>(block / 2));
       const Block& copies = s.blocks.block(index, plane);
       const CopyRef copy = block % 2 == 0 ? copies.best : copies.second;
