@@ -111,6 +111,9 @@ void AddTenants(const MetricsSnapshot& snapshot, PageBuilder* page) {
       {"kvtier_chunks", "Chunks in the table", &EngineTotals::chunks},
       {"kvtier_blocks", "Blocks of those chunks", &EngineTotals::blocks},
       {"kvtier_models", "Registered models", &EngineTotals::models},
+      {"kvtier_index_entries", "Chunks that clients find in shared memory",
+       &EngineTotals::index_entries},
+      {"kvtier_index_entries_max", "How many there may be", &EngineTotals::index_entries_max},
   };
   for (const TenantGauge& gauge : kGauges) {
     MetricFamily& family = page->Add(gauge.name, gauge.help, MetricType::Gauge);

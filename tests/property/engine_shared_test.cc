@@ -113,8 +113,11 @@ TEST(EngineSharedTest, ALeaseNamesItsRows) {
   }
   process.Leave();
   EXPECT_THAT(fixture.engine().LeaseRows(caller, LeaseId(99), rows), StatusIs(Code::kNotFound));
+  EXPECT_EQ(fixture.engine().Totals(caller.tenant).index_entries, 3u);
   // A forgotten chunk is found by its lease's name only.
   ASSERT_THAT(fixture.engine().Forget(caller, model, {&keys[2], 1}), IsOk());
+  EXPECT_EQ(fixture.engine().Totals(caller.tenant).index_entries, 2u);
+  EXPECT_EQ(fixture.engine().Totals({}).index_entries_max, fixture.options().limits.chunks_max);
   EXPECT_FALSE(process.index->Find(keys[2], model.value()));
   EXPECT_TRUE(wire::IndexReader::Resolve(process.index->At(rows[2]), 0).valid());
 }

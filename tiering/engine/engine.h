@@ -144,6 +144,9 @@ struct PoolStatus {
 struct EngineTotals {
   uint64_t sessions = 0, leases = 0, reservations = 0, chunks = 0, blocks = 0, models = 0;
   uint64_t moves_in_flight = 0;
+  // Chunks that clients find in shared memory, and how many there may be; 0 where nothing is
+  // shared.
+  uint64_t index_entries = 0, index_entries_max = 0;
 };
 
 // Monotonic counters; names are the metric names without prefix and suffix.

@@ -25,6 +25,11 @@ const PlacementPolicy& Engine::policy() const { return *state_->policy; }
 EngineTotals Engine::Totals(std::optional<TenantId> tenant) const {
   const State& s = *state_;
   EngineTotals totals;
+  for (uint16_t i = 0; s.share != nullptr && i < s.tenants.size(); ++i) {
+    if (tenant && *tenant != TenantId(i)) continue;
+    totals.index_entries += s.share->index_entries(TenantId(i));
+    totals.index_entries_max += s.Share(s.limits.chunks_max);
+  }
   totals.moves_in_flight = s.moves.size();
   if (!tenant) {
     totals.sessions = s.sessions.size();

@@ -49,6 +49,7 @@ class EngineShare : public ResidencyObserver {
   // wire::PackRow of the row in its tenant's index; 0 where it is not in it.
   uint64_t NameOf(RowIndex row) const;
   uint64_t index_refusals() const;
+  uint64_t index_entries(TenantId tenant) const { return tenants_[tenant.value()].index->shown(); }
   uint64_t section_scans() const;
   // Of the index, as far as it was ever used, and what is kept about it.
   Bytes metadata_bytes() const;

@@ -45,6 +45,8 @@ TEST(MetricsPage, ShowsPoolsTenantsAndCalls) {
   snapshot.tenants = {"a", "b"};
   snapshot.tenant_totals.resize(2);
   snapshot.tenant_totals[1].leases = 9;
+  snapshot.tenant_totals[0].index_entries = 7;
+  snapshot.tenant_totals[0].index_entries_max = 12;
   snapshot.pools.resize(1);
   snapshot.pools[0].description = {.name = "hbm:0", .kind = PoolKind::kHbm, .emulated = true};
   snapshot.pools[0].budget = MiB(3);
@@ -55,6 +57,8 @@ TEST(MetricsPage, ShowsPoolsTenantsAndCalls) {
   EXPECT_THAT(page, HasSubstr("kvtier_pool_emulated{pool=\"hbm:0\"} 1"));
   EXPECT_THAT(page, HasSubstr("kvtier_tenant_used_bytes{pool=\"hbm:0\",tenant=\"b\"} 6"));
   EXPECT_THAT(page, HasSubstr("kvtier_leases{tenant=\"b\"} 9"));
+  EXPECT_THAT(page, HasSubstr("kvtier_index_entries{tenant=\"a\"} 7"));
+  EXPECT_THAT(page, HasSubstr("kvtier_index_entries_max{tenant=\"a\"} 12"));
   EXPECT_THAT(page, HasSubstr("kvtier_rpc_calls_total{method=\"Lookup\",code=\"OK\"} 1"));
   EXPECT_THAT(page, HasSubstr("kvtier_rpc_calls_total{method=\"Lookup\",code=\"NOT_FOUND\"} 1"));
   EXPECT_THAT(page, HasSubstr("kvtier_rpc_calls_in_progress{method=\"Fetch\"} 1"));
