@@ -108,6 +108,25 @@ TEST_F(EngineReclaim, ATickLooksAtReadersAFewTimes) {
   EXPECT_GE(most, 1u);
 }
 
+TEST_F(EngineReclaim, MovesIntoAFullPoolLookAtReadersAFewTimesATick) {
+  EngineFixtureOptions options = Shared({8, 8});
+  options.policy = PolicyChoice::kScripted;
+  Start(options);
+  const Caller caller = callers_[0];
+  // Sixteen to a segment: both pools are full.
+  const ModelId model = fixture_->Register(caller, ManyPlanes(1));
+  for (const wire::ChunkKey& key : Keys(1, 256))
+    ASSERT_THAT(fixture_->Put(caller, model, kNoParent, key), IsOk());
+  Attach(caller);
+  const uint64_t before = engine().counters().section_scans;
+  for (const wire::ChunkKey& key : Keys(1, 64))
+    fixture_->script().Move(model, key, Plane(0), PoolId(0), PoolId(1));
+  fixture_->Advance(absl::Milliseconds(5));
+  EXPECT_GE(engine().counters().section_scans - before, 3u);
+  EXPECT_LE(engine().counters().section_scans - before, 1u + 8u);
+  EXPECT_GE(engine().counters().moves_started, 16u);
+}
+
 TEST_F(EngineReclaim, NobodyIsLookedAtForAnotherTenantsRoom) {
   Start(Shared({8}, 2));
   ModelId models[2];
