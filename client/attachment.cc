@@ -162,6 +162,7 @@ void Attachment::Run() {
       Pause(std::clamp(link->session().heartbeat_interval, kRetryFirst,
                        options_.unavailable_after / 4));
       if (link->lost().ok()) Watch(*link);
+      if (link->lost().ok() && options_.on_heartbeat != nullptr) options_.on_heartbeat(*link);
       continue;
     }
     if (!Publish(MakeLink()).ok()) {

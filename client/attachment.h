@@ -29,6 +29,9 @@ class Attachment {
     // Called with each new link before it is handed out (models are registered again here); an
     // error drops the link. Never two calls at once.
     std::function<absl::Status(const std::shared_ptr<DaemonLink>&)> on_attach;
+    // Called with a link that was handed out, after each heartbeat that it answered, on the thread
+    // that sends them: it takes a fraction of `unavailable_after` at most. May be null.
+    std::function<void(DaemonLink&)> on_heartbeat = nullptr;
   };
   explicit Attachment(Options options);
   ~Attachment();  // Shutdown()

@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<ClientCore>> ClientCore::Create(ClientOptions opt
                                                    options.verified_blocks_max, ", the limit is ",
                                                    kVerifiedBlocksMax));
   }
+  SectionPlaces::Abandon(nullptr);
   auto tickets = TicketQueue::Create(options.tickets_max);
   if (!tickets.ok()) return tickets.status();
   std::unique_ptr<ClientCore> core(new ClientCore(std::move(options)));
@@ -53,7 +54,10 @@ ClientCore::ClientCore(ClientOptions options)
       leases_("lease", kLeasesMax) {
   attachment_ = std::make_unique<Attachment>(
       Attachment::Options{options_.socket, options_.name, options_.unavailable_after,
-                          [this](const LinkPointer& link) { return OnAttach(link); }});
+                          [this](const LinkPointer& link) { return OnAttach(link); },
+                          [](DaemonLink& link) {
+                            if (link.memory() != nullptr) link.memory()->Keep();
+                          }});
 }
 
 absl::Status ClientCore::OnAttach(const LinkPointer& link) {
@@ -115,8 +119,11 @@ ClientCore::~ClientCore() {
   absl::MutexLock lock(&mutex_);
   const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return running_ == 0; };
   mutex_.Await(absl::Condition(&idle));
-  // Sections that outlive their client: what they read stays mapped for good.
-  if (places_->AnyOpen()) (void)places_.release();
+  // Whatever shares memory has to go before the places do.
+  leases_.EraseIf([](const auto&) { return true; });
+  reservations_.EraseIf([](const auto&) { return true; });
+  attachment_ = nullptr;
+  SectionPlaces::Abandon(std::move(places_));
 }
 
 void ClientCore::Learn(DaemonLink& link, const absl::Status& status) {

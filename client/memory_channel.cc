@@ -1,5 +1,6 @@
 #include "client/memory_channel.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/clock.h"
 
 namespace kvtier {
@@ -57,6 +59,94 @@ int TakeFds(msghdr& message, ScopedFd* fds, int fds_max) {
   return got;
 }
 
+absl::Status Lost(absl::string_view why) {
+  return absl::UnavailableError(absl::StrCat("kvtierd's shared-memory socket: ", why));
+}
+
+absl::Status Send(int socket, const void* packet, size_t bytes) {
+  ssize_t sent;
+  do {
+    sent = ::send(socket, packet, bytes, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent == static_cast<ssize_t>(bytes)) return absl::OkStatus();
+  return Lost(sent < 0 ? std::strerror(errno) : "a packet was cut");
+}
+
+absl::Status Receive(int socket, absl::Duration timeout, void* packet, size_t bytes,
+                     AttachType type, ScopedFd* fds, int fds_max, int& fds_got) {
+  iovec room{packet, bytes};
+  alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
+  msghdr message{};
+  message.msg_iov = &room;
+  message.msg_iovlen = 1;
+  ssize_t got;
+  const absl::Time deadline = absl::Now() + timeout;
+  do {
+    message.msg_control = control;
+    message.msg_controllen = sizeof(control);
+    got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  } while (got < 0 && errno == EINTR && absl::Now() < deadline);
+  if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    return Lost(absl::StrCat("no answer within ", absl::FormatDuration(timeout)));
+  }
+  if (got < 0) return Lost(std::strerror(errno));
+  fds_got = TakeFds(message, fds, fds_max);
+  if (got == 0) return Lost("it was closed");
+  AttachType got_type{};
+  if (got >= static_cast<ssize_t>(sizeof(got_type))) {
+    std::memcpy(&got_type, packet, sizeof(got_type));
+  }
+  if (got != static_cast<ssize_t>(bytes) || (message.msg_flags & MSG_TRUNC) != 0 ||
+      got_type != type) {
+    return Lost(absl::StrCat("a packet of ", got, " bytes and type ",
+                             static_cast<uint32_t>(got_type), " came instead of ", bytes,
+                             " and type ", static_cast<uint32_t>(type)));
+  }
+  return absl::OkStatus();
+}
+
+// Connects and says hello; the reply is one of success.
+absl::StatusOr<ScopedFd> Open(const std::string& path, const wire::HelloRequest& hello,
+                              absl::Duration timeout, wire::HelloReply& reply, ScopedFd* fds,
+                              int fds_wanted) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(address.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("shared-memory socket \"", path, "\" has ",
+                                                   path.size(), " bytes, the limit is 1 to ",
+                                                   sizeof(address.sun_path) - 1));
+  }
+  std::memcpy(address.sun_path, path.data(), path.size());
+  ScopedFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (fd.get() < 0) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot make a Unix socket: ", std::strerror(errno)));
+  }
+  if (absl::Status status = LimitWaits(fd.get(), timeout); !status.ok()) return status;
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot connect to ", path, ": ", std::strerror(errno)));
+  }
+  int fds_got = 0;
+  absl::Status status = Send(fd.get(), &hello, sizeof(hello));
+  if (status.ok()) {
+    status = Receive(fd.get(), timeout, &reply, sizeof(reply), AttachType::kHelloReply, fds,
+                     fds_wanted, fds_got);
+  }
+  if (!status.ok()) return status;
+  if (reply.code != 0) return ErrorOf(reply.code, reply.text);
+  if (reply.major != wire::kAttachMajor) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "kvtierd shares memory by version ", reply.major, ".", reply.minor,
+        " of its messages, this client by ", wire::kAttachMajor, ".", wire::kAttachMinor));
+  }
+  if (fds_got != fds_wanted) {
+    return absl::InternalError(absl::StrCat("kvtierd answered hello with ", fds_got,
+                                            " descriptors instead of ", fds_wanted));
+  }
+  return fd;
+}
+
 }  // namespace
 
 ScopedFd& ScopedFd::operator=(ScopedFd&& other) noexcept {
@@ -71,54 +161,43 @@ ScopedFd::~ScopedFd() {
 }
 int ScopedFd::Take() { return std::exchange(fd_, -1); }
 
-absl::StatusOr<std::unique_ptr<MemoryChannel>> MemoryChannel::Connect(const std::string& socket,
+MemoryChannel::MemoryChannel(std::string socket_path, const wire::HelloRequest& hello,
+                             absl::Duration timeout)
+    : socket_path_(std::move(socket_path)),
+      hello_(hello),
+      timeout_(timeout),
+      process_(::getpid()) {}
+
+MemoryChannel::~MemoryChannel() {
+  if (::getpid() != process_) return;
+  absl::MutexLock lock(&mutex_);
+  const wire::Goodbye goodbye;
+  // Where it does not get there, the daemon waits for the process's end.
+  if (broken_.ok()) {
+    (void)::send(socket_.get(), &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
+  }
+}
+
+absl::StatusOr<std::shared_ptr<MemoryChannel>> MemoryChannel::Connect(const std::string& socket,
                                                                       uint64_t session_id,
                                                                       uint64_t daemon_epoch,
                                                                       absl::Duration timeout,
                                                                       Attached& attached) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (socket.empty() || socket.size() >= sizeof(address.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("shared-memory socket \"", socket, "\" has ",
-                                                   socket.size(), " bytes, the limit is 1 to ",
-                                                   sizeof(address.sun_path) - 1));
-  }
-  std::memcpy(address.sun_path, socket.data(), socket.size());
-  ScopedFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-  if (fd.get() < 0) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("cannot make a Unix socket: ", std::strerror(errno)));
-  }
-  if (absl::Status status = LimitWaits(fd.get(), timeout); !status.ok()) return status;
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
-    return absl::UnavailableError(
-        absl::StrCat("cannot connect to ", socket, ": ", std::strerror(errno)));
-  }
-  std::unique_ptr<MemoryChannel> channel(new MemoryChannel(std::move(fd), timeout));
   wire::HelloRequest hello;
   hello.session_id = session_id;
   hello.daemon_epoch = daemon_epoch;
   wire::HelloReply reply;
   ScopedFd fds[2];
-  int fds_got = 0;
-  absl::MutexLock lock(&channel->mutex_);
-  absl::Status status =
-      channel->Exchange(hello, reply, AttachType::kHelloReply, fds, std::size(fds), fds_got);
-  if (!status.ok()) return status;
-  if (reply.code != 0) return ErrorOf(reply.code, reply.text);
-  if (reply.major != wire::kAttachMajor) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "kvtierd shares memory by version ", reply.major, ".", reply.minor,
-        " of its messages, this client by ", wire::kAttachMajor, ".", wire::kAttachMinor));
-  }
-  if (fds_got != 2) {
-    return absl::InternalError(
-        absl::StrCat("kvtierd answered hello with ", fds_got, " descriptors instead of 2"));
-  }
+  auto fd = Open(socket, hello, timeout, reply, fds, static_cast<int>(std::size(fds)));
+  if (!fd.ok()) return fd.status();
   attached.index = std::move(fds[0]);
   attached.client_page = std::move(fds[1]);
   attached.index_bytes = reply.index_bytes;
   attached.client_page_bytes = reply.client_page_bytes;
+  hello.resume = 1;
+  std::shared_ptr<MemoryChannel> channel(new MemoryChannel(socket, hello, timeout));
+  absl::MutexLock lock(&channel->mutex_);
+  channel->socket_ = *std::move(fd);
   return channel;
 }
 
@@ -162,59 +241,47 @@ absl::Status MemoryChannel::ConfirmMapped(wire::ResidencyWord word) {
       absl::StrCat("kvtierd could not seal segment ", word.segment(), " of pool ", word.pool()));
 }
 
+void MemoryChannel::Keep() {
+  {
+    absl::MutexLock lock(&mutex_);
+    pollfd state{.fd = socket_.get(), .events = POLLRDHUP, .revents = 0};
+    if (broken_.ok() && ::poll(&state, 1, 0) > 0) (void)Break(Lost("it was closed"));
+    const Clock::time_point now = Clock::now();
+    if (broken_.ok() || now < reopen_at_) return;
+    reopen_at_ = now + pause_;
+    pause_ = std::min(2 * pause_, kPauseMax);
+  }
+  // Without the lock: who asks for something meanwhile is told at once that there is none.
+  wire::HelloReply reply;
+  auto fd = Open(socket_path_, hello_, timeout_ / 4, reply, nullptr, 0);
+  if (!fd.ok() || !LimitWaits(fd->get(), timeout_).ok()) return;
+  absl::MutexLock lock(&mutex_);
+  socket_ = *std::move(fd);
+  broken_ = absl::OkStatus();
+  ++reopened_;
+}
+
+uint64_t MemoryChannel::reopened() const {
+  absl::MutexLock lock(&mutex_);
+  return reopened_;
+}
+
 template <typename Request, typename Reply>
 absl::Status MemoryChannel::Exchange(const Request& request, Reply& reply, AttachType reply_type,
                                      ScopedFd* fds, int fds_max, int& fds_got) {
   if (!broken_.ok()) return broken_;
-  absl::Status status = Send(&request, sizeof(request));
-  if (!status.ok()) return status;
-  return Receive(&reply, sizeof(reply), reply_type, fds, fds_max, fds_got);
-}
-
-absl::Status MemoryChannel::Send(const void* packet, size_t bytes) {
-  ssize_t sent;
-  do {
-    sent = ::send(socket_.get(), packet, bytes, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent == static_cast<ssize_t>(bytes)) return absl::OkStatus();
-  return Break(sent < 0 ? std::strerror(errno) : "a packet was cut");
-}
-
-absl::Status MemoryChannel::Receive(void* packet, size_t bytes, AttachType type, ScopedFd* fds,
-                                    int fds_max, int& fds_got) {
-  iovec room{packet, bytes};
-  alignas(cmsghdr) char control[CMSG_SPACE(8 * sizeof(int))];
-  msghdr message{};
-  message.msg_iov = &room;
-  message.msg_iovlen = 1;
-  ssize_t got;
-  const absl::Time deadline = absl::Now() + timeout_;
-  do {
-    message.msg_control = control;
-    message.msg_controllen = sizeof(control);
-    got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
-  } while (got < 0 && errno == EINTR && absl::Now() < deadline);
-  if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
-    return Break(absl::StrCat("no answer within ", absl::FormatDuration(timeout_)));
-  }
-  if (got < 0) return Break(std::strerror(errno));
-  fds_got = TakeFds(message, fds, fds_max);
-  if (got == 0) return Break("it was closed");
-  AttachType got_type{};
-  if (got >= static_cast<ssize_t>(sizeof(got_type))) {
-    std::memcpy(&got_type, packet, sizeof(got_type));
-  }
-  if (got != static_cast<ssize_t>(bytes) || (message.msg_flags & MSG_TRUNC) != 0 ||
-      got_type != type) {
-    return Break(absl::StrCat("a packet of ", got, " bytes and type ",
-                              static_cast<uint32_t>(got_type), " came instead of ", bytes,
-                              " and type ", static_cast<uint32_t>(type)));
-  }
+  absl::Status status = Send(socket_.get(), &request, sizeof(request));
+  if (!status.ok()) return Break(std::move(status));
+  status =
+      Receive(socket_.get(), timeout_, &reply, sizeof(reply), reply_type, fds, fds_max, fds_got);
+  if (!status.ok()) return Break(std::move(status));
+  pause_ = kPauseFirst;
   return absl::OkStatus();
 }
 
-absl::Status MemoryChannel::Break(std::string why) {
-  broken_ = absl::UnavailableError(absl::StrCat("kvtierd's shared-memory socket: ", why));
+absl::Status MemoryChannel::Break(absl::Status why) {
+  broken_ = std::move(why);
+  socket_ = ScopedFd();  // what comes late answers nobody
   return broken_;
 }
 

@@ -1,6 +1,9 @@
 // The client's end of the shared-memory socket (proto/wire/attach_messages.h).
 #pragma once
 
+#include <sys/types.h>
+
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -31,8 +34,11 @@ class ScopedFd {
 };
 
 // Thread-safe; one request is under way at a time. Every call returns within the timeout, and after
-// one that did not get its answer, all fail with UNAVAILABLE: what comes later answers nobody.
-// Descriptors are close-on-exec.
+// one that did not get its answer, all fail at once with UNAVAILABLE, until Keep opens another
+// socket for what is mapped already. Descriptors are close-on-exec.
+//
+// Whoever has memory mapped that came through it holds it, so with the last of them nothing is
+// mapped any more: then it says goodbye to the daemon, which need not wait for the process's end.
 class MemoryChannel {
  public:
   struct Attached {
@@ -50,20 +56,34 @@ class MemoryChannel {
 
   // Connects and says hello. UNAVAILABLE: nobody answers in time; FAILED_PRECONDITION: another
   // major version, named; else what the daemon says.
-  static absl::StatusOr<std::unique_ptr<MemoryChannel>> Connect(const std::string& socket,
+  static absl::StatusOr<std::shared_ptr<MemoryChannel>> Connect(const std::string& socket,
                                                                 uint64_t session_id,
                                                                 uint64_t daemon_epoch,
                                                                 absl::Duration timeout,
                                                                 Attached& attached);
+  ~MemoryChannel();
+  MemoryChannel(const MemoryChannel&) = delete;
+  MemoryChannel& operator=(const MemoryChannel&) = delete;
+
   // The segment that the word lies in. NOT_FOUND: there is another by now.
   absl::StatusOr<Segment> RequestSegment(wire::ResidencyWord word, wire::SegmentAccess access)
       ABSL_LOCKS_EXCLUDED(mutex_);
   // The writable segment is mapped; returns once nobody else can do that any more.
   absl::Status ConfirmMapped(wire::ResidencyWord word) ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Call every now and then. Where the socket broke it tries once to open another one for the same
+  // client, waiting for a quarter of the timeout: at once, then ever more rarely, so that a daemon
+  // that closes it again and again is not kept busy.
+  void Keep() ABSL_LOCKS_EXCLUDED(mutex_);
+  // How often that worked.
+  uint64_t reopened() const ABSL_LOCKS_EXCLUDED(mutex_);
+
  private:
-  MemoryChannel(ScopedFd socket, absl::Duration timeout)
-      : timeout_(timeout), socket_(std::move(socket)) {}
+  using Clock = std::chrono::steady_clock;
+  static constexpr Clock::duration kPauseFirst = std::chrono::seconds(1);
+  static constexpr Clock::duration kPauseMax = std::chrono::minutes(1);
+
+  MemoryChannel(std::string socket_path, const wire::HelloRequest& hello, absl::Duration timeout);
 
   // Sends `request`; `reply` gets a packet of exactly its size and type, `fds` as many descriptors
   // as came, at most `fds_max`.
@@ -71,15 +91,18 @@ class MemoryChannel {
   absl::Status Exchange(const Request& request, Reply& reply, wire::AttachType reply_type,
                         ScopedFd* fds, int fds_max, int& fds_got)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Send(const void* packet, size_t bytes) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Receive(void* packet, size_t bytes, wire::AttachType type, ScopedFd* fds,
-                       int fds_max, int& fds_got) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
-  absl::Status Break(std::string why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  absl::Status Break(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
+  const std::string socket_path_;
+  const wire::HelloRequest hello_;
   const absl::Duration timeout_;
-  absl::Mutex mutex_;
+  const pid_t process_;  // a child that was forked since has nothing of what is mapped
+  mutable absl::Mutex mutex_;
   ScopedFd socket_ ABSL_GUARDED_BY(mutex_);
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);
+  Clock::time_point reopen_at_ ABSL_GUARDED_BY(mutex_);
+  Clock::duration pause_ ABSL_GUARDED_BY(mutex_) = kPauseFirst;
+  uint64_t reopened_ ABSL_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace kvtier

@@ -161,6 +161,16 @@ void SectionPlaces::TrySweep() {
   mutex_.Unlock();
 }
 
+void SectionPlaces::Abandon(std::unique_ptr<SectionPlaces> places) {
+  static absl::Mutex mutex;
+  static auto* const abandoned = new std::vector<std::unique_ptr<SectionPlaces>>;
+  absl::MutexLock lock(&mutex);
+  for (const auto& one : *abandoned) {
+    if (!one->AnyOpen()) one->Publish(nullptr);
+  }
+  if (places != nullptr && places->AnyOpen()) abandoned->push_back(std::move(places));
+}
+
 bool SectionPlaces::AnyOpen() {
   std::vector<Retired> over;
   absl::MutexLock lock(&mutex_);

@@ -55,6 +55,10 @@ class SectionPlaces {
   void Publish(std::shared_ptr<TenantMemory> memory) ABSL_LOCKS_EXCLUDED(mutex_);
   // Destroys it once no section that is open now can use it. It is out of sight for new ones.
   void Retire(std::shared_ptr<const void> thing) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of a client that ends, when none is open: destroys it. Otherwise it stays for good, as whoever
+  // leaves the last section touches it, and what the sections read is let go with the next client
+  // that ends or begins after they have.
+  static void Abandon(std::unique_ptr<SectionPlaces> places);
   // Whether any section is open, those that wait for a timeline included.
   bool AnyOpen() ABSL_LOCKS_EXCLUDED(mutex_);
   size_t retired() const { return retired_count_.load(std::memory_order_relaxed); }

@@ -12,18 +12,20 @@ constexpr uint64_t kEntries = uint64_t{1} << 18;  // 16 pools, 16,384 segments e
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SegmentMap>> SegmentMap::Create(MemoryChannel* channel,
-                                                               SectionPlaces* places,
-                                                               size_t segments_max) {
+absl::StatusOr<std::unique_ptr<SegmentMap>> SegmentMap::Create(
+    std::shared_ptr<MemoryChannel> channel, SectionPlaces* places, size_t segments_max) {
   auto table = Mapping::Anonymous(kEntries * sizeof(Entry));
   if (!table.ok()) return table.status();
   return std::unique_ptr<SegmentMap>(
-      new SegmentMap(*std::move(table), channel, places, segments_max));
+      new SegmentMap(*std::move(table), std::move(channel), places, segments_max));
 }
 
-SegmentMap::SegmentMap(Mapping table, MemoryChannel* channel, SectionPlaces* places,
+SegmentMap::SegmentMap(Mapping table, std::shared_ptr<MemoryChannel> channel, SectionPlaces* places,
                        size_t segments_max)
-    : table_(std::move(table)), channel_(channel), places_(places), segments_max_(segments_max) {}
+    : table_(std::move(table)),
+      channel_(std::move(channel)),
+      places_(places),
+      segments_max_(segments_max) {}
 
 SegmentMap::~SegmentMap() = default;
 
@@ -31,19 +33,24 @@ absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word,
                                                      wire::SegmentAccess access) {
   const bool write = access == wire::SegmentAccess::kWrite;
   absl::MutexLock lock(&mutex_);
+  if (absl::Status settled = Settle(); !settled.ok()) return settled;
   const MappedSegment* const known = Find(word);
   if (known != nullptr && (known->writable || !write)) return known;
   auto segment = Map(word, access);
   if (!segment.ok()) return segment.status();
-  const uint32_t number = word.copy_bits() >> kSlotBits;
+  return Insert(word.copy_bits() >> kSlotBits, *std::move(segment));
+}
+
+const MappedSegment* SegmentMap::Insert(uint32_t number,
+                                        std::shared_ptr<const MappedSegment> segment) {
   const auto before = std::find_if(mapped_.begin(), mapped_.end(), [number](const Mapped& mapped) {
     return mapped.number == number;
   });
-  const MappedSegment* const result = segment->get();
+  const MappedSegment* const result = segment.get();
   // The new one first: there is no moment in which a reader would find none.
   table()[number].store(result, std::memory_order_seq_cst);
   if (before != mapped_.end()) {
-    std::shared_ptr<const MappedSegment> old = std::exchange(before->segment, *std::move(segment));
+    std::shared_ptr<const MappedSegment> old = std::exchange(before->segment, std::move(segment));
     unmaps_.fetch_add(1, std::memory_order_seq_cst);
     places_->Retire(std::move(old));
     return result;
@@ -63,8 +70,20 @@ absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word,
       Unmap(next_victim_);
     }
   }
-  mapped_.push_back({number, *std::move(segment)});
+  mapped_.push_back({number, std::move(segment)});
   return result;
+}
+
+absl::Status SegmentMap::Settle() {
+  if (unsettled_ == nullptr) return absl::OkStatus();
+  const absl::Status sealed = channel_->ConfirmMapped(unsettled_word_);
+  if (absl::IsUnavailable(sealed)) return sealed;
+  // Where it is not sealed it may be asked for again.
+  if (sealed.ok()) {
+    (void)Insert(unsettled_word_.copy_bits() >> kSlotBits, std::move(unsettled_));
+  }
+  unsettled_ = nullptr;
+  return absl::OkStatus();
 }
 
 void SegmentMap::Unmap(size_t at) {
@@ -86,11 +105,10 @@ absl::StatusOr<std::shared_ptr<const MappedSegment>> SegmentMap::Map(wire::Resid
   const bool write = access == wire::SegmentAccess::kWrite;
   auto mapping = Mapping::Map(reply->fd.get(), reply->segment_bytes,
                               write ? Mapping::Access::kWrite : Mapping::Access::kRead, true);
+  // What it was given for writing goes back with the next request.
   if (!mapping.ok()) return mapping.status();
-  if (write) {
-    if (absl::Status sealed = channel_->ConfirmMapped(word); !sealed.ok()) return sealed;
-  }
   auto segment = std::make_shared<MappedSegment>();
+  segment->channel = channel_;
   segment->mapping = *std::move(mapping);
   segment->incarnation = word.incarnation();
   segment->writable = write;
@@ -98,6 +116,15 @@ absl::StatusOr<std::shared_ptr<const MappedSegment>> SegmentMap::Map(wire::Resid
   segment->slots = static_cast<uint32_t>(
       std::min<uint64_t>(reply->segment_bytes / reply->slot_bytes, uint64_t{1} << kSlotBits));
   segment->pool = PoolName(word.pool(), reply->pool);
+  if (write) {
+    absl::Status sealed = channel_->ConfirmMapped(word);
+    // The socket broke: the daemon may have sealed it, and then there is no other mapping to write.
+    if (absl::IsUnavailable(sealed)) {
+      unsettled_word_ = word;
+      unsettled_ = segment;
+    }
+    if (!sealed.ok()) return sealed;
+  }
   return std::shared_ptr<const MappedSegment>(std::move(segment));
 }
 

@@ -22,6 +22,7 @@ namespace kvtier {
 
 // One use of a segment. Does not change.
 struct MappedSegment {
+  std::shared_ptr<const MemoryChannel> channel;  // goes after the mapping
   Mapping mapping;
   uint32_t incarnation = 0;
   bool writable = false;
@@ -43,7 +44,7 @@ class SegmentMap {
  public:
   static constexpr size_t kSegmentsMax = 8192;
 
-  static absl::StatusOr<std::unique_ptr<SegmentMap>> Create(MemoryChannel* channel,
+  static absl::StatusOr<std::unique_ptr<SegmentMap>> Create(std::shared_ptr<MemoryChannel> channel,
                                                             SectionPlaces* places,
                                                             size_t segments_max = kSegmentsMax);
   ~SegmentMap();
@@ -72,17 +73,24 @@ class SegmentMap {
   static constexpr uint32_t kPools = 16;
   using Entry = std::atomic<const MappedSegment*>;
 
-  SegmentMap(Mapping table, MemoryChannel* channel, SectionPlaces* places, size_t segments_max);
+  SegmentMap(Mapping table, std::shared_ptr<MemoryChannel> channel, SectionPlaces* places,
+             size_t segments_max);
   Entry* table() const { return reinterpret_cast<Entry*>(table_.data()); }
   absl::StatusOr<std::shared_ptr<const MappedSegment>> Map(wire::ResidencyWord word,
                                                            wire::SegmentAccess access)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // From now on it is the one of its number; the one before is retired.
+  const MappedSegment* Insert(uint32_t number, std::shared_ptr<const MappedSegment> segment)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Asks again about the inbox of which the daemon did not say whether it is sealed. An error: it
+  // still does not.
+  absl::Status Settle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unmap(size_t at) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string_view PoolName(uint32_t pool, const std::string& name)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const Mapping table_;  // an Entry for each pool and segment; used pages only take memory
-  MemoryChannel* const channel_;
+  const std::shared_ptr<MemoryChannel> channel_;
   SectionPlaces* const places_;
   const size_t segments_max_;
   std::atomic<uint64_t> unmaps_{0};
@@ -93,6 +101,9 @@ class SegmentMap {
     std::shared_ptr<const MappedSegment> segment;
   };
   std::vector<Mapped> mapped_ ABSL_GUARDED_BY(mutex_);
+  // An inbox that is mapped, while nobody knows whether it is sealed.
+  wire::ResidencyWord unsettled_word_ ABSL_GUARDED_BY(mutex_);
+  std::shared_ptr<const MappedSegment> unsettled_ ABSL_GUARDED_BY(mutex_);
   size_t next_victim_ ABSL_GUARDED_BY(mutex_) = 0;
   std::array<std::unique_ptr<const std::string>, kPools> pools_ ABSL_GUARDED_BY(mutex_);
 };

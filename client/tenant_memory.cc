@@ -43,7 +43,7 @@ absl::StatusOr<std::shared_ptr<TenantMemory>> TenantMemory::Over(Parts parts,
   if (page.magic != wire::kClientPageMagic) {
     return absl::FailedPreconditionError("kvtierd's client page is none");
   }
-  auto segments = SegmentMap::Create(parts.channel.get(), options.places);
+  auto segments = SegmentMap::Create(parts.channel, options.places);
   if (!segments.ok()) return segments.status();
   auto verified = VerifiedCopies::Create(options.verified_blocks_max);
   if (!verified.ok()) return verified.status();
@@ -63,6 +63,7 @@ void TenantMemory::Report(absl::Span<const wire::Report> reports, bool wait) {
   if (wait) {
     mutex_.Lock();
   } else if (!mutex_.TryLock()) {
+    wire::NoteDropped(page(), reports.size());
     return;
   }
   for (const wire::Report& report : reports) (void)reports_.Write(report);

@@ -25,8 +25,7 @@
 namespace kvtier {
 
 // Thread-safe. Stays mapped when the daemon ends, so that what was resolved before stays readable.
-// Closing the socket, which happens with its end, tells the daemon that nothing is read any more
-// once the process is gone, too.
+// With its end, and that of whatever it retired, the daemon is told that nothing is read any more.
 class TenantMemory {
  public:
   struct Options {
@@ -41,7 +40,7 @@ class TenantMemory {
   static absl::StatusOr<std::shared_ptr<TenantMemory>> Attach(const Options& options);
   // Over memory that is there already, as a test makes it.
   struct Parts {
-    std::unique_ptr<MemoryChannel> channel;  // may be null: nothing more can be mapped
+    std::shared_ptr<MemoryChannel> channel;  // may be null: nothing more can be mapped
     Mapping index;
     Mapping client_page;
   };
@@ -54,8 +53,13 @@ class TenantMemory {
   SegmentMap& segments() { return *segments_; }
   VerifiedCopies& verified() { return verified_; }
 
+  // Call every now and then: see MemoryChannel::Keep.
+  void Keep() {
+    if (parts_.channel != nullptr) parts_.channel->Keep();
+  }
+
   // Writes reports to the ring; what does not fit is dropped and counted there. `wait` false: all
-  // are dropped where another thread is writing.
+  // are dropped, and counted, where another thread is writing.
   void Report(absl::Span<const wire::Report> reports, bool wait) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // The daemon is gone: no section is entered any more.

@@ -1,5 +1,8 @@
 #include "daemon/attach_channel.h"
 
+#include <poll.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -19,6 +22,14 @@ absl::Status Violation(absl::string_view what) {
 
 absl::Status CannotSend() {
   return absl::UnavailableError("the client does not take what it asked for");
+}
+
+// Filled at once: a millisecond or two, of the 20 that 64 MiB take, in which nobody else is served.
+constexpr Bytes kFillBytes = MiB(4);
+
+absl::Status OpenFor(const SharedRegion& region, OwnedFd& fd) {
+  KVTIER_ASSIGN_OR_RETURN(fd, region.Fd());
+  return absl::OkStatus();
 }
 
 // The segment that three numbers of a client name, as a word of its first slot.
@@ -49,9 +60,16 @@ absl::Status AttachChannel::Serve() {
       return Violation(reason);
   }
   // One request at a time: so nobody makes the kernel keep descriptors in flight by not reading.
-  if (!AllTaken(socket_.get())) return Violation("a request before the last reply was taken");
+  if (working() || !AllTaken(socket_.get()))
+    return Violation("a request before the last reply was taken");
   if (const auto* hello = std::get_if<wire::HelloRequest>(&request)) return Hello(*hello);
   if (!client_) return Violation("a request before the first one, which attaches");
+  if (std::holds_alternative<wire::Goodbye>(request)) {
+    life_.SaidGoodbye();
+    // A child of the client's may hold the other end open for ever.
+    Close();
+    return absl::OkStatus();
+  }
   if (const auto* segment = std::get_if<wire::SegmentRequest>(&request)) return Segment(*segment);
   return Mapped(std::get<wire::SegmentMapped>(request));
 }
@@ -71,27 +89,33 @@ void AttachChannel::End() {
 }
 
 absl::Status AttachChannel::Hello(const wire::HelloRequest& request) {
-  if (client_) return Violation("it attaches twice");
+  if (client_ || resumes()) return Violation("it attaches twice");
+  absl::Status admitted = CheckHello(request);
+  if (admitted.ok() && request.resume != 0) {
+    session_ = SessionId(request.session_id);
+    return absl::OkStatus();  // whoever has all channels answers
+  }
+  if (admitted.ok()) admitted = Admit(request);
   wire::HelloReply reply;
-  const absl::Status admitted = Admit(request);
   OwnedFd fds[2];
+  const SharedRegion& index = *memory_->indexes[peer_.tenant.value()];
+  if (admitted.ok()) admitted = OpenFor(index, fds[0]);
+  if (admitted.ok()) admitted = OpenFor(*page_, fds[1]);
   if (admitted.ok()) {
-    const SharedRegion& index = *memory_->indexes[peer_.tenant.value()];
-    KVTIER_ASSIGN_OR_RETURN(fds[0], index.Fd());
-    KVTIER_ASSIGN_OR_RETURN(fds[1], page_->Fd());
     page_->CloseFd();
     reply.index_bytes = index.memory().size();
     reply.client_page_bytes = page_->memory().size();
   }
   SetStatus(admitted, reply);
   const int numbers[] = {fds[0].get(), fds[1].get()};
-  if (!SendMessage(socket_.get(), reply, absl::MakeConstSpan(numbers, admitted.ok() ? 2 : 0))) {
-    return CannotSend();
-  }
-  return admitted;
+  const bool sent =
+      SendMessage(socket_.get(), reply, absl::MakeConstSpan(numbers, admitted.ok() ? 2 : 0));
+  // Who was given nothing holds nothing.
+  if (!sent || !admitted.ok()) End();
+  return sent ? admitted : CannotSend();
 }
 
-absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
+absl::Status AttachChannel::CheckHello(const wire::HelloRequest& request) const {
   if (request.magic != wire::kAttachMagic) {
     return absl::InvalidArgumentError(absl::StrFormat("magic %016x of the client is not %016x",
                                                       request.magic, wire::kAttachMagic));
@@ -106,6 +130,10 @@ absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
         "the session is of another daemon: its epoch was %016x, this one's is %016x",
         request.daemon_epoch, memory_->daemon_epoch));
   }
+  return absl::OkStatus();
+}
+
+absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
   KVTIER_RETURN_IF_ERROR(memory_->drain->CheckAccepting());
   const Caller caller{peer_.tenant, SessionId(request.session_id)};
   const std::optional<pid_t> owner = memory_->watcher->ProcessOf(caller.tenant, caller.session);
@@ -127,11 +155,37 @@ absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
   KVTIER_ASSIGN_OR_RETURN(client_, memory_->host->With([&](Engine& engine, absl::Time) {
     return engine.AttachShared(caller, page);
   }));
+  session_ = caller.session;
   log::TenantInfo(memory_->tenants[peer_.tenant.value()], "shared memory attached",
                   {{"session", caller.session.value()},
                    {"tenant", memory_->tenants[peer_.tenant.value()]},
                    {"pid", peer_.pid}});
   return absl::OkStatus();
+}
+
+bool AttachChannel::MayGoOnAs(const AttachChannel& asking) const {
+  if (!client_ || life_.gone() || tenant() != asking.tenant() || session_ != asking.session_)
+    return false;
+  // The same process, which has not ended: then its number was not given to another one.
+  pollfd ended{.fd = process(), .events = POLLIN, .revents = 0};
+  return pid() > 0 && pid() == asking.pid() && poll(&ended, 1, 0) == 0;
+}
+
+absl::Status AttachChannel::GoOnAs(AttachChannel& asking) {
+  Close();
+  socket_ = std::move(asking.socket_);
+  life_.SocketOpened();
+  resumed_ = true;
+  return SendMessage(socket_.get(), wire::HelloReply()) ? absl::OkStatus() : CannotSend();
+}
+
+absl::Status AttachChannel::RefuseToResume() {
+  wire::HelloReply reply;
+  const absl::Status refused = absl::NotFoundError(absl::StrFormat(
+      "process %d has no shared memory of session %d to go on with", pid(), session_.value()));
+  SetStatus(refused, reply);
+  (void)SendMessage(socket_.get(), reply);
+  return refused;
 }
 
 absl::Status AttachChannel::Segment(const wire::SegmentRequest& request) {
@@ -184,20 +238,33 @@ absl::StatusOr<OwnedFd> AttachChannel::Open(const SegmentGrant& granted, wire::R
 absl::Status AttachChannel::Mapped(const wire::SegmentMapped& request) {
   const absl::StatusOr<wire::ResidencyWord> word =
       NamedSegment(request.pool, request.segment, request.incarnation);
-  if (!grant_ || !word.ok() || *word != grant_->word)
-    return Violation("it mapped a segment that it was not given");
+  if (!word.ok()) return Violation("it mapped a segment that no numbers name");
+  if (!grant_ || *word != grant_->word) return MappedBefore(*word);
+  grant_->filled = Bytes(0);
+  return Work();
+}
+
+absl::Status AttachChannel::Work() {
   // The descriptor that was given, whatever the pool has under that number by now.
   const int fd = grant_->fd.get();
   const HostPool& pool = *memory_->pools[grant_->pool.value()];
+  const std::string& name = pool.description().name;
+  const Bytes whole = pool.segment_bytes();
   // What may fail for want of memory comes before the seal, which cannot be taken back.
-  absl::Status ready = FillHoles(pool.description().name, fd, pool.segment_bytes());
+  absl::Status ready;
+  if (*grant_->filled < whole && HasHoles(fd, whole)) {
+    const Bytes slice = std::min(kFillBytes, whole - *grant_->filled);
+    ready = FillHoles(name, fd, *grant_->filled, slice);
+    *grant_->filled = *grant_->filled + slice;
+    if (ready.ok() && *grant_->filled < whole) return absl::OkStatus();
+  }
   if (ready.ok()) {
-    KVTIER_RETURN_IF_ERROR(SealFromWriting(pool.description().name, fd));
+    KVTIER_RETURN_IF_ERROR(SealFromWriting(name, fd));
     // Until then the client could punch holes; from here on the daemon reads it.
-    if (HasHoles(fd, pool.segment_bytes()))
+    if (HasHoles(fd, whole))
       return Violation("it gave memory of a segment back that it had mapped");
     ready = memory_->host->With(
-        [&](Engine& engine, absl::Time) { return engine.SegmentSealed(*client_, *word); });
+        [&](Engine& engine, absl::Time) { return engine.SegmentSealed(*client_, grant_->word); });
   }
   if (ready.ok()) grant_.reset();
   ReturnGrant();
@@ -205,6 +272,16 @@ absl::Status AttachChannel::Mapped(const wire::SegmentMapped& request) {
   reply.code = static_cast<uint32_t>(ready.code());
   if (!SendMessage(socket_.get(), reply)) return CannotSend();
   return absl::OkStatus();
+}
+
+absl::Status AttachChannel::MappedBefore(wire::ResidencyWord word) {
+  const absl::Status sealed = memory_->host->With(
+      [&](Engine& engine, absl::Time) { return engine.CheckSealed(*client_, word); });
+  // A client whose socket broke before it got the answer asks again.
+  if (!sealed.ok() && !resumed_) return Violation("it mapped a segment that it was not given");
+  wire::SegmentSealed reply;
+  reply.code = static_cast<uint32_t>(sealed.code());
+  return SendMessage(socket_.get(), reply) ? absl::OkStatus() : CannotSend();
 }
 
 void AttachChannel::ReturnGrant() {

@@ -48,14 +48,26 @@ class AttachChannel {
 
   // Serves at most one request. An error ends the channel, with what is to be logged.
   absl::Status Serve();
+  // A request takes longer than others should wait: call Work, which does a slice of it, until it
+  // does not any more.
+  bool working() const { return grant_ && grant_->filled; }
+  absl::Status Work();
+
+  // It asks for what another channel of its process had attached. That one goes on with its socket,
+  // and this one is gone; or nothing may, and it is told so.
+  bool resumes() const { return !client_ && session_ != SessionId(); }
+  bool MayGoOnAs(const AttachChannel& asking) const;
+  absl::Status GoOnAs(AttachChannel& asking);
+  absl::Status RefuseToResume();
   // Closes the socket; mappings and sections go on.
   void Close();
   // The process of the client ended.
   void ProcessEnded() { life_.ProcessEnded(); }
-  // The engine forgets the client, whose process and socket are gone. The page is unmapped.
+  // The engine forgets the client, which is gone. The page is unmapped.
   void End();
 
-  // Nothing will come of it any more: it never got memory and is closed, or its process ended, too.
+  // Nothing will come of it any more: it is closed, and never got memory, or its process ended, or
+  // said that it has unmapped all.
   bool gone() const { return client_ ? life_.gone() : !socket_.valid(); }
   bool attached() const { return client_.has_value(); }
   TenantId tenant() const { return peer_.tenant; }
@@ -69,14 +81,18 @@ class AttachChannel {
     wire::ResidencyWord word;
     PoolId pool;
     OwnedFd fd;
+    std::optional<Bytes> filled =
+        std::nullopt;  // the client has mapped it, and it has memory up to here
   };
 
   absl::Status Hello(const wire::HelloRequest& request);
+  absl::Status CheckHello(const wire::HelloRequest& request) const;
   absl::Status Admit(const wire::HelloRequest& request);
   absl::Status Segment(const wire::SegmentRequest& request);
   // One descriptor; the engine has agreed.
   absl::StatusOr<OwnedFd> Open(const SegmentGrant& granted, wire::ResidencyWord word);
   absl::Status Mapped(const wire::SegmentMapped& request);
+  absl::Status MappedBefore(wire::ResidencyWord word);
   // The client did not map what it was given for writing: it may have it again.
   void ReturnGrant();
 
@@ -85,7 +101,9 @@ class AttachChannel {
   Peer peer_;
   std::unique_ptr<SharedRegion> page_;
   std::optional<ShmClientId> client_;  // of the engine
+  SessionId session_;                  // that it attached, or wants to go on with
   std::optional<Grant> grant_;
+  bool resumed_ = false;
   wire::ReaderLife<> life_;
 };
 

@@ -61,6 +61,9 @@ Receipt ReceiveRequest(int socket, AttachRequest& request, absl::string_view& re
     case wire::AttachType::kSegmentMapped:
       decoded = Decode<wire::SegmentMapped>(packet.data(), bytes, request);
       break;
+    case wire::AttachType::kGoodbye:
+      decoded = Decode<wire::Goodbye>(packet.data(), bytes, request);
+      break;
     default:
       reason = "a packet of no known type";
       return Receipt::kInvalid;

@@ -11,7 +11,8 @@
 
 namespace kvtier {
 
-using AttachRequest = std::variant<wire::HelloRequest, wire::SegmentRequest, wire::SegmentMapped>;
+using AttachRequest =
+    std::variant<wire::HelloRequest, wire::SegmentRequest, wire::SegmentMapped, wire::Goodbye>;
 
 enum class Receipt : uint8_t {
   kRequest,

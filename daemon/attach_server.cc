@@ -100,6 +100,7 @@ void AttachServer::Run() {
       }
       EndIfGone(token / 2);
     }
+    WorkOn();
     CloseSilent();
   }
 }
@@ -146,16 +147,52 @@ void AttachServer::Serve(uint64_t id) {
   AttachChannel& channel = *channels_.at(id);
   if (channel.socket() < 0) return;
   const bool attached = channel.attached();
-  const absl::Status served = channel.Serve();
+  absl::Status served = channel.Serve();
+  if (served.ok() && channel.resumes()) served = Resume(id);
+  if (channel.working()) working_.insert(id);
   if (channel.attached() && !attached) {
     ++attached_;
     silent_.erase(id);
   }
-  if (served.ok()) return;
+  if (!served.ok()) Refuse(channel, served);
+}
+
+absl::Status AttachServer::Resume(uint64_t id) {
+  AttachChannel& asking = *channels_.at(id);
+  const auto found = std::find_if(channels_.begin(), channels_.end(), [&](const auto& entry) {
+    return entry.second->MayGoOnAs(asking);
+  });
+  if (found == channels_.end()) return asking.RefuseToResume();
+  working_.erase(found->first);
+  const int socket = asking.socket();
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = 2 * found->first}};
+  const absl::Status gone_on = found->second->GoOnAs(asking);
+  if (gone_on.ok() && epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, socket, &event) == 0) {
+    return absl::OkStatus();
+  }
+  found->second->Close();
+  return absl::OkStatus();
+}
+
+void AttachServer::WorkOn() {
+  if (working_.empty()) return;
+  auto next = working_.upper_bound(last_worked_);
+  if (next == working_.end()) next = working_.begin();
+  last_worked_ = *next;
+  AttachChannel& channel = *channels_.at(last_worked_);
+  if (channel.working()) {
+    const absl::Status worked = channel.Work();
+    if (!worked.ok()) Refuse(channel, worked);
+  }
+  if (!channel.working()) working_.erase(next);
+  EndIfGone(last_worked_);
+}
+
+void AttachServer::Refuse(AttachChannel& channel, const absl::Status& why) {
   ++refused_;
   const std::string& name = options_.memory.tenants[channel.tenant().value()];
   log::TenantInfo(name, "shared memory refused",
-                  {{"tenant", name}, {"pid", channel.pid()}, {"reason", served.message()}});
+                  {{"tenant", name}, {"pid", channel.pid()}, {"reason", why.message()}});
   channel.Close();
 }
 
@@ -165,6 +202,7 @@ void AttachServer::EndIfGone(uint64_t id) {
   found->second->End();
   --channels_of_[found->second->tenant().value()];
   silent_.erase(id);
+  working_.erase(id);
   channels_.erase(found);
 }
 
@@ -178,6 +216,7 @@ void AttachServer::CloseSilent() {
 }
 
 int AttachServer::WaitMs() const {
+  if (!working_.empty()) return 0;
   if (silent_.empty()) return -1;
   const auto left =
       std::chrono::ceil<std::chrono::milliseconds>(silent_.begin()->second - SteadyClock::now());

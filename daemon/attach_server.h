@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -23,9 +24,10 @@ namespace kvtier {
 // Where it is, by configuration.
 std::string AttachSocketOf(const v1::Config& config);
 
-// One thread serves all clients, each one request at a time; the counters may be read by any. A
-// client counts until its socket is closed and its process has ended, so pages outlive Stop: the
-// object has to outlive the engine, or the engine may look at memory that is gone.
+// One thread serves all clients, each one request at a time, and a slice of a request at a time
+// where it takes long; the counters may be read by any. A client counts until its socket is closed
+// and its process has ended or said goodbye, so pages outlive Stop: the object has to outlive the
+// engine, or the engine may look at memory that is gone.
 class AttachServer {
  public:
   struct Options {
@@ -51,6 +53,12 @@ class AttachServer {
   void Run();
   void Accept();
   void Serve(uint64_t id);
+  // Gives the client that the channel asks for its socket, if there is one.
+  absl::Status Resume(uint64_t id);
+  // A slice of one request that takes long, of the channel that waits longest.
+  void WorkOn();
+  // Logs why a channel ends, and closes it.
+  void Refuse(AttachChannel& channel, const absl::Status& why);
   void EndIfGone(uint64_t id);
   void CloseSilent();
   int WaitMs() const;
@@ -66,6 +74,8 @@ class AttachServer {
   std::vector<uint32_t> channels_of_;                                       // by TenantId
   // Those that have not attached yet, and until when they may wait; later ones later.
   std::map<uint64_t, std::chrono::steady_clock::time_point> silent_;
+  std::set<uint64_t> working_;
+  uint64_t last_worked_ = 0;
   uint64_t next_id_ = 1;
   absl::Time logged_ = absl::InfinitePast();
   std::atomic<uint64_t> attached_{0};

@@ -8,10 +8,13 @@
 //                                   ←     SegmentReply + fd {segment}
 //   SegmentMapped (writable ones)   →
 //                                   ←     SegmentSealed
+//   Goodbye, and closes             →
 //
 // The client sends one request at a time. What it was given for writing and does not say that it
-// mapped goes back with its next request; it may ask for it again. Closing the socket ends the attachment once the process
-// has ended too.
+// mapped goes back with its next request; it may ask for it again. Closing the socket ends the
+// attachment once the process has ended too, or said goodbye before: then it has unmapped
+// everything. Until then the same process may go on with a new socket (HelloRequest::resume),
+// whatever became of the last one.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +25,7 @@ namespace kvtier::wire {
 // What is added to the path of the gRPC socket.
 inline constexpr char kAttachSocketSuffix[] = ".shm";
 inline constexpr uint32_t kAttachMajor = 1;
-inline constexpr uint32_t kAttachMinor = 0;
+inline constexpr uint32_t kAttachMinor = 1;
 // "kvtierat", little-endian.
 inline constexpr uint64_t kAttachMagic = 0x746172656974766b;
 
@@ -33,6 +36,7 @@ enum class AttachType : uint32_t {
   kSegmentReply,
   kSegmentMapped,
   kSegmentSealed,
+  kGoodbye,
 };
 
 inline constexpr uint32_t kAttachTextBytes = 232;
@@ -42,16 +46,18 @@ struct HelloRequest {
   uint32_t major = kAttachMajor;
   uint64_t magic = kAttachMagic;
   uint32_t minor = kAttachMinor;
-  uint32_t reserved = 0;
+  // 1: this process attached the session before and goes on with what it has mapped. NOT_FOUND: it
+  // did not, or has ended.
+  uint32_t resume = 0;
   uint64_t session_id = 0;
   uint64_t daemon_epoch = 0;
 };
 static_assert(sizeof(HelloRequest) == 40 && offsetof(HelloRequest, major) == 4 &&
               offsetof(HelloRequest, magic) == 8 && offsetof(HelloRequest, minor) == 16 &&
-              offsetof(HelloRequest, session_id) == 24 &&
+              offsetof(HelloRequest, resume) == 20 && offsetof(HelloRequest, session_id) == 24 &&
               offsetof(HelloRequest, daemon_epoch) == 32);
 
-// With code 0 two fds come along.
+// With code 0 two fds come along, to one that resumes none.
 struct HelloReply {
   AttachType type = AttachType::kHelloReply;
   uint32_t code = 0;  // absl::StatusCode
@@ -109,5 +115,13 @@ struct SegmentSealed {
   uint32_t code = 0;
 };
 static_assert(sizeof(SegmentSealed) == 8 && offsetof(SegmentSealed, code) == 4);
+
+// The client has nothing mapped any more: no segment, no index, not its page. There is no answer,
+// and nothing comes after it.
+struct Goodbye {
+  AttachType type = AttachType::kGoodbye;
+  uint32_t reserved = 0;
+};
+static_assert(sizeof(Goodbye) == 8);
 
 }  // namespace kvtier::wire

@@ -15,6 +15,11 @@ struct Report {
   uint8_t log_mass = 0;
 };
 
+// Reports that the client does not write. Any thread.
+inline void NoteDropped(ClientPage& page, uint64_t reports) {
+  page.dropped.fetch_add(reports, std::memory_order_relaxed);
+}
+
 // The client's end; one thread at a time.
 class ReportProducer {
  public:
@@ -24,8 +29,7 @@ class ReportProducer {
   bool Write(const Report& report) {
     const uint64_t number = page_->produced.load(std::memory_order_relaxed);
     if (number - page_->consumed.load(std::memory_order_acquire) >= kReportRecords) {
-      page_->dropped.store(page_->dropped.load(std::memory_order_relaxed) + 1,
-                           std::memory_order_relaxed);
+      NoteDropped(*page_, 1);
       return false;
     }
     ReportRecord& record = page_->reports[number % kReportRecords];

@@ -39,6 +39,7 @@ enum class ProtocolPoint : uint8_t {
   kEngineReuse,
   kEngineReaderEof,
   kEngineReaderEnd,
+  kEngineReaderGoodbye,
 };
 
 // What may be left out by a test that shows what it is for. Nothing else derives from this.
@@ -213,7 +214,8 @@ uint64_t ReadSection(const typename Memory::Word& section, const typename Memory
 }
 
 // When a client's words and mappings no longer count. A closed socket alone says nothing: the
-// process may have closed it and read on.
+// process may have closed it and read on. It takes the process's end, or its word that nothing is
+// mapped any more; who lies reads what its own tenant writes next, and harms nobody else.
 template <typename Memory = HardwareMemory>
 class ReaderLife {
  public:
@@ -225,11 +227,21 @@ class ReaderLife {
     Memory::Point(ProtocolPoint::kEngineReaderEnd);
     process_ended_ = true;
   }
-  bool gone() const { return socket_closed_ && (process_ended_ || !Memory::kAwaitsProcessEnd); }
+  // Its last words: nobody takes others.
+  void SaidGoodbye() {
+    Memory::Point(ProtocolPoint::kEngineReaderGoodbye);
+    said_goodbye_ = true;
+  }
+  // It is not gone, and has another socket.
+  void SocketOpened() { socket_closed_ = false; }
+  bool gone() const {
+    return socket_closed_ && (process_ended_ || said_goodbye_ || !Memory::kAwaitsProcessEnd);
+  }
 
  private:
   bool socket_closed_ = false;
   bool process_ended_ = false;
+  bool said_goodbye_ = false;
 };
 
 }  // namespace kvtier::wire

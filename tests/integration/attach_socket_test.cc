@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <poll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -196,51 +195,6 @@ TEST_F(AttachSocketTest, AnInboxIsForOneWriterOnceAndForReadersAfterwards) {
             Code(absl::StatusCode::kFailedPrecondition));
 }
 
-TEST_F(AttachSocketTest, AnInboxThatCouldNotBeGivenIsGivenLater) {
-  Start();
-  const auto writer = Attach();
-  ASSERT_NE(writer, nullptr);
-  v1::ReserveReply reserved;
-  ASSERT_TRUE(writer->session->Reserve(1, true, reserved).ok());
-  ASSERT_EQ(reserved.words_size(), 1);
-  const wire::ResidencyWord word(reserved.words(0));
-  // The daemon has no descriptor left.
-  rlimit before{}, none{};
-  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, nullptr, &before), 0);
-  none = {.rlim_cur = 1, .rlim_max = before.rlim_max};
-  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, &none, nullptr), 0);
-  EXPECT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite),
-            Code(absl::StatusCode::kResourceExhausted))
-      << writer->channel.text;
-  ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, &before, nullptr), 0);
-  // And then the client cannot map it, which it says by asking again.
-  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
-  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
-  const RawMapping mapped(writer->channel.segment_fd(), writer->channel.segment().segment_bytes,
-                          true);
-  ASSERT_NE(mapped.get(), nullptr);
-  EXPECT_EQ(writer->channel.Mapped(word), 0u);
-  const std::string bytes = RawBlock(1);
-  std::memcpy(mapped.get() + word.slot() * writer->channel.segment().slot_bytes, bytes.data(),
-              bytes.size());
-  EXPECT_EQ(writer->session->Commit(reserved.reservation_id(), 0, "a", bytes).outcome(),
-            v1::CommitReply::COMMITTED);
-}
-
-TEST_F(AttachSocketTest, AWriterThatSealsItsInboxItselfIsRefusedAndNothingElse) {
-  Start();
-  const auto writer = Attach();
-  ASSERT_NE(writer, nullptr);
-  v1::ReserveReply reserved;
-  ASSERT_TRUE(writer->session->Reserve(1, true, reserved).ok());
-  const wire::ResidencyWord word(reserved.words(0));
-  ASSERT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite), 0u) << writer->channel.text;
-  ASSERT_EQ(fcntl(writer->channel.segment_fd(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
-  EXPECT_EQ(writer->channel.Segment(word, SegmentAccess::kWrite),
-            Code(absl::StatusCode::kFailedPrecondition));
-  EXPECT_TRUE(writer->session->StoreChunk("a", RawBlock(1)));
-}
-
 TEST_F(AttachSocketTest, AWriterThatLocksTheSealsPublishesNothing) {
   Start();
   const auto writer = Attach();
@@ -336,7 +290,7 @@ TEST_F(AttachSocketTest, RefusalsSayWhy) {
   };
   refuse([](wire::HelloRequest& h) { h.magic ^= 1; }, absl::StatusCode::kInvalidArgument, "magic");
   refuse([](wire::HelloRequest& h) { h.major = 7; }, absl::StatusCode::kFailedPrecondition,
-         "version 7.0 of the attach protocol, this daemon 1.0");
+         "version 7.1 of the attach protocol, this daemon 1.1");
   refuse([](wire::HelloRequest& h) { h.daemon_epoch ^= 1; }, absl::StatusCode::kFailedPrecondition,
          "another daemon");
   refuse([](wire::HelloRequest& h) { h.session_id = 4711; }, absl::StatusCode::kNotFound, "4711");

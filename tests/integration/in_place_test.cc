@@ -266,6 +266,43 @@ TEST_F(InPlaceTest, CommittedBlocksAreNotWrittenAnyMore) {
   EXPECT_THAT(client_->Abort(reservation), IsOk());
 }
 
+TEST_F(InPlaceTest, ClientsThatCloseAreGoneAlthoughTheirProcessLives) {
+  constexpr int kClients = 8 + 50;
+  StartShared(SmallConfig("limits: {sessions_max: 8}\n"));
+  const std::vector<Key> keys = ChainKeys(model_, 7, 2);
+  ASSERT_THAT(WriteInPlace(*client_, model_, keys), IsOk());
+  for (int i = 0; i < kClients; ++i) {
+    // Where memory is refused this is an error.
+    const auto client = Connect(Shared("one of many"));
+    ASSERT_NE(client, nullptr) << i;
+    ASSERT_OK_AND_ASSIGN(const Model model, client->RegisterModel(UnequalModel()));
+    ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunks(*client, model, keys));
+    EXPECT_EQ(read, 2u);
+  }
+}
+
+TEST_F(InPlaceTest, AClientWithAnOpenSectionIsThereUntilItIsLeft) {
+  StartShared(SmallConfig("listen: {http: '127.0.0.1:0'}\n"));
+  const auto clients = [&] { return daemon().Metric("kvtier_shared_clients{tenant=\"default\"}"); };
+  const std::vector<Key> keys = ChainKeys(model_, 8, 1);
+  ASSERT_THAT(WriteInPlace(*client_, model_, keys), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Match match, client_->Lookup({.model = model_, .keys = keys}));
+  ASSERT_OK_AND_ASSIGN(ReadSection section, client_->EnterSection());
+  std::vector<BlockView> row(3);
+  ASSERT_OK_AND_ASSIGN(const size_t found,
+                       section.ResolveChunk(match.lease, 0, absl::MakeSpan(row)));
+  ASSERT_EQ(found, 3u);
+  client_ = nullptr;
+  // Another one comes and goes after it: so the daemon has seen whatever the first one said.
+  ASSERT_NE(Connect(Shared("second")), nullptr);
+  EXPECT_TRUE(Await([&] { return clients() == 1; }));
+  for (uint32_t plane = 0; plane < 3; ++plane) EXPECT_TRUE(Holds(row[plane], keys[0], plane));
+  EXPECT_EQ(clients(), 1);
+  section.Leave();
+  ASSERT_NE(Connect(Shared("third")), nullptr);
+  EXPECT_TRUE(Await([&] { return clients() == 0; }));
+}
+
 // Lines of /proc/self/maps that name memory of a daemon.
 size_t SharedMappings() {
   std::ifstream maps("/proc/self/maps");

@@ -59,6 +59,54 @@ TEST_P(LostConnectionTest, TheClientAttachesAnewByItself) {
   EXPECT_THAT(StoreChunks(*client, model, {.keys = more, .count = 2}), IsOk());
 }
 
+// The third connection of a client that shares memory: the session goes on without it.
+class LostChannelTest : public DaemonTest {};
+
+TEST_F(LostChannelTest, TheSharedMemorySocketIsOpenedAgainAndReadsGoOnMeanwhile) {
+  StartDaemon();
+  const auto writer = Connect();
+  ASSERT_NE(writer, nullptr);
+  const std::vector<int> of_writer = ConnectionsTo(socket() + ".shm");
+  ASSERT_EQ(of_writer.size(), 1u);
+  ClientOptions options = Options("reader");
+  options.transport = Transport::kSharedMemory;
+  const auto reader = Connect(options);
+  ASSERT_NE(reader, nullptr);
+  ASSERT_OK_AND_ASSIGN(const Model model, writer->RegisterModel(UnequalModel()));
+  ASSERT_OK_AND_ASSIGN(const Model theirs, reader->RegisterModel(UnequalModel()));
+  const std::vector<Key> keys = ChainKeys(model, 1, 3);
+  ASSERT_THAT(StoreChunks(*writer, model, {.keys = keys, .count = 3}), IsOk());
+  ASSERT_OK_AND_ASSIGN(const Match match, reader->Lookup({.model = theirs, .keys = keys}));
+  ASSERT_EQ(match.chunks, 3u);
+
+  for (const int fd : ConnectionsTo(socket() + ".shm")) {
+    if (fd != of_writer[0]) {
+      ASSERT_EQ(shutdown(fd, SHUT_RDWR), 0);
+    }
+  }
+  // Nothing is mapped yet. Whatever is asked for is there at once, and in the end in place; the
+  // lease is of the session, which has not ended.
+  const std::vector<Key> more = ChainKeys(theirs, 2, 2);
+  EXPECT_THAT(StoreChunks(*reader, theirs, {.keys = more, .count = 2}), IsOk());
+  const auto in_place = [&]() -> absl::StatusOr<size_t> {
+    auto section = reader->EnterSection();
+    if (!section.ok()) return section.status();
+    std::vector<BlockView> views(3);
+    return section->ResolveChunk(match.lease, 1, absl::MakeSpan(views));
+  };
+  EXPECT_TRUE(Await([&] {
+    const auto read = ReadChunks(*reader, theirs, keys);
+    EXPECT_THAT(read, IsOk());
+    const auto resolved = in_place();
+    EXPECT_THAT(resolved, IsOk());
+    return !read.ok() || !resolved.ok() || *resolved == 3;
+  }));
+  ASSERT_OK_AND_ASSIGN(const size_t found, in_place());
+  EXPECT_EQ(found, 3u);
+  const std::vector<Key> last = ChainKeys(theirs, 3, 2);
+  EXPECT_THAT(StoreChunks(*reader, theirs, {.keys = last, .count = 2}), IsOk());
+}
+
 INSTANTIATE_TEST_SUITE_P(Connections, LostConnectionTest, ::testing::Values(0, 1),
                          [](const auto& instance) {
                            return std::string(instance.param == 0 ? "Control" : "Bulk");

@@ -54,6 +54,12 @@ struct RawClient {
     return client;
   }
 
+  // Its mappings stay: it need not tell the truth.
+  void SayGoodbye() const {
+    const wire::Goodbye goodbye;
+    EXPECT_TRUE(channel.Send(&goodbye, sizeof goodbye));
+  }
+
   const wire::IndexHeader& header() const {
     return *reinterpret_cast<const wire::IndexHeader*>(index->get());
   }

@@ -308,6 +308,8 @@ class Engine {
   // or of that use. FAILED_PRECONDITION: it was not given to the client for writing, or is sealed
   // already.
   absl::Status SegmentSealed(ShmClientId client, wire::ResidencyWord word);
+  // OK: SegmentSealed was called for what the client was given. Errors: as there.
+  absl::Status CheckSealed(ShmClientId client, wire::ResidencyWord word) const;
   // The one copy of a block that `word` names, with the block's checksum, if it is where the word
   // says: NOT_FOUND otherwise. `row` is the chunk's name in the index. Call inside a section.
   absl::StatusOr<ReadTarget> ResolveWord(Caller caller, uint64_t row, PlaneIndex plane,

@@ -150,6 +150,13 @@ absl::Status Engine::SegmentSealed(ShmClientId client, wire::ResidencyWord word)
   return absl::OkStatus();
 }
 
+absl::Status Engine::CheckSealed(ShmClientId client, wire::ResidencyWord word) const {
+  KVTIER_ASSIGN_OR_RETURN(const SlotAllocator::InboxUse inbox, state_->FindGranted(client, word));
+  if (inbox.sealed) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrFormat("pool %d, segment %d is not sealed", word.pool(), word.segment()));
+}
+
 ReadTarget Engine::State::TargetOf(RowIndex row, PlaneIndex plane, CopyRef copy) const {
   ReadTarget target;
   target.plane = plane;

@@ -2,13 +2,16 @@
 
 #include <fcntl.h>
 #include <linux/memfd.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tiering/base/status_macros.h"
 
 namespace kvtier {
 namespace {
@@ -36,11 +39,9 @@ bool SealedFromWriting(int fd) {
   return seals >= 0 && (seals & F_SEAL_FUTURE_WRITE) != 0;
 }
 
-absl::Status FillHoles(const std::string& name, int fd, Bytes bytes) {
-  // Passing over pages that are there takes milliseconds.
-  if (!HasHoles(fd, bytes)) return absl::OkStatus();
+absl::Status FillHoles(const std::string& name, int fd, Bytes offset, Bytes bytes) {
   // What is there already stays as it is.
-  if (fallocate(fd, 0, 0, bytes.count()) == 0) return absl::OkStatus();
+  if (fallocate(fd, 0, offset.count(), bytes.count()) == 0) return absl::OkStatus();
   return MemoryError(name, "fallocate", errno);
 }
 
@@ -48,6 +49,38 @@ bool HasHoles(int fd, Bytes bytes) {
   constexpr int64_t kBlockBytes = 512;  // of st_blocks, whatever the page size
   struct stat file {};
   return fstat(fd, &file) != 0 || file.st_blocks * kBlockBytes < bytes.count();
+}
+
+absl::Status CheckSealsHold(bool huge_pages) {
+  const std::string name = huge_pages ? "of huge pages" : "of small pages";
+  const size_t bytes = huge_pages ? size_t{2} << 20 : size_t{4} << 10;
+  unsigned int flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
+  if (huge_pages) flags |= MFD_HUGETLB | MFD_HUGE_2MB;
+  const OwnedFd memory(memfd_create("kvtier-probe", flags));
+  if (!memory.valid()) return MemoryError(name, "memfd_create", errno);
+  if (ftruncate(memory.get(), static_cast<off_t>(bytes)) != 0)
+    return MemoryError(name, "ftruncate", errno);
+  KVTIER_RETURN_IF_ERROR(SealFromWriting(name, memory.get()));
+  constexpr int kMap = MAP_SHARED | MAP_NORESERVE;
+  const auto broken = [&](const char* way) {
+    return absl::FailedPreconditionError(
+        absl::StrFormat("memory %s that is sealed from writing %s", name, way));
+  };
+  void* const writable = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, kMap, memory.get(), 0);
+  if (writable != MAP_FAILED) {
+    munmap(writable, bytes);
+    return broken("can be mapped for it");
+  }
+  void* const readable = mmap(nullptr, bytes, PROT_READ, kMap, memory.get(), 0);
+  if (readable == MAP_FAILED) return MemoryError(name, "mmap", errno);
+  const bool made_writable = mprotect(readable, bytes, PROT_READ | PROT_WRITE) == 0;
+  munmap(readable, bytes);
+  if (made_writable) return broken("can be made writable");
+  if (fallocate(memory.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+                static_cast<off_t>(bytes)) == 0) {
+    return broken("can have holes punched");
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<OwnedFd> ReopenForReading(const std::string& name, int fd) {

@@ -197,7 +197,7 @@ TEST_F(BlockFinderTest, MapsAtMostSoManySegments) {
   auto channel =
       MemoryChannel::Connect(fake_.socket(), 1, FakeMemory::kEpoch, absl::Seconds(5), attached);
   ASSERT_TRUE(channel.ok()) << channel.status();
-  auto segments = SegmentMap::Create(channel->get(), &places_, /*segments_max=*/3);
+  auto segments = SegmentMap::Create(*channel, &places_, /*segments_max=*/3);
   ASSERT_TRUE(segments.ok());
   const ResidencyWord inbox = Word(0, 100, 0);
   fake_.AddSegment(inbox, kSlotBytes);

@@ -111,18 +111,29 @@ void FakeMemory::ServeClient(int fd) {
     ::shutdown(fd, SHUT_RDWR);
     return;
   }
-  if (silent_.load()) return;
-  if (garbled_.load()) return Send(fd, "no", 2, {});
   wire::AttachType type;
   std::memcpy(&type, packet, sizeof(type));
+  if (type == wire::AttachType::kGoodbye) {
+    ++goodbyes_;
+    return;
+  }
+  if (silent_.load()) return;
+  if (garbled_.load()) return Send(fd, "no", 2, {});
   if (type == wire::AttachType::kHelloRequest) {
     wire::HelloReply reply;
+    wire::HelloRequest request;
+    std::memcpy(&request, packet, sizeof(request));
+    if (request.resume != 0) {
+      ++resumes_;
+      return Send(fd, &reply, sizeof(reply), {});
+    }
     reply.type = wire::AttachType::kHelloReply;
     reply.index_bytes = index_.bytes();
     reply.client_page_bytes = page_.bytes();
     return Send(fd, &reply, sizeof(reply), {index_fd_.get(), page_fd_.get()});
   }
   if (type == wire::AttachType::kSegmentMapped) {
+    if (swallow_mapped_.exchange(false)) return;
     wire::SegmentSealed reply;
     return Send(fd, &reply, sizeof(reply), {});
   }

@@ -46,6 +46,11 @@ class FakeMemory {
 
   // How often segments were asked for.
   int requests() const { return requests_.load(); }
+  // How often clients went on with another socket, and said goodbye.
+  int resumes() const { return resumes_.load(); }
+  int goodbyes() const { return goodbyes_.load(); }
+  // The next client that says it has mapped an inbox is not answered.
+  void swallow_mapped() { swallow_mapped_.store(true); }
   // From now on requests are taken and not answered.
   void set_silent(bool silent) { silent_.store(silent); }
   // Answers of a size that no message has.
@@ -69,6 +74,9 @@ class FakeMemory {
   std::mutex mutex_;
   std::map<uint64_t, Segment> segments_;  // by word without its slot
   std::atomic<int> requests_{0};
+  std::atomic<int> resumes_{0};
+  std::atomic<int> goodbyes_{0};
+  std::atomic<bool> swallow_mapped_{false};
   std::atomic<bool> silent_{false};
   std::atomic<bool> garbled_{false};
   std::thread thread_;

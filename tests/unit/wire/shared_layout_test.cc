@@ -220,6 +220,16 @@ TEST(SectionProtocolTest, AReaderIsGoneWhenSocketAndProcessAre) {
   EXPECT_FALSE(ended_first.gone());
 }
 
+TEST(SectionProtocolTest, AReaderIsGoneByItsWordOnceItsSocketIsClosed) {
+  ReaderLife<> life;
+  life.SocketClosed();
+  life.SocketOpened();
+  life.SaidGoodbye();
+  EXPECT_FALSE(life.gone());
+  life.SocketClosed();
+  EXPECT_TRUE(life.gone());
+}
+
 class IndexReaderTest : public ::testing::Test {
  protected:
   IndexReaderTest() {

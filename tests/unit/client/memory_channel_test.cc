@@ -1,0 +1,171 @@
+// Proves what becomes of memory that is mapped when the socket it came through breaks, and when its
+// user ends: a request that is not answered is the last one to wait, another socket is opened for
+// the same client, an inbox whose seal nobody confirmed is mapped once, and the daemon is told
+// goodbye when nothing is mapped any more and not before.
+#include "client/memory_channel.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/time/clock.h"
+#include "client/tenant_memory.h"
+#include "tests/unit/client/fake_memory.h"
+
+namespace kvtier::testing {
+namespace {
+
+using wire::ResidencyWord;
+using wire::SegmentAccess;
+
+constexpr uint64_t kSlotBytes = 8192;
+
+ResidencyWord Word(uint32_t segment) { return ResidencyWord(segment << 14, 1); }
+
+class MemoryChannelTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    auto memory = fake_.Attach(places_);
+    ASSERT_TRUE(memory.ok()) << memory.status();
+    memory_ = *std::move(memory);
+    places_.Publish(memory_);
+  }
+  absl::Status Map(uint32_t segment, SegmentAccess access = SegmentAccess::kRead) {
+    return memory_->segments().Get(Word(segment), access).status();
+  }
+  // The fake is another thread.
+  bool AwaitGoodbyes(int count) {
+    const absl::Time deadline = absl::Now() + absl::Seconds(20);
+    while (fake_.goodbyes() < count && absl::Now() < deadline) std::this_thread::yield();
+    return fake_.goodbyes() == count;
+  }
+
+  FakeMemory fake_;
+  SectionPlaces places_;
+  std::shared_ptr<TenantMemory> memory_;
+};
+
+TEST_F(MemoryChannelTest, ABrokenSocketIsReplacedAndWhatIsMappedStays) {
+  for (uint32_t i = 0; i < 3; ++i) fake_.AddSegment(Word(i), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  const MappedSegment* const before = memory_->segments().Find(Word(0));
+  fake_.set_silent(true);
+  EXPECT_TRUE(absl::IsUnavailable(Map(1)));
+  const int requests = fake_.requests();
+  // Nobody waits for it again, and the daemon is not asked.
+  fake_.set_silent(false);
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 1000; ++i) EXPECT_TRUE(absl::IsUnavailable(Map(1)));
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(20)) << "500 ms each, if they waited";
+  EXPECT_EQ(fake_.requests(), requests);
+  memory_->Keep();
+  EXPECT_EQ(fake_.resumes(), 1);
+  EXPECT_TRUE(Map(1).ok());
+  EXPECT_EQ(memory_->segments().Find(Word(0)), before);
+  // A daemon that does not answer is asked for it ever more rarely.
+  fake_.set_silent(true);
+  EXPECT_TRUE(absl::IsUnavailable(Map(2)));
+  for (int i = 0; i < 1000; ++i) memory_->Keep();
+  EXPECT_EQ(fake_.resumes(), 1);
+}
+
+TEST_F(MemoryChannelTest, AnInboxWhoseSealIsNotConfirmedIsMappedOnce) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  fake_.AddSegment(Word(1), kSlotBytes);
+  fake_.swallow_mapped();
+  EXPECT_TRUE(absl::IsUnavailable(Map(0, SegmentAccess::kWrite)));
+  EXPECT_EQ(memory_->segments().Find(Word(0)), nullptr);
+  memory_->Keep();
+  const int requests = fake_.requests();
+  ASSERT_TRUE(Map(0, SegmentAccess::kWrite).ok());
+  ASSERT_NE(memory_->segments().Find(Word(0)), nullptr);
+  EXPECT_TRUE(memory_->segments().Find(Word(0))->writable);
+  EXPECT_EQ(fake_.requests(), requests) << "it was given already";
+  EXPECT_TRUE(Map(1).ok());
+}
+
+TEST_F(MemoryChannelTest, GoodbyeIsSaidWhenNothingIsMapped) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  SectionPlace* const open = places_.Enter().first;
+  memory_ = nullptr;
+  places_.Publish(nullptr);
+  EXPECT_EQ(fake_.goodbyes(), 0);
+  places_.Leave(*open);
+  EXPECT_TRUE(AwaitGoodbyes(1));
+}
+
+TEST_F(MemoryChannelTest, WhoeverHasASegmentHoldsTheGoodbyeUp) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  std::shared_ptr<const MemoryChannel> user;
+  {
+    SectionPlaces others;
+    auto memory = fake_.Attach(others);
+    ASSERT_TRUE(memory.ok());
+    others.Publish(*memory);
+    auto segment = (*memory)->segments().Get(Word(0), SegmentAccess::kRead);
+    ASSERT_TRUE(segment.ok());
+    user = (*segment)->channel;
+  }
+  EXPECT_EQ(fake_.goodbyes(), 0);
+  user = nullptr;
+  EXPECT_TRUE(AwaitGoodbyes(1));
+}
+
+TEST_F(MemoryChannelTest, AChildSaysNoGoodbyeForItsParent) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  const pid_t child = fork();
+  if (child == 0) {
+    places_.Publish(nullptr);
+    memory_ = nullptr;
+    _exit(0);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  EXPECT_TRUE(Map(0).ok());
+  EXPECT_EQ(fake_.goodbyes(), 0);
+}
+
+TEST_F(MemoryChannelTest, SamplesThatMeetAnotherThreadAreCounted) {
+  constexpr int kThreads = 4;
+  constexpr uint64_t kEach = 20'000;
+  const std::vector<wire::Report> reports(3);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      for (uint64_t n = 0; n < kEach; ++n) memory_->Report(reports, /*wait=*/false);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(fake_.page().produced.load() + fake_.page().dropped.load(),
+            kThreads * kEach * reports.size());
+}
+
+TEST(SectionPlacesOfNobodyTest, LeavingAfterTheClientIsSafeAndFreesInTheEnd) {
+  FakeMemory fake;
+  auto places = std::make_unique<SectionPlaces>();
+  auto memory = fake.Attach(*places);
+  ASSERT_TRUE(memory.ok());
+  std::weak_ptr<TenantMemory> watch = *memory;
+  places->Publish(*std::move(memory));
+  SectionPlace* const open = places->Enter().first;
+  SectionPlaces::Abandon(std::move(places));
+  ASSERT_FALSE(watch.expired());
+  EXPECT_EQ(open->memory->index().header().daemon_epoch, FakeMemory::kEpoch);
+  SectionPlaces::Abandon(nullptr);
+  ASSERT_FALSE(watch.expired());
+  open->places->Leave(*open);
+  SectionPlaces::Abandon(nullptr);
+  EXPECT_TRUE(watch.expired());
+}
+
+}  // namespace
+}  // namespace kvtier::testing
