@@ -17,6 +17,7 @@ namespace {
 constexpr size_t kPerSegment = 16;  // chunks of four blocks of 512 bytes in 32 KiB
 constexpr size_t kWriters = 4;      // and segments of the fast pool
 constexpr size_t kBlocks = 4;       // of a chunk
+constexpr uint32_t kMovesMax = 8;   // at once
 constexpr absl::Duration kIdle = absl::Seconds(6);
 constexpr absl::Duration kTick = absl::Milliseconds(5);
 
@@ -26,6 +27,7 @@ EngineFixtureOptions FourSegments() {
   options.segment_bytes = KiB(32);
   options.segments = {kWriters, 16};
   options.limits.session_timeout = absl::Hours(1);
+  options.limits.moves_in_flight_max = kMovesMax;
   return options;
 }
 
@@ -136,7 +138,7 @@ TEST_F(EngineRefill, AWriterThatGoesOnKeepsItsInbox) {
   fixture.copies().set_held(false);
   Ticks(200);
   EXPECT_EQ(InFastPool(kBelow, 8), 0u);
-  EXPECT_LE(Moves(), kPerSegment / 4 * kBlocks);
+  EXPECT_LE(Moves(), kMovesMax) << "what had begun";
   engine().CheckInvariants();
 }
 
@@ -147,9 +149,10 @@ TEST_F(EngineRefill, TheSegmentWaitsForReaders) {
   const SectionId section = engine().EnterSection();
   Prefetch(kBelow, 8);
   Ticks(100);
-  // One inbox is on its way out, and no second one goes meanwhile.
+  // One inbox is on its way out, as far as the cap of retired bytes goes, and no second one goes.
   EXPECT_EQ(InFastPool(kBelow, 8), 0u);
-  EXPECT_EQ(Moves(), kPerSegment / 4 * kBlocks);
+  EXPECT_GT(Moves(), 0u);
+  EXPECT_LE(Moves(), kPerSegment / 4 * kBlocks);
   engine().ExitSection(section);
   Ticks(40);
   EXPECT_EQ(InFastPool(kBelow, 8), 8 * kBlocks);
@@ -194,7 +197,7 @@ TEST_F(EngineRefill, APrefetchInVainDoesNotDrainThePool) {
   ASSERT_THAT(engine().Prefetch(caller, large, Keys(kBelow, 1)), IsOk());
   Ticks(300);
   EXPECT_EQ(InFastPool(kBelow, 1), 0u);
-  EXPECT_EQ(InFastPool(1, kSmall), before - KiB(16) / Bytes(512));
+  EXPECT_GE(InFastPool(1, kSmall), before - KiB(16) / Bytes(512));
 }
 
 // Writers, readers and hints at random. Whatever moves, each chunk keeps its bytes, and no block of
