@@ -106,6 +106,14 @@ TEST_F(DecodeKillsTest, WorkerKilledAtEachPointIsStartedAgain) {
     }
     EXPECT_EQ(line, "paused: " + point);
     EXPECT_EQ(daemon().Status().sessions(), 1u);
+    // It is where it says, and has more to give back than its session.
+    if (point == "entered" || point == "inside_section") {
+      EXPECT_TRUE(Await(
+          [&] { return daemon().Metric("kvtier_shared_sections{tenant=\"default\"}") == 1; }));
+    }
+    const v1::StatusReply held = daemon().Status();
+    EXPECT_TRUE(point == "after_commit" || held.leases() + held.reservations() > 0)
+        << held.ShortDebugString();
     victim->Kill();
     EXPECT_TRUE(Await([&] {
       const v1::StatusReply status = daemon().Status();
