@@ -11,7 +11,7 @@ namespace kvtier {
 // From Linux 6.5 on the socket itself knows its peer; before, the pid may have been reused since
 // the connection was made, which a connection that is still open rules out for all but processes
 // that passed it on.
-OwnedFd OpenPeerProcess(int connection, pid_t pid) {
+OwnedFd OpenPeerProcess(int connection, pid_t pid, PeerLookup lookup) {
 #ifdef SO_PEERPIDFD
   constexpr int kPeerPidfd = SO_PEERPIDFD;
 #else
@@ -19,7 +19,8 @@ OwnedFd OpenPeerProcess(int connection, pid_t pid) {
 #endif
   int pidfd = -1;
   socklen_t length = sizeof pidfd;
-  if (getsockopt(connection, SOL_SOCKET, kPeerPidfd, &pidfd, &length) == 0 && pidfd >= 0) {
+  if (lookup == PeerLookup::kSocket &&
+      getsockopt(connection, SOL_SOCKET, kPeerPidfd, &pidfd, &length) == 0 && pidfd >= 0) {
     fcntl(pidfd, F_SETFD, FD_CLOEXEC);
     return OwnedFd(pidfd);
   }

@@ -11,7 +11,6 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "daemon/peer_process.h"
 #include "tiering/base/check.h"
 
 namespace kvtier {
@@ -83,7 +82,7 @@ absl::Status ProcessWatcher::AddConnection(TenantId tenant, pid_t pid, int fd) {
   connection.process_token = process.token;
   if (process.pidfd >= 0) return absl::OkStatus();
   // A process that cannot be watched is no error: its sessions end by timeout.
-  process.pidfd = OpenPeerProcess(fd, pid).Release();
+  process.pidfd = OpenPeerProcess(fd, pid, options_.peer_lookup).Release();
   epoll_event ended{.events = EPOLLIN, .data = {.u64 = process.token}};
   if (process.pidfd >= 0 && epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, process.pidfd, &ended) != 0) {
     close(process.pidfd);

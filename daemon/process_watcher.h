@@ -17,6 +17,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
+#include "daemon/peer_process.h"
 #include "tiering/base/ids.h"
 #include "tiering/base/mutex.h"
 
@@ -46,6 +47,7 @@ class ProcessWatcher {
     // process is not watched for one that timed out.
     std::function<bool(TenantId tenant, SessionId session)> session_known = {};
     std::chrono::milliseconds prune_interval{1000};
+    PeerLookup peer_lookup = PeerLookup::kSocket;
   };
   static constexpr uint32_t kAdminConnections = 8;
 

@@ -1,6 +1,6 @@
 // Proves that sessions end with the process they are bound to, by killing real child processes, and
 // that connections are forgotten when they close. The children connect to a socket and then only
-// wait.
+// wait. Once as the kernel of this machine tells who connected, and once by pids alone.
 #include "daemon/process_watcher.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@ namespace {
 
 constexpr TenantId kTenant(2);
 
-class ProcessWatcherTest : public ::testing::Test {
+class ProcessWatcherTest : public ::testing::TestWithParam<PeerLookup> {
  protected:
   void SetUp() override { Create({.connections_max = 3, .sessions_max = 2}); }
   void Create(ProcessWatcher::Options options) {
@@ -28,6 +28,7 @@ class ProcessWatcherTest : public ::testing::Test {
       ended_.insert(ended_.end(), sessions.begin(), sessions.end());
       changed_.notify_all();
     };
+    options.peer_lookup = GetParam();
     auto watcher = ProcessWatcher::Create(std::move(options));
     ASSERT_TRUE(watcher.ok()) << watcher.status();
     watcher_ = *std::move(watcher);
@@ -99,7 +100,7 @@ class ProcessWatcherTest : public ::testing::Test {
   std::unique_ptr<ProcessWatcher> watcher_;
 };
 
-TEST_F(ProcessWatcherTest, SessionsEndWithTheirProcess) {
+TEST_P(ProcessWatcherTest, SessionsEndWithTheirProcess) {
   const auto [child, fd] = StartChild();
   const auto [other, other_fd] = StartChild();
   ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
@@ -119,7 +120,7 @@ TEST_F(ProcessWatcherTest, SessionsEndWithTheirProcess) {
   EXPECT_FALSE(watcher_->BindSession(kTenant, child, SessionId(10)));
 }
 
-TEST_F(ProcessWatcherTest, BindsOnlyToKnownProcessesOfTheTenant) {
+TEST_P(ProcessWatcherTest, BindsOnlyToKnownProcessesOfTheTenant) {
   const auto [child, fd] = StartChild();
   ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
   EXPECT_FALSE(watcher_->BindSession(TenantId(3), child, SessionId(1)));
@@ -129,7 +130,7 @@ TEST_F(ProcessWatcherTest, BindsOnlyToKnownProcessesOfTheTenant) {
   EXPECT_FALSE(watcher_->BindSession(kTenant, int64_t{1} << 40, SessionId(1)));
 }
 
-TEST_F(ProcessWatcherTest, TheOldestSessionOfAProcessIsForgottenAtTheLimit) {
+TEST_P(ProcessWatcherTest, TheOldestSessionOfAProcessIsForgottenAtTheLimit) {
   const auto [child, fd] = StartChild();
   ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
   for (const uint64_t session : {1, 2, 3})
@@ -138,7 +139,7 @@ TEST_F(ProcessWatcherTest, TheOldestSessionOfAProcessIsForgottenAtTheLimit) {
   EXPECT_EQ(AwaitEnded(2), (std::vector<SessionId>{SessionId(2), SessionId(3)}));
 }
 
-TEST_F(ProcessWatcherTest, ConnectionsAreCountedUntilTheyClose) {
+TEST_P(ProcessWatcherTest, ConnectionsAreCountedUntilTheyClose) {
   const auto [child, fd] = StartChild();
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
   const absl::Status refused = watcher_->AddConnection(kTenant, child, fd);
@@ -156,7 +157,7 @@ TEST_F(ProcessWatcherTest, ConnectionsAreCountedUntilTheyClose) {
   EXPECT_EQ(watcher_->processes(), 0u);
 }
 
-TEST_F(ProcessWatcherTest, AnUnknownPidIsCountedAndNotWatched) {
+TEST_P(ProcessWatcherTest, AnUnknownPidIsCountedAndNotWatched) {
   const auto [child, fd] = StartChild();
   ASSERT_TRUE(watcher_->AddConnection(kTenant, 0, fd).ok());
   EXPECT_EQ(watcher_->connections(), 1u);
@@ -165,7 +166,7 @@ TEST_F(ProcessWatcherTest, AnUnknownPidIsCountedAndNotWatched) {
   EXPECT_TRUE(AwaitConnections(0));
 }
 
-TEST_F(ProcessWatcherTest, EachTenantHasItsShareAndAdminsAFewMore) {
+TEST_P(ProcessWatcherTest, EachTenantHasItsShareAndAdminsAFewMore) {
   Create({.connections_max = 4, .tenants = 2, .admins = {TenantId(1)}});
   const auto [child, fd] = StartChild();
   for (int i = 0; i < 2; ++i) ASSERT_TRUE(watcher_->AddConnection(TenantId(0), child, fd).ok());
@@ -185,7 +186,7 @@ TEST_F(ProcessWatcherTest, EachTenantHasItsShareAndAdminsAFewMore) {
   EXPECT_FALSE(watcher_->AddConnection(TenantId(63), other, other_fd).ok());
 }
 
-TEST_F(ProcessWatcherTest, AProcessIsNotWatchedForASessionThatTimedOut) {
+TEST_P(ProcessWatcherTest, AProcessIsNotWatchedForASessionThatTimedOut) {
   std::atomic<bool> known{true};
   std::atomic<int> asked{0};
   Create({.session_known =
@@ -207,7 +208,7 @@ TEST_F(ProcessWatcherTest, AProcessIsNotWatchedForASessionThatTimedOut) {
   watcher_.reset();  // it refers to what ends with the test's body
 }
 
-TEST_F(ProcessWatcherTest, ATenantsWatchedProcessesAreLimited) {
+TEST_P(ProcessWatcherTest, ATenantsWatchedProcessesAreLimited) {
   Create({.connections_max = 1});
   const auto [child, fd] = StartChild();
   ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
@@ -222,6 +223,21 @@ TEST_F(ProcessWatcherTest, ATenantsWatchedProcessesAreLimited) {
   EXPECT_TRUE(AwaitConnections(0));
   EXPECT_EQ(watcher_->processes(), 1u);
 }
+
+// By its pid alone a process that hung up is not known: the number may be another one's.
+TEST_P(ProcessWatcherTest, AProcessThatIsGoneIsNotWatched) {
+  const auto [child, fd] = StartChild();
+  Kill(child);
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  EXPECT_TRUE(AwaitConnections(0));
+  EXPECT_TRUE(Await([&] { return !watcher_->BindSession(kTenant, child, SessionId(1)); }));
+}
+
+INSTANTIATE_TEST_SUITE_P(Lookups, ProcessWatcherTest,
+                         ::testing::Values(PeerLookup::kSocket, PeerLookup::kPid),
+                         [](const auto& instance) {
+                           return instance.param == PeerLookup::kSocket ? "Socket" : "Pid";
+                         });
 
 }  // namespace
 }  // namespace kvtier
