@@ -63,6 +63,11 @@ absl::Status Daemon::Start() {
                           BuildEngine(
                               config_, topology_, [signal] { signal->Wake(); }, std::move(share)));
   pools_ = built.pools;
+  for (const HostPool* pool : pools_) {
+    if (const std::string note = pool->stats().page_note; !note.empty()) {
+      log::Warn("a pool has small pages", {{"pool", pool->description().name}, {"reason", note}});
+    }
+  }
   host_ = std::make_unique<EngineHost>(std::move(built.engine), &clock_, std::move(signal),
                                        static_cast<size_t>(config_.tenants_size()));
   KVTIER_RETURN_IF_ERROR(StartWatcher());

@@ -39,6 +39,7 @@ absl::StatusOr<std::unique_ptr<HostPool>> BuildPool(const v1::Config& config,
   options.numa_node = pool.numa_node();
   options.reserve = reserve;
   options.huge_pages = config.memory().huge_pages();
+  options.sealed = config.listen().shared_memory();
   int number = 0;
   KVTIER_CHECK(absl::SimpleAtoi(pool.name().substr(pool.kind().size() + 1), &number));
   // Its errors name the pool.

@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
+#include "tiering/host/memfd_access.h"
 
 namespace kvtier {
 namespace {
@@ -99,6 +100,15 @@ absl::StatusOr<std::unique_ptr<HostPool>> HostPool::Create(PoolDescription descr
   placement.huge_pages =
       options.huge_pages && options.segment_bytes.count() % kHugePageBytes.count() == 0 &&
       options.reserve->ClaimHugePages(bound_node, options.segment_bytes * segments);
+  if (placement.huge_pages && options.sealed) {
+    const absl::Status seals =
+        options.check_huge_seals != nullptr ? options.check_huge_seals() : CheckSealsHold(true);
+    if (!seals.ok()) {
+      placement.page_note = std::string(seals.message());
+      placement.huge_pages = false;
+      options.reserve->ReleaseHugePages(bound_node, options.segment_bytes * segments);
+    }
+  }
   description.numa_node = bound_node;
   description.page_bytes = placement.huge_pages ? kHugePageBytes : kPageBytes;
 
@@ -259,6 +269,7 @@ HostPoolStats HostPool::stats() const {
   }
   stats.binding = placement_.binding;
   stats.binding_note = placement_.note;
+  stats.page_note = placement_.page_note;
   stats.growth = growth_;
   return stats;
 }

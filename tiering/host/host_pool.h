@@ -30,6 +30,9 @@ struct HostPoolOptions {
   uint32_t ready_segments = 2;    // kept mapped and pre-faulted ahead of use; part of the budget
   uint32_t prefault_threads = 1;  // 1 to 64
   bool huge_pages = true;         // use them when enough for the whole budget are reserved and free
+  bool sealed = false;            // only pages that seals hold for: other processes get segments
+  // Whether they do for huge pages; null: CheckSealsHold.
+  std::function<absl::Status()> check_huge_seals = nullptr;
   // Pre-faults a range of a segment; null: HostSegment::Populate. For tests without enough memory.
   std::function<absl::Status(HostSegment& segment, Bytes offset, Bytes bytes)> populate = nullptr;
 };
@@ -42,6 +45,7 @@ struct HostPoolStats {
   Bytes prefaulted_bytes;        // of those
   NodeBinding binding = NodeBinding::kNone;
   std::string binding_note;  // why the binding is weaker than asked for; empty: it is not
+  std::string page_note;     // why huge pages that are there are not used; empty: no such
   absl::Status growth;       // why the pool last could not grow or pre-fault; OK: it could
 };
 
@@ -106,6 +110,7 @@ class HostPool : public MemoryPool {
     bool huge_pages = false;
     NodeBinding binding = NodeBinding::kNone;
     std::string note;
+    std::string page_note;
   };
 
   static absl::StatusOr<std::unique_ptr<HostPool>> Create(PoolDescription description,

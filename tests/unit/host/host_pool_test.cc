@@ -21,6 +21,7 @@
 #include "tests/support/topologies.h"
 #include "tests/support/ways_to_write.h"
 #include "tests/unit/host/host_pool_fixture.h"
+#include "tiering/host/memfd_access.h"
 #include "tiering/host/topology_discovery.h"
 
 namespace kvtier {
@@ -196,6 +197,27 @@ TEST_F(HostPoolTest, StopsGrowingAtTheMachinesReserve) {
   EXPECT_TRUE(pool->AwaitPrefault(kPatience));
   EXPECT_EQ(pool->stats().segments_ready, 1u);
   EXPECT_THAT(pool->stats().growth, IsOk());
+}
+
+TEST_F(HostPoolTest, SealsHoldForSmallPages) { EXPECT_THAT(CheckSealsHold(false), IsOk()); }
+
+TEST_F(HostPoolTest, HugePagesThatCannotBeSealedAreNotShared) {
+  huge_ = MiB(8);
+  HostPoolOptions options = Options();
+  options.check_huge_seals = [] { return absl::FailedPreconditionError("seals are ignored"); };
+  options.sealed = true;
+  {
+    const auto pool = NewPool(options);
+    ASSERT_NE(pool, nullptr);
+    EXPECT_EQ(pool->description().page_bytes, KiB(4));
+    EXPECT_EQ(pool->stats().page_note, "seals are ignored");
+    EXPECT_THAT(pool->AddSegment(), IsOk());
+  }
+  // They are free for others again.
+  EXPECT_TRUE(reserve_->ClaimHugePages(-1, MiB(8)));
+  reserve_->ReleaseHugePages(-1, MiB(8));
+  const absl::Status holds = CheckSealsHold(true);
+  if (!holds.ok()) GTEST_SKIP() << "of this machine: " << holds;
 }
 
 TEST_F(HostPoolTest, HugePagesThatAreNotThereAreAnErrorAndNotACrash) {
