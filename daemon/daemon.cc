@@ -76,7 +76,6 @@ absl::Status Daemon::Start() {
     scrubber_ = std::make_unique<Scrubber>(Scrubber::Options{
         .host = host_.get(), .bytes_per_second = Bytes(static_cast<int64_t>(rate))});
   }
-  if (attach_listener != nullptr) KVTIER_RETURN_IF_ERROR(StartSharing(std::move(attach_listener)));
   ConnectionAcceptor::Options accept{.listener = std::move(listener),
                                      .tenants = TenantByUid(config_),
                                      .watcher = watcher_.get(),
@@ -84,6 +83,9 @@ absl::Status Daemon::Start() {
                                        servers_[tenant.value()]->AddConnection(fd);
                                      }};
   KVTIER_ASSIGN_OR_RETURN(acceptor_, ConnectionAcceptor::Create(std::move(accept)));
+  // After the acceptor, which has the other socket: where the start fails, the listener that made
+  // the directory goes last. Who is told of this one already waits in its backlog.
+  if (attach_listener != nullptr) KVTIER_RETURN_IF_ERROR(StartSharing(std::move(attach_listener)));
   if (!config_.listen().http().empty()) {
     KVTIER_ASSIGN_OR_RETURN(HttpAddress address, ParseHttpAddress(config_.listen().http()));
     KVTIER_ASSIGN_OR_RETURN(http_,

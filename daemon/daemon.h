@@ -37,7 +37,6 @@ class Daemon {
   std::shared_ptr<DrainState> drain_state() const { return drain_; }
 
   const v1::Config& config() const { return config_; }
-  int http_port() const { return http_ == nullptr ? 0 : http_->port(); }
   // As /metrics and /readyz give them.
   std::string Metrics();
   std::string NotReady() const;
