@@ -27,7 +27,7 @@
  *   restart: 1 move by each of two daemons:            5,278,935 states
  *
  * Bugs to seed: -DNO_READER_FENCE -DNO_ENGINE_FENCE -DSCAN_BEFORE_UNPUBLISH -DREUSE_AT_EOF
- * -DTAG_BEFORE_EPOCH -DNEVER_GONE; -DONLY_READS leaves the first assertion out.
+ * -DTAG_BEFORE_EPOCH -DGOODBYE_IN_SECTION -DNEVER_GONE; -DONLY_READS leaves the first assertion out.
  */
 #ifndef SECTIONS
 #define SECTIONS 2 /* by each client */
@@ -72,6 +72,7 @@ bool valid[DAEMONS * SLOTS]; /* the slot has the published bytes */
 byte holds[CLIENTS]; /* 0, or 1 + the place in valid whose address the client has, inside a section */
 bool eof[CLIENTS]; /* its socket is closed */
 bool ended[CLIENTS]; /* its process handle says so */
+bool goodbye[CLIENTS]; /* it said that it has nothing mapped any more */
 chan end_process[CLIENTS] = [0] of { bit }; /* takes the client out of whatever it does */
 chan end_daemon = [0] of { bit };
 byte finished; /* clients without another section */
@@ -176,6 +177,9 @@ kReaderResolve:
          slot = 0
        }
 kReaderRead:
+#ifdef GOODBYE_IN_SECTION
+       goodbye[me] = true;
+#endif
        d_step {
          read_of_rewritten = !valid[holds[me] - 1];
          assert(!read_of_rewritten)
@@ -185,7 +189,9 @@ kReaderLeave:
          store_section(0);
          holds[me] = 0
        }
-    od
+    od;
+kEngineReaderGoodbye:
+    goodbye[me] = true
   } unless {
     atomic { end_process[me] ? _ -> holds[me] = 0; daemon = 0; epoch = 0; slot = 0 };
     atomic { buffer[me].used == 0 -> ended[me] = true }
@@ -209,7 +215,7 @@ kEngineReaderEnd:
 #elif defined(NEVER_GONE)
 #define gone(client) false
 #else
-#define gone(client) (eof[client] && ended[client])
+#define gone(client) (eof[client] && (ended[client] || goodbye[client]))
 #endif
 
 /* `oldest` becomes the least epoch of an open section. */

@@ -98,6 +98,8 @@ struct TagBeforeEpoch : Whole {
   static constexpr bool kTagIsNewEpoch = false;
 };
 
+enum class Goodbye : uint8_t { kNever, kAfterSections, kInSection };
+
 struct Scenario {
   std::array<int, kReaders> sections;
   size_t mortal = kReaders;  // so many readers may end at any time
@@ -105,6 +107,7 @@ struct Scenario {
   int moves_after_restart = -1;  // negative: there is no restart
   // What the scan before a move found is used after it, when it says nothing of what was moved.
   bool scans_early = false;
+  Goodbye goodbye = Goodbye::kNever;
   // Not the check that an engine makes when it rewrites a slot, only what readers find.
   bool only_reads = false;
 };
@@ -174,6 +177,7 @@ class Protocol {
       const uint64_t slot =
           me == 0 ? Update(tables[number], daemon) : wire::ResolveWord<Memory>(daemon.word);
       holds_[me] = &daemon.valid[slot];
+      if (scenario_.goodbye == Goodbye::kInSection) life_[me].SaidGoodbye();
       const bool valid = wire::ReadResolved<Memory>([&] { return daemon.valid[slot]; });
       Stepper::Running().Check(valid, "read_of_rewritten");
       wire::LeaveSection<Memory>(daemon.section[me]);
@@ -183,6 +187,7 @@ class Protocol {
         own = Stepper::Mix(Stepper::Mix(own, table.slot), table.log->next());
       Stepper::Running().Settle(own);
     }
+    if (scenario_.goodbye == Goodbye::kAfterSections) life_[me].SaidGoodbye();
   }
 
   // The socket may be closed by a thread while another one reads on; then the process ends, and the
@@ -312,10 +317,9 @@ void ExpectHolds(const Scenario& scenario) {
 }
 
 template <typename Flags>
-void ExpectFound(bool scans_early = false) {
+void ExpectFound(Scenario scenario = {.sections = {1, 1}, .moves = 2}) {
   for (const bool only_reads : {false, true}) {
-    const Scenario scenario{
-        .sections = {1, 1}, .moves = 2, .scans_early = scans_early, .only_reads = only_reads};
+    scenario.only_reads = only_reads;
     Stepper stepper([&] { return Protocol<Flags>::Setup(scenario); });
     EXPECT_FALSE(stepper.Explore(kStatesMax));
     EXPECT_EQ(stepper.failure(), only_reads ? "read_of_rewritten" : "rewritten_in_section")
@@ -339,17 +343,25 @@ TEST(SectionSteppingTest, EarlyScansHold) {
   ExpectHolds<Whole>({.sections = {1, 1}, .mortal = 0, .moves = 1, .scans_early = true});
 }
 
+TEST(SectionSteppingTest, GoodbyesHold) {
+  ExpectHolds<Whole>({.sections = {1, 1}, .moves = 1, .goodbye = Goodbye::kAfterSections});
+}
+
 TEST(SectionSteppingTest, MissingReaderFenceIsFound) { ExpectFound<NoReaderFence>(); }
 TEST(SectionSteppingTest, MarkAfterTheFenceIsFound) { ExpectFound<MarkAfterFence>(); }
 TEST(SectionSteppingTest, MissingEngineFenceIsFound) { ExpectFound<NoEngineFence>(); }
 TEST(SectionSteppingTest, ScanBeforeUnpublishIsFound) {
-  ExpectFound<ScanBeforeUnpublish>(/*scans_early=*/true);
+  ExpectFound<ScanBeforeUnpublish>({.sections = {1, 1}, .moves = 1, .scans_early = true});
 }
 TEST(SectionSteppingTest, ReuseAtEofIsFound) { ExpectFound<ReuseAtEof>(); }
 TEST(SectionSteppingTest, TagBeforeNewEpochIsFound) { ExpectFound<TagBeforeEpoch>(); }
 
+TEST(SectionSteppingTest, GoodbyeInASectionIsFound) {
+  ExpectFound<Whole>({.sections = {1, 1}, .moves = 1, .goodbye = Goodbye::kInSection});
+}
+
 TEST(SectionSteppingTest, EveryPointIsReached) {
-  ExpectHolds<Whole>({.sections = {1, 0}, .moves = 1});
+  ExpectHolds<Whole>({.sections = {1, 0}, .moves = 1, .goodbye = Goodbye::kAfterSections});
   EXPECT_EQ(static_cast<size_t>(std::count(g_reached.begin(), g_reached.end(), true)),
             PointNames().size());
 }
