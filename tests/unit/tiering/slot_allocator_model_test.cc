@@ -5,18 +5,16 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
-#include <tuple>
 #include <utility>
 #include <vector>
 
 #include "tests/support/fake_pool.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_seed.h"
+#include "tests/unit/tiering/naive_slots.h"
 #include "tiering/base/rng.h"
 #include "tiering/memory/slot_allocator.h"
 
@@ -43,148 +41,6 @@ bool SideBySide(const std::vector<CopyRef>& slots) {
   }
   return true;
 }
-
-// What the allocator must do, from sets of slots alone.
-class NaiveModel {
- public:
-  NaiveModel(Bytes segment_bytes, std::vector<Bytes> quota)
-      : segment_bytes_(segment_bytes), quota_(std::move(quota)) {}
-
-  struct Segment {
-    TenantId tenant;
-    Bytes slot_bytes;
-    uint32_t writer = 0;
-    std::set<uint32_t> used;
-    std::set<uint32_t> retired;
-  };
-
-  // Lengths of the free runs in the segments that the tenant has with that size and writer.
-  std::multiset<uint64_t> FreeRuns(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
-    std::multiset<uint64_t> runs;
-    for (const auto& [index, segment] : segments) {
-      if (segment.tenant != tenant || segment.slot_bytes != slot_bytes || segment.writer != writer)
-        continue;
-      uint32_t next = 0;
-      for (const uint32_t slot : segment.used) {
-        if (slot > next) runs.insert(slot - next);
-        next = slot + 1;
-      }
-      const uint32_t count = static_cast<uint32_t>(segment_bytes_ / slot_bytes);
-      if (count > next) runs.insert(count - next);
-    }
-    return runs;
-  }
-  uint64_t Held(TenantId tenant) const {
-    uint64_t held = 0;
-    for (const auto& [index, segment] : segments) held += segment.tenant == tenant ? 1 : 0;
-    return held;
-  }
-  Bytes Used(TenantId tenant) const {
-    Bytes used;
-    for (const auto& [index, segment] : segments) {
-      if (segment.tenant == tenant)
-        used += segment.slot_bytes * static_cast<int64_t>(segment.used.size());
-    }
-    return used;
-  }
-  uint64_t NeededSegments(TenantId tenant, Bytes slot_bytes, uint32_t writer,
-                          uint64_t count) const {
-    uint64_t free = 0;
-    for (const uint64_t run : FreeRuns(tenant, slot_bytes, writer)) free += run;
-    const uint64_t each = static_cast<uint64_t>(segment_bytes_ / slot_bytes);
-    return free >= count ? 0 : (count - free + each - 1) / each;
-  }
-  uint64_t QuotaSegments(TenantId tenant) const {
-    return static_cast<uint64_t>(quota_[tenant.value()] / segment_bytes_);
-  }
-
-  // Bytes that retired slots hold back from blocks of that size.
-  Bytes RoomToCome(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
-    int64_t slots = 0;
-    for (const auto& [index, segment] : segments) {
-      if (segment.tenant != tenant) continue;
-      if (segment.slot_bytes == slot_bytes && segment.writer == writer) {
-        slots += static_cast<int64_t>(segment.retired.size());
-      } else if (segment.retired == segment.used) {
-        slots += segment_bytes_ / slot_bytes;
-      }
-    }
-    return slot_bytes * slots;
-  }
-  // Segments that are not used for such blocks, in the order to evacuate them.
-  std::vector<SegmentIndex> Emptiest(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
-    std::set<std::tuple<bool, size_t, uint32_t>> order;
-    for (const auto& [index, segment] : segments) {
-      if (segment.tenant != tenant || segment.retired == segment.used) continue;
-      if (segment.slot_bytes == slot_bytes && segment.writer == writer) continue;
-      order.insert(
-          {!ended.contains(segment.writer), segment.used.size() - segment.retired.size(), index});
-    }
-    std::vector<SegmentIndex> result;
-    for (const auto& [stays, used, index] : order) result.emplace_back(index);
-    return result;
-  }
-
-  // The same of inboxes alone.
-  std::vector<SegmentIndex> EmptiestInboxes(TenantId tenant) const {
-    std::vector<SegmentIndex> result = Emptiest(tenant, Bytes(0), 0);
-    std::erase_if(result,
-                  [&](SegmentIndex index) { return segments.at(index.value()).writer == 0; });
-    return result;
-  }
-  Bytes Retired() const {
-    Bytes sum;
-    for (const auto& [index, segment] : segments)
-      sum += segment.slot_bytes * static_cast<int64_t>(segment.retired.size());
-    return sum;
-  }
-  // Segments in use, without those that come back when all that is retired is freed.
-  int64_t HeldOnceFreed() const {
-    int64_t held = 0;
-    for (const auto& [index, segment] : segments) held += segment.retired != segment.used ? 1 : 0;
-    return held;
-  }
-
-  std::map<uint32_t, Segment> segments;  // those in use
-  std::map<uint32_t, uint32_t> newest;   // by writer: the segment that it got slots in last
-  std::set<uint32_t> ended;              // writers
-  uint64_t Empty() const {
-    uint64_t sum = 0;
-    for (const auto& [tenant, count] : empty) sum += count;
-    return sum;
-  }
-  uint64_t Taken() const { return segments.size() + Empty(); }
-  // Who emptied segments and may have them as they are: a writer, or zero; then its slot size, or
-  // the tenant.
-  using Emptier = std::pair<uint32_t, int64_t>;
-  static Emptier EmptierOf(TenantId tenant, Bytes slot_bytes, uint32_t writer) {
-    return {writer, writer == 0 ? tenant.value() : slot_bytes.count()};
-  }
-  // Gives the pool an empty segment of the first one that has one and is not `other_than`.
-  bool ReleaseOne(std::optional<Emptier> other_than) {
-    for (auto& [emptier, count] : empty) {
-      if (count == 0 || emptier == other_than) continue;
-      --count;
-      return true;
-    }
-    return false;
-  }
-
-  std::map<Emptier, uint64_t> empty;
-  // By segment that was emptied or is in use: which use of it that was, by whom and of what size.
-  struct Use {
-    uint32_t incarnation = 0;
-    TenantId tenant;
-    Bytes slot_bytes;
-    uint32_t writer = 0;
-    uint64_t adds = 0;  // of the pool, when it was taken
-  };
-  std::map<uint32_t, Use> uses;
-
- private:
-  Bytes segment_bytes_;
-  std::vector<Bytes> quota_;
-};
 
 class RandomOperations {
  public:
@@ -246,7 +102,7 @@ class RandomOperations {
         rng_.OneIn(3) ? rng_.Below(2 * each + 2) : 1 + rng_.Below(std::min<uint64_t>(each, 70));
     const std::multiset<uint64_t> runs = model_.FreeRuns(tenant, slot_bytes, writer);
     const uint64_t needed = model_.NeededSegments(tenant, slot_bytes, writer, count);
-    const NaiveModel::Emptier emptier = NaiveModel::EmptierOf(tenant, slot_bytes, writer);
+    const NaiveSlots::Emptier emptier = NaiveSlots::EmptierOf(tenant, slot_bytes, writer);
     const uint64_t own = std::min(needed, model_.empty[emptier]);
     const uint64_t to_add = needed - own;
     const uint64_t others = model_.Empty() - model_.empty[emptier];
@@ -282,7 +138,7 @@ class RandomOperations {
     }
     for (const CopyRef slot : slots) {
       ASSERT_EQ(slot.pool(), kPool);
-      NaiveModel::Segment& segment = model_.segments[slot.segment().value()];
+      NaiveSlots::Segment& segment = model_.segments[slot.segment().value()];
       if (segment.used.empty()) {
         segment.tenant = tenant;
         segment.slot_bytes = slot_bytes;
@@ -313,7 +169,7 @@ class RandomOperations {
 
   // What the pool is asked for: others' empty segments make room in the budget, and where the pool
   // refuses.
-  void AddSegments(NaiveModel::Emptier emptier, uint64_t count) {
+  void AddSegments(NaiveSlots::Emptier emptier, uint64_t count) {
     const uint64_t before = model_.Taken();
     uint64_t others_released = 0;
     uint64_t added = 0;
@@ -348,7 +204,7 @@ class RandomOperations {
 
   void FreeOne(CopyRef slot) {
     const auto found = model_.segments.find(slot.segment().value());
-    NaiveModel::Segment& segment = found->second;
+    NaiveSlots::Segment& segment = found->second;
     const bool was_retired = segment.retired.erase(slot.slot()) == 1;
     ASSERT_EQ(allocator_->owner(slot), was_retired ? kNoRow : slot.bits());
     allocator_->Free(slot);
@@ -356,7 +212,7 @@ class RandomOperations {
     if (!segment.used.empty()) return;
     // Nobody gets what an ended writer may have mapped.
     if (!model_.ended.contains(segment.writer))
-      ++model_.empty[NaiveModel::EmptierOf(segment.tenant, segment.slot_bytes, segment.writer)];
+      ++model_.empty[NaiveSlots::EmptierOf(segment.tenant, segment.slot_bytes, segment.writer)];
     std::erase_if(model_.newest, [&](const auto& entry) { return entry.second == found->first; });
     model_.segments.erase(found);
     ReleaseEmpty();
@@ -392,10 +248,10 @@ class RandomOperations {
   }
 
   // A segment that was empty has slots again.
-  void CheckUse(SegmentIndex index, const NaiveModel::Segment& segment) {
+  void CheckUse(SegmentIndex index, const NaiveSlots::Segment& segment) {
     const auto use = allocator_->UseOf(index);
     ASSERT_TRUE(use.has_value());
-    NaiveModel::Use& before = model_.uses[index.value()];
+    NaiveSlots::Use& before = model_.uses[index.value()];
     const bool fresh = before.adds != pool_.adds_of[index.value()];
     ASSERT_TRUE(fresh || before.tenant == segment.tenant) << "passed on with its bytes";
     ASSERT_TRUE(fresh || before.writer == segment.writer) << "passed on with a mapping";
@@ -473,14 +329,14 @@ class RandomOperations {
   }
 
   Rng rng_;
-  NaiveModel model_;
+  NaiveSlots model_;
   FakePool pool_;
   std::unique_ptr<SlotAllocator> allocator_;
   std::vector<std::vector<CopyRef>> groups_;
   std::vector<uint32_t> writers_ = {1, 2, 3};
 };
 
-TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveModel) {
+TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveSlots) {
   RandomOperations operations(test_support::TestSeed(20240611));
   for (int step = 0; step < 12000 && !testing::Test::HasFatalFailure(); ++step) {
     SCOPED_TRACE(step);
