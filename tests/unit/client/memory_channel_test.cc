@@ -136,8 +136,9 @@ TEST_F(MemoryChannelTest, AChildSaysNoGoodbyeForItsParent) {
 
 TEST_F(MemoryChannelTest, SamplesThatMeetAnotherThreadAreCounted) {
   constexpr int kThreads = 4;
-  constexpr uint64_t kEach = 20'000;
-  const std::vector<wire::Report> reports(3);
+  constexpr uint64_t kEach = 100;
+  // Long enough for threads to meet.
+  const std::vector<wire::Report> reports(50'000);
   std::vector<std::thread> threads;
   for (int i = 0; i < kThreads; ++i) {
     threads.emplace_back([&] {
