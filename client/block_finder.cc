@@ -36,7 +36,7 @@ FoundBlock BlockFinder::Find(const WantedBlock& wanted, Accept accept) {
     tried[tries] = word;
     const MappedSegment* segment = memory_->segments().Find(word);
     if (segment == nullptr) {
-      auto mapped = memory_->segments().Get(word, wire::SegmentAccess::kRead);
+      auto mapped = memory_->segments().Get(word);
       if (!mapped.ok()) {
         if (code != absl::StatusCode::kDataLoss) code = mapped.status().code();
         continue;

@@ -129,9 +129,8 @@ class ClientCore {
   absl::StatusOr<std::pair<LinkPointer, uint32_t>> LinkFor(const Model& model);
   // Records of an earlier link are NOT_FOUND.
   absl::StatusOr<std::shared_ptr<ReservationRecord>> FindReservation(ReservationHandle handle);
-  // Addresses of the blocks that a reservation in place is made of.
-  absl::StatusOr<std::vector<std::byte*>> MapSlots(const ReservationRecord::Terms& terms,
-                                                   absl::Span<const uint64_t> words);
+  // Maps the blocks that a reservation in place is made of. On failure `terms` are as they were.
+  static absl::Status MapSlots(absl::Span<const uint64_t> words, ReservationRecord::Terms& terms);
   // Reads what it can in place; `rest` gets the numbers of the others.
   absl::Status GetShared(const LeaseRecord& lease, absl::Span<const BlockDestination> blocks,
                          GetResult& result, std::vector<size_t>& rest);

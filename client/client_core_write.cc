@@ -50,14 +50,14 @@ absl::StatusOr<ReservationHandle> ClientCore::Reserve(const ReserveRequest& requ
                                  request.model.registration_,
                                  request.chunk_count,
                                  request.planes,
+                                 {},
                                  {}};
   if (terms.planes.empty()) {
     terms.planes.resize(request.model.geometry().planes.size());
     std::iota(terms.planes.begin(), terms.planes.end(), 0);
   }
   if (reply.words_size() > 0) {
-    auto slots = MapSlots(terms, reply.words());
-    if (!slots.ok()) {
+    if (!MapSlots(reply.words(), terms).ok()) {
       // Nothing can be stored in what is not mapped: give it back, and take one for streams.
       v1::AbortRequest abort;
       abort.set_session_id(link->session().id);
@@ -69,8 +69,6 @@ absl::StatusOr<ReservationHandle> ClientCore::Reserve(const ReserveRequest& requ
       status = Send(link, &v1::KvCache::Stub::Reserve, message, reply);
       if (!status.ok()) return status;
       terms.daemon_id = reply.reservation_id();
-    } else {
-      terms.slots = *std::move(slots);
     }
   }
   return reservations_.Add(std::make_shared<ReservationRecord>(std::move(terms)));
@@ -184,19 +182,20 @@ absl::Status ClientCore::Abort(ReservationHandle handle) {
   return status;
 }
 
-absl::StatusOr<std::vector<std::byte*>> ClientCore::MapSlots(const ReservationRecord::Terms& terms,
-                                                             absl::Span<const uint64_t> words) {
+absl::Status ClientCore::MapSlots(absl::Span<const uint64_t> words,
+                                  ReservationRecord::Terms& terms) {
   const size_t planes = terms.planes.size();
   if (words.size() != planes * terms.chunk_count) {
     return absl::InternalError(absl::StrCat("kvtierd gave ", words.size(), " places for ",
                                             planes * terms.chunk_count, " blocks"));
   }
-  SegmentMap& segments = terms.link->memory()->segments();
+  SegmentMap& map = terms.link->memory()->segments();
   std::vector<std::byte*> slots;
   slots.reserve(words.size());
+  std::vector<std::shared_ptr<const MappedSegment>> segments;
   for (size_t i = 0; i < words.size(); ++i) {
     const wire::ResidencyWord word(words[i]);
-    auto segment = segments.Get(word, wire::SegmentAccess::kWrite);
+    auto segment = map.GetWritable(word);
     if (!segment.ok()) return segment.status();
     std::byte* const slot = (*segment)->Address(
         word, terms.model->geometry()->planes[terms.planes[i % planes]].bytes_per_chunk);
@@ -205,8 +204,12 @@ absl::StatusOr<std::vector<std::byte*>> ClientCore::MapSlots(const ReservationRe
                                               word.segment(), ", which it does not have"));
     }
     slots.push_back(slot);
+    // Neighbours are in one segment, mostly.
+    if (segments.empty() || segments.back() != *segment) segments.push_back(*std::move(segment));
   }
-  return slots;
+  terms.slots = std::move(slots);
+  terms.segments = std::move(segments);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<MutableBuffer>> ClientCore::Buffers(

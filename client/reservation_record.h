@@ -15,6 +15,7 @@
 #include "absl/synchronization/mutex.h"
 #include "client/daemon_link.h"
 #include "client/model_registry.h"
+#include "client/segment_map.h"
 
 namespace kvtier {
 
@@ -27,9 +28,10 @@ class ReservationRecord {
     std::shared_ptr<ModelRegistration> model;
     uint32_t chunk_count = 0;
     std::vector<uint32_t> planes;  // the reserved ones
-    // In place: addresses of the blocks, plane by plane within chunk by chunk. They stay mapped as
-    // long as this record has the link. Empty: the bytes go by stream.
+    // In place: addresses of the blocks, plane by plane within chunk by chunk, and the segments
+    // that they are in. Empty: the bytes go by stream.
     std::vector<std::byte*> slots;
+    std::vector<std::shared_ptr<const MappedSegment>> segments;
   };
   explicit ReservationRecord(Terms terms);
 

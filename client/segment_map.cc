@@ -29,10 +29,22 @@ SegmentMap::SegmentMap(Mapping table, std::shared_ptr<MemoryChannel> channel, Se
 
 SegmentMap::~SegmentMap() = default;
 
-absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word,
-                                                     wire::SegmentAccess access) {
-  const bool write = access == wire::SegmentAccess::kWrite;
+absl::StatusOr<const MappedSegment*> SegmentMap::Get(wire::ResidencyWord word) {
   absl::MutexLock lock(&mutex_);
+  return FindOrMap(word, wire::SegmentAccess::kRead);
+}
+
+absl::StatusOr<std::shared_ptr<const MappedSegment>> SegmentMap::GetWritable(
+    wire::ResidencyWord word) {
+  absl::MutexLock lock(&mutex_);
+  auto segment = FindOrMap(word, wire::SegmentAccess::kWrite);
+  if (!segment.ok()) return segment.status();
+  return (*segment)->shared_from_this();
+}
+
+absl::StatusOr<const MappedSegment*> SegmentMap::FindOrMap(wire::ResidencyWord word,
+                                                           wire::SegmentAccess access) {
+  const bool write = access == wire::SegmentAccess::kWrite;
   if (absl::Status settled = Settle(); !settled.ok()) return settled;
   const MappedSegment* const known = Find(word);
   if (known != nullptr && (known->writable || !write)) return known;
@@ -60,15 +72,14 @@ const MappedSegment* SegmentMap::Insert(uint32_t number,
     if (!mapped_[next_victim_].segment->writable) Unmap(next_victim_);
   }
   // A mapping keeps memory that the daemon gave back to the machine, and whose number it may never
-  // use again: for each new one ask whether an old one is still meant.
+  // use again: for each new one ask whether an old one is still meant. An inbox that is only empty
+  // is UNAVAILABLE.
   if (!mapped_.empty()) {
     next_victim_ = (next_victim_ + 1) % mapped_.size();
     const Mapped& old = mapped_[next_victim_];
     const wire::ResidencyWord old_word(old.number << kSlotBits, old.segment->incarnation);
-    if (!old.segment->writable &&
-        absl::IsNotFound(channel_->RequestSegment(old_word, wire::SegmentAccess::kRead).status())) {
+    if (absl::IsNotFound(channel_->RequestSegment(old_word, wire::SegmentAccess::kRead).status()))
       Unmap(next_victim_);
-    }
   }
   mapped_.push_back({number, std::move(segment)});
   return result;

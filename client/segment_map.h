@@ -21,7 +21,7 @@
 namespace kvtier {
 
 // One use of a segment. Does not change.
-struct MappedSegment {
+struct MappedSegment : std::enable_shared_from_this<MappedSegment> {
   std::shared_ptr<const MemoryChannel> channel;  // goes after the mapping
   Mapping mapping;
   uint32_t incarnation = 0;
@@ -39,7 +39,8 @@ struct MappedSegment {
 
 // Thread-safe. Maps at most `segments_max` at a time; beyond, those that are met least recently by
 // turn are unmapped and mapped again when they are needed. An inbox that is mapped for writing
-// stays as long as its incarnation: it is given out once only.
+// stays as long as its incarnation, because it is given out once only, and as long as anybody holds
+// it (GetWritable).
 class SegmentMap {
  public:
   static constexpr size_t kSegmentsMax = 8192;
@@ -51,16 +52,18 @@ class SegmentMap {
   SegmentMap(const SegmentMap&) = delete;
   SegmentMap& operator=(const SegmentMap&) = delete;
 
-  // What is mapped already; null otherwise. No lock and no system call. Inside a section, or for a
-  // slot that a reservation holds; valid as long.
+  // What is mapped already; null otherwise. No lock and no system call. Inside a section; valid as
+  // long.
   const MappedSegment* Find(wire::ResidencyWord word) const {
     const MappedSegment* const segment =
         table()[word.copy_bits() >> kSlotBits].load(std::memory_order_acquire);
     return segment != nullptr && segment->incarnation == word.incarnation() ? segment : nullptr;
   }
-  // Maps where needed. NOT_FOUND: that incarnation is over; UNAVAILABLE: the daemon does not
-  // answer, or the segment's writer has not mapped it.
-  absl::StatusOr<const MappedSegment*> Get(wire::ResidencyWord word, wire::SegmentAccess access)
+  // Maps for reading where needed. NOT_FOUND: that incarnation is over; UNAVAILABLE: the daemon
+  // does not answer, or the segment's writer has not mapped it. Inside a section; valid as long.
+  absl::StatusOr<const MappedSegment*> Get(wire::ResidencyWord word) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for writing, of an inbox; it stays mapped as long as it is held, used or not.
+  absl::StatusOr<std::shared_ptr<const MappedSegment>> GetWritable(wire::ResidencyWord word)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Rises whenever something is unmapped, before any section that can know of it is over: addresses
@@ -76,6 +79,9 @@ class SegmentMap {
   SegmentMap(Mapping table, std::shared_ptr<MemoryChannel> channel, SectionPlaces* places,
              size_t segments_max);
   Entry* table() const { return reinterpret_cast<Entry*>(table_.data()); }
+  absl::StatusOr<const MappedSegment*> FindOrMap(wire::ResidencyWord word,
+                                                 wire::SegmentAccess access)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::StatusOr<std::shared_ptr<const MappedSegment>> Map(wire::ResidencyWord word,
                                                            wire::SegmentAccess access)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);

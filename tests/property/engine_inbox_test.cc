@@ -119,6 +119,8 @@ TEST_F(EngineInbox, WhatWasNotMappedIsGivenAgain) {
   fixture.Advance(absl::Milliseconds(1));
   ASSERT_EQ(Seal(writer, word), Code::kOk);
   EXPECT_EQ(give_back(writer, word), Code::kFailedPrecondition) << "sealed";
+  EXPECT_EQ(Grant(writer, word, false), Code::kUnavailable) << "its mapping is still meant";
+  EXPECT_EQ(Grant(other, word, false), Code::kNotFound);
   EXPECT_THAT(writer.Put(model, kNoParent, NumberedKey(1)), IsOk());
   engine().CheckInvariants();
 }

@@ -79,7 +79,14 @@ absl::StatusOr<SegmentGrant> Engine::GrantSegment(ShmClientId client, wire::Resi
     return absl::NotFoundError(
         absl::StrFormat("client %d of shared memory is not attached", client.value()));
   }
-  KVTIER_ASSIGN_OR_RETURN(const SlotAllocator::SegmentUse use, s.FindUse(*tenant, word));
+  const absl::StatusOr<SlotAllocator::SegmentUse> found = s.FindUse(*tenant, word);
+  if (!found.ok()) {
+    if (writable || !s.FindGranted(client, word).ok()) return found.status();
+    return absl::UnavailableError(
+        absl::StrFormat("pool %d, segment %d: nothing is in it; it is kept for client %d as it is",
+                        word.pool(), word.segment(), client.value()));
+  }
+  const SlotAllocator::SegmentUse& use = *found;
   const SegmentGrant grant{.pool = PoolId(static_cast<uint8_t>(word.pool())),
                            .segment = SegmentIndex(word.segment()),
                            .slot_bytes = use.slot_bytes,

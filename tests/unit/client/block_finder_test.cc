@@ -180,16 +180,34 @@ TEST_F(BlockFinderTest, ANewUseOfASegmentReplacesTheMapping) {
 TEST_F(BlockFinderTest, MappingsOfSegmentsThatAreGoneGoInTime) {
   for (uint32_t i = 0; i < 4; ++i) {
     fake_.AddSegment(Word(0, i, 0), kSlotBytes);
-    ASSERT_TRUE(memory_->segments().Get(Word(0, i, 0), wire::SegmentAccess::kRead).ok());
+    ASSERT_TRUE(memory_->segments().Get(Word(0, i, 0)).ok());
   }
   EXPECT_EQ(memory_->segments().mapped(), 4u);
   for (uint32_t i = 0; i < 4; ++i) fake_.RemoveSegment(Word(0, i, 0));
   for (uint32_t i = 10; i < 20; ++i) {
     fake_.AddSegment(Word(0, i, 0), kSlotBytes);
-    ASSERT_TRUE(memory_->segments().Get(Word(0, i, 0), wire::SegmentAccess::kRead).ok());
+    ASSERT_TRUE(memory_->segments().Get(Word(0, i, 0)).ok());
   }
   EXPECT_EQ(memory_->segments().mapped(), 10u);
   EXPECT_EQ(memory_->segments().unmaps(), 4u);
+}
+
+TEST_F(BlockFinderTest, AnInboxThatIsOverGoesInTimeButNotFromUnderAReservation) {
+  const ResidencyWord inboxes[] = {Word(0, 0, 0), Word(0, 1, 0)};
+  for (const ResidencyWord inbox : inboxes) fake_.AddSegment(inbox, kSlotBytes);
+  ASSERT_TRUE(memory_->segments().GetWritable(inboxes[0]).ok());
+  auto held = memory_->segments().GetWritable(inboxes[1]);
+  ASSERT_TRUE(held.ok()) << held.status();
+  for (const ResidencyWord inbox : inboxes) fake_.RemoveSegment(inbox);
+  for (uint32_t i = 10; i < 14; ++i) {
+    fake_.AddSegment(Word(0, i, 0), kSlotBytes);
+    ASSERT_TRUE(memory_->segments().Get(Word(0, i, 0)).ok());
+  }
+  EXPECT_EQ(memory_->segments().mapped(), 4u);
+  EXPECT_EQ(memory_->segments().unmaps(), 2u);
+  // Whoever still writes there writes into memory of its own.
+  *(*held)->mapping.data() = std::byte{7};
+  EXPECT_EQ(*(*held)->mapping.data(), std::byte{7});
 }
 
 TEST_F(BlockFinderTest, MapsAtMostSoManySegments) {
@@ -201,10 +219,10 @@ TEST_F(BlockFinderTest, MapsAtMostSoManySegments) {
   ASSERT_TRUE(segments.ok());
   const ResidencyWord inbox = Word(0, 100, 0);
   fake_.AddSegment(inbox, kSlotBytes);
-  ASSERT_TRUE((*segments)->Get(inbox, wire::SegmentAccess::kWrite).ok());
+  ASSERT_TRUE((*segments)->GetWritable(inbox).ok());
   for (uint32_t i = 0; i < 10; ++i) {
     fake_.AddSegment(Word(0, i, 0), kSlotBytes);
-    ASSERT_TRUE((*segments)->Get(Word(0, i, 0), wire::SegmentAccess::kRead).ok());
+    ASSERT_TRUE((*segments)->Get(Word(0, i, 0)).ok());
     EXPECT_LE((*segments)->mapped(), 3u);
   }
   // An inbox is given out only once: it stays.

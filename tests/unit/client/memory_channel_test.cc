@@ -37,7 +37,9 @@ class MemoryChannelTest : public ::testing::Test {
     places_.Publish(memory_);
   }
   absl::Status Map(uint32_t segment, SegmentAccess access = SegmentAccess::kRead) {
-    return memory_->segments().Get(Word(segment), access).status();
+    SegmentMap& segments = memory_->segments();
+    return access == SegmentAccess::kWrite ? segments.GetWritable(Word(segment)).status()
+                                           : segments.Get(Word(segment)).status();
   }
   // The fake is another thread.
   bool AwaitGoodbyes(int count) {
@@ -110,7 +112,7 @@ TEST_F(MemoryChannelTest, WhoeverHasASegmentHoldsTheGoodbyeUp) {
     auto memory = fake_.Attach(others);
     ASSERT_TRUE(memory.ok());
     others.Publish(*memory);
-    auto segment = (*memory)->segments().Get(Word(0), SegmentAccess::kRead);
+    auto segment = (*memory)->segments().Get(Word(0));
     ASSERT_TRUE(segment.ok());
     user = (*segment)->channel;
   }
