@@ -192,7 +192,7 @@ void DaemonKillsTest::HoldAll() {
   const v1::LookupReply found = raw_->session->Lookup("own");
   ASSERT_EQ(found.rows_size(), 1);
   own_row_ = found.rows(0);
-  wire::EnterSection(raw_->header().retire_epoch, raw_->client_page().sections[0].section);
+  wire::EnterSection(raw_->header().retire_epoch, raw_->client_page(), 0);
   logged_ = raw_->header().log_end.load();
   ASSERT_EQ(RetiredBytes(), 0u);
 }

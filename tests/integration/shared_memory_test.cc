@@ -132,7 +132,7 @@ class SharedMemoryTest : public DaemonTest {
   // Of a row's one block where it lies, read in a section; empty where it cannot be.
   static std::string BytesInPlace(RawClient& client, uint64_t row) {
     std::atomic<uint64_t>& section = client.client_page().sections[0].section;
-    wire::EnterSection(client.header().retire_epoch, section);
+    wire::EnterSection(client.header().retire_epoch, client.client_page(), 0);
     const wire::ResidencyWord word = client.WordOf(row);
     RawChannel& channel = client.channel;
     EXPECT_EQ(channel.Segment(word, wire::SegmentAccess::kRead), 0u) << channel.text;
