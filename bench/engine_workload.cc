@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "proto/wire/report_ring.h"
 #include "sim/sim_copy_engine.h"
 #include "sim/sim_pool.h"
 #include "tiering/base/check.h"
@@ -22,7 +21,7 @@ constexpr Bytes kBlockBytes = KiB(4);
 constexpr uint32_t kMovesPerTick = 50;
 constexpr uint32_t kLeasesHeld = 4096;
 constexpr int kRefusalsMax = 1000;
-constexpr int kQuietTicks = 4;
+constexpr uint32_t kSettleTicksMax = 10'000;
 constexpr uint8_t kLogMass = 200;  // of a report; how much does not matter to the policy
 
 using Clock = std::chrono::steady_clock;
@@ -242,10 +241,9 @@ absl::StatusOr<std::vector<uint64_t>> EngineWorkload::RandomPrefix() {
   return rows;
 }
 
-absl::StatusOr<double> EngineWorkload::RunReports(Reports kind) {
-  KVTIER_CHECK(page_ != nullptr);
-  std::vector<wire::Report> reports;
-  while (reports.size() < kReportsPerTick) {
+absl::Status EngineWorkload::PrepareReports(Reports kind, uint32_t ticks) {
+  reports_.clear();
+  while (reports_.size() < uint64_t{ticks} * kReportsPerTick) {
     KVTIER_ASSIGN_OR_RETURN(std::vector<uint64_t> rows, RandomPrefix());
     uint32_t planes = options_.planes;
     auto first = uint16_t{0};
@@ -256,19 +254,25 @@ absl::StatusOr<double> EngineWorkload::RunReports(Reports kind) {
     }
     for (uint32_t plane = 0; plane < planes; ++plane) {
       for (const uint64_t row : rows) {
-        reports.push_back({.row = row,
-                           .steps = 1,
-                           .plane = static_cast<uint16_t>(first + plane),
-                           .log_mass = kLogMass});
+        reports_.push_back({.row = row,
+                            .steps = 1,
+                            .plane = static_cast<uint16_t>(first + plane),
+                            .log_mass = kLogMass});
       }
     }
   }
-  reports.resize(kReportsPerTick);
   // What the lookups led to is not the reports'.
-  for (int i = 0; i < kQuietTicks; ++i) Tick();
+  for (uint32_t tick = 0; tick < kSettleTicksMax && Tick(); ++tick) {
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<double> EngineWorkload::RunReports() {
+  KVTIER_CHECK(page_ != nullptr && reports_.size() >= kReportsPerTick);
   wire::ReportProducer ring(page_.get());
-  for (const wire::Report& report : reports) {
-    if (!ring.Write(report)) return absl::InternalError("a report found the ring full");
+  for (uint32_t i = 0; i < kReportsPerTick; ++i) {
+    if (!ring.Write(reports_.back())) return absl::InternalError("a report found the ring full");
+    reports_.pop_back();
   }
   const uint64_t taken = engine_->counters().shared_reports;
   const auto start = Clock::now();

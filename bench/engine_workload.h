@@ -10,6 +10,7 @@
 #include "bench/page_memory.h"
 #include "proto/wire/chunk_key.h"
 #include "proto/wire/client_page.h"
+#include "proto/wire/report_ring.h"
 #include "tiering/base/rng.h"
 #include "tiering/engine/engine.h"
 
@@ -46,10 +47,13 @@ class EngineWorkload {
     kPrefixes,  // random prefixes: in each, plane by plane, all chunks
     kBlocks,    // random blocks, none with another
   };
-  // Nanoseconds that a Tick takes for each of kReportsPerTick reports that wait in a client's ring,
-  // with the moves that they lead to. Only of a shared engine.
+  // Draws what so many RunReports report, and lets the moves that this leads to settle. Only of a
+  // shared engine.
   static constexpr uint32_t kReportsPerTick = 4096;
-  absl::StatusOr<double> RunReports(Reports kind);
+  absl::Status PrepareReports(Reports kind, uint32_t ticks);
+  // Nanoseconds that a Tick takes for each of kReportsPerTick reports that wait in a client's ring;
+  // it finishes and starts the moves that those before led to, 50 each at most.
+  absl::StatusOr<double> RunReports();
 
   const Engine& engine() const { return *engine_; }
   // Of the operations, so far.
@@ -86,6 +90,7 @@ class EngineWorkload {
   uint64_t moves_ = 0;
   uint64_t operations_ = 0;
   uint64_t refused_ = 0;
+  std::vector<wire::Report> reports_;  // that RunReports takes from the end
   std::vector<Operation> mix_;
   std::vector<LeaseId> leases_;
   std::vector<ReservationId> reservations_;
