@@ -105,6 +105,12 @@ absl::Status Receive(int socket, absl::Duration timeout, void* packet, size_t by
   return absl::OkStatus();
 }
 
+// Where it does not get there, the daemon waits for the process's end.
+void SayGoodbye(int fd) {
+  const wire::Goodbye goodbye;
+  (void)::send(fd, &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 // Connects and says hello; the reply is one of success.
 absl::StatusOr<ScopedFd> Open(const std::string& path, const wire::HelloRequest& hello,
                               absl::Duration timeout, wire::HelloReply& reply, ScopedFd* fds,
@@ -135,14 +141,20 @@ absl::StatusOr<ScopedFd> Open(const std::string& path, const wire::HelloRequest&
   }
   if (!status.ok()) return status;
   if (reply.code != 0) return ErrorOf(reply.code, reply.text);
+  // From here on this is a client of the daemon's. One that begins and cannot go on has nothing
+  // mapped: without a goodbye it would count until the process ends.
+  const auto give_up = [&](absl::Status why) {
+    if (hello.resume == 0) SayGoodbye(fd.get());
+    return why;
+  };
   if (reply.major != wire::kAttachMajor) {
-    return absl::FailedPreconditionError(absl::StrCat(
+    return give_up(absl::FailedPreconditionError(absl::StrCat(
         "kvtierd shares memory by version ", reply.major, ".", reply.minor,
-        " of its messages, this client by ", wire::kAttachMajor, ".", wire::kAttachMinor));
+        " of its messages, this client by ", wire::kAttachMajor, ".", wire::kAttachMinor)));
   }
   if (fds_got != fds_wanted) {
-    return absl::InternalError(absl::StrCat("kvtierd answered hello with ", fds_got,
-                                            " descriptors instead of ", fds_wanted));
+    return give_up(absl::InternalError(absl::StrCat("kvtierd answered hello with ", fds_got,
+                                                    " descriptors instead of ", fds_wanted)));
   }
   return fd;
 }
@@ -171,11 +183,7 @@ MemoryChannel::MemoryChannel(std::string socket_path, const wire::HelloRequest& 
 MemoryChannel::~MemoryChannel() {
   if (::getpid() != process_) return;
   absl::MutexLock lock(&mutex_);
-  const wire::Goodbye goodbye;
-  // Where it does not get there, the daemon waits for the process's end.
-  if (broken_.ok()) {
-    (void)::send(socket_.get(), &goodbye, sizeof(goodbye), MSG_NOSIGNAL | MSG_DONTWAIT);
-  }
+  if (broken_.ok()) SayGoodbye(socket_.get());
 }
 
 absl::StatusOr<std::shared_ptr<MemoryChannel>> MemoryChannel::Connect(const std::string& socket,
@@ -242,15 +250,11 @@ absl::Status MemoryChannel::ConfirmMapped(wire::ResidencyWord word) {
 }
 
 void MemoryChannel::Keep() {
-  {
-    absl::MutexLock lock(&mutex_);
-    pollfd state{.fd = socket_.get(), .events = POLLRDHUP, .revents = 0};
-    if (broken_.ok() && ::poll(&state, 1, 0) > 0) (void)Break(Lost("it was closed"));
-    const Clock::time_point now = Clock::now();
-    if (broken_.ok() || now < reopen_at_) return;
-    reopen_at_ = now + pause_;
-    pause_ = std::min(2 * pause_, kPauseMax);
-  }
+  // A request that is under way finds out by itself; to wait for it would keep heartbeats waiting.
+  if (!mutex_.TryLock()) return;
+  const bool reopen = IsTimeToReopen();
+  mutex_.Unlock();
+  if (!reopen) return;
   // Without the lock: who asks for something meanwhile is told at once that there is none.
   wire::HelloReply reply;
   auto fd = Open(socket_path_, hello_, timeout_ / 4, reply, nullptr, 0);
@@ -259,6 +263,16 @@ void MemoryChannel::Keep() {
   socket_ = *std::move(fd);
   broken_ = absl::OkStatus();
   ++reopened_;
+}
+
+bool MemoryChannel::IsTimeToReopen() {
+  pollfd state{.fd = socket_.get(), .events = POLLRDHUP, .revents = 0};
+  if (broken_.ok() && ::poll(&state, 1, 0) > 0) (void)Break(Lost("it was closed"));
+  const Clock::time_point now = Clock::now();
+  if (broken_.ok() || now < reopen_at_) return false;
+  reopen_at_ = now + pause_;
+  pause_ = std::min(2 * pause_, kPauseMax);
+  return true;
 }
 
 uint64_t MemoryChannel::reopened() const {

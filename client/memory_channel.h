@@ -92,6 +92,8 @@ class MemoryChannel {
                         ScopedFd* fds, int fds_max, int& fds_got)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Break(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Counts as a try.
+  bool IsTimeToReopen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
 
   const std::string socket_path_;
   const wire::HelloRequest hello_;

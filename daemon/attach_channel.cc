@@ -93,6 +93,7 @@ absl::Status AttachChannel::Hello(const wire::HelloRequest& request) {
   absl::Status admitted = CheckHello(request);
   if (admitted.ok() && request.resume != 0) {
     session_ = SessionId(request.session_id);
+    wants_to_resume_ = true;
     return absl::OkStatus();  // whoever has all channels answers
   }
   if (admitted.ok()) admitted = Admit(request);

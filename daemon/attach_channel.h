@@ -55,7 +55,7 @@ class AttachChannel {
 
   // It asks for what another channel of its process had attached. That one goes on with its socket,
   // and this one is gone; or nothing may, and it is told so.
-  bool resumes() const { return !client_ && session_ != SessionId(); }
+  bool resumes() const { return !client_ && wants_to_resume_; }
   bool MayGoOnAs(const AttachChannel& asking) const;
   absl::Status GoOnAs(AttachChannel& asking);
   absl::Status RefuseToResume();
@@ -102,6 +102,7 @@ class AttachChannel {
   std::unique_ptr<SharedRegion> page_;
   std::optional<ShmClientId> client_;  // of the engine
   SessionId session_;                  // that it attached, or wants to go on with
+  bool wants_to_resume_ = false;
   std::optional<Grant> grant_;
   bool resumed_ = false;
   wire::ReaderLife<> life_;

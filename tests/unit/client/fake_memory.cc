@@ -128,6 +128,7 @@ void FakeMemory::ServeClient(int fd) {
       return Send(fd, &reply, sizeof(reply), {});
     }
     reply.type = wire::AttachType::kHelloReply;
+    if (other_version_.load()) ++reply.major;
     reply.index_bytes = index_.bytes();
     reply.client_page_bytes = page_.bytes();
     return Send(fd, &reply, sizeof(reply), {index_fd_.get(), page_fd_.get()});

@@ -55,6 +55,8 @@ class FakeMemory {
   void set_silent(bool silent) { silent_.store(silent); }
   // Answers of a size that no message has.
   void set_garbled(bool garbled) { garbled_.store(garbled); }
+  // Speaks another major version.
+  void set_other_version(bool other) { other_version_.store(other); }
 
  private:
   struct Segment {
@@ -79,6 +81,7 @@ class FakeMemory {
   std::atomic<bool> swallow_mapped_{false};
   std::atomic<bool> silent_{false};
   std::atomic<bool> garbled_{false};
+  std::atomic<bool> other_version_{false};
   std::thread thread_;
 };
 

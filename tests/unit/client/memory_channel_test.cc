@@ -121,6 +121,13 @@ TEST_F(MemoryChannelTest, WhoeverHasASegmentHoldsTheGoodbyeUp) {
   EXPECT_TRUE(AwaitGoodbyes(1));
 }
 
+TEST_F(MemoryChannelTest, GoodbyeIsSaidByWhoeverCannotGoOnAfterHello) {
+  fake_.set_other_version(true);
+  SectionPlaces others;
+  EXPECT_TRUE(absl::IsFailedPrecondition(fake_.Attach(others).status()));
+  EXPECT_TRUE(AwaitGoodbyes(1));
+}
+
 TEST_F(MemoryChannelTest, AChildSaysNoGoodbyeForItsParent) {
   fake_.AddSegment(Word(0), kSlotBytes);
   const pid_t child = fork();
