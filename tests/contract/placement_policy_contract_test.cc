@@ -45,6 +45,7 @@ class PolicyTable : public PlacementView {
   size_t pool_count() const override { return pool_count_; }
   size_t tenant_count() const override { return kTenants; }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
+  bool MovesStopped(TenantId, PoolId) const override { return false; }
   Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
   absl::Time AccessTime(TenantId) const override { return absl::UnixEpoch(); }
 

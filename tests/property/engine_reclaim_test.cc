@@ -53,6 +53,9 @@ class EngineReclaim : public ::testing::Test {
       dropped += event.kind == EventKind::kDropped;
     return dropped;
   }
+  void PutOne(Caller caller, ModelId model) {
+    EXPECT_THAT(fixture_->Put(caller, model, kNoParent, NumberedKey(++numbered_)), IsOk());
+  }
   // Chunks of their own, from key number `first` on, until one is dropped. Returns how many.
   size_t PutUntilFull(Caller caller, ModelId model, uint64_t first) {
     size_t put = 0;
@@ -63,6 +66,7 @@ class EngineReclaim : public ::testing::Test {
     return put;
   }
 
+  uint64_t numbered_ = 10'000;  // keys of PutOne
   std::vector<Caller> callers_;
   std::unique_ptr<wire::ClientPage> page_;
   std::unique_ptr<EngineFixture> fixture_;
@@ -141,6 +145,29 @@ TEST_F(EngineReclaim, NobodyIsLookedAtForAnotherTenantsRoom) {
   EXPECT_EQ(engine().Pools()[0].retired, waiting);
   fixture_->Advance(absl::Milliseconds(5));
   EXPECT_EQ(engine().Pools()[0].retired, Bytes(0));
+}
+
+// A tenant whose readers hold all that may wait cannot move anything, however much of it is due;
+// what the other tenants have due goes on, whoever comes first.
+TEST_F(EngineReclaim, AtTheCapOfOneTenantMovesOfTheOtherGoOn) {
+  for (const uint16_t stuck : {0, 1}) {
+    EngineFixtureOptions options = Shared({32, 64}, 2);
+    options.quota_segments = {16, 32};
+    options.limits.retired_share_max = 0.001;
+    options.limits.moves_in_flight_max = 4;
+    Start(options);
+    for (const Caller caller : callers_) {
+      const ModelId model = fixture_->Register(caller, DenseModel());
+      for (int chunk = 0; chunk < 64; ++chunk) PutOne(caller, model);
+    }
+    Attach(callers_[stuck]);
+    EnterSection(callers_[stuck]);
+    for (int tick = 0; tick < 200; ++tick) fixture_->Advance(absl::Milliseconds(5));
+    const std::vector<PoolStatus::Tenant> tenants = engine().Pools()[0].tenants;
+    EXPECT_GT(tenants[stuck].used, options.segment_bytes * 15) << "it is not stuck";
+    EXPECT_LE(tenants[1 - stuck].used, options.segment_bytes * 14) << "stuck: " << stuck;
+    engine().CheckInvariants();
+  }
 }
 
 // What the chunks of two tenants become when a budget is halved, and one has a section that does

@@ -190,18 +190,20 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
     if (!last) {
       // PlanEvacuations sees who makes room.
       InboxRoom& room = inbox_room[pool.value() * tenants.size() + tenant.value()];
+      // One size at a time.
+      if (room.block_bytes != block_bytes) Miss(tenant, pool, std::exchange(room.wanted, Bytes(0)));
       room.wanted += needed;
       room.block_bytes = block_bytes;
       return false;
     }
     if (dropped == count || move_looks == 0 || to_come() >= needed) return false;
+    --move_looks;  // in vain or not: looking for what to drop is the larger part
     const size_t before = dropped;
     while (dropped < count && drop_one()) {
       ++dropped;
       if (to.RoomNow(tenant, block_bytes) + to_come() >= needed) break;
     }
     if (dropped == before) return false;
-    --move_looks;
     ReclaimRetired(tenant);
   }
 }

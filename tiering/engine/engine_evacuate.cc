@@ -39,20 +39,25 @@ void Engine::State::PlanEvacuations(size_t ideas_max) {
     const PoolId from(static_cast<uint8_t>(p));
     const bool last = p + 1 == allocators.size();
     const PoolId to(static_cast<uint8_t>(last ? p - 1 : p + 1));
-    for (size_t i = 0; i < tenants.size(); ++i) {
+    for (size_t step = 0; step < tenants.size(); ++step) {
+      // Another tenant first each time: one may take all that is left of this tick.
+      const size_t i = (evacuations_planned + step) % tenants.size();
       const TenantId tenant(static_cast<uint16_t>(i));
       const size_t left = ideas_max - ideas.size();
       const bool shrinks = allocators[p]->excess_once_freed() > Bytes(0);
-      if (shrinks) {
+      const bool stopped = MovesStopped(tenant, from);
+      if (shrinks && !stopped) {
         if (const auto segment = allocators[p]->EmptiestSegment(tenant, Bytes(0)))
           EmptySegment(from, *segment, to, left);
       }
       // Half of what may start is left to the policy, whose moves wait for this.
-      const bool coming = !shrinks && !last && PlanInbox(tenant, from, to, (left + 1) / 2);
+      const bool coming =
+          !shrinks && !last && !stopped && PlanInbox(tenant, from, to, (left + 1) / 2);
       const Bytes wanted = std::exchange(inbox_room[p * tenants.size() + i].wanted, Bytes(0));
       if (!coming) Miss(tenant, from, wanted);
     }
   }
+  ++evacuations_planned;
 }
 
 uint32_t Engine::State::EmptySegment(PoolId from, SegmentIndex segment, PoolId to,

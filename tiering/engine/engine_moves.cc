@@ -198,19 +198,23 @@ void Engine::State::StartMoves(absl::Time now) {
   }
 }
 
+bool Engine::State::MovesStopped(TenantId tenant, PoolId pool) const {
+  // At the cap of slots that wait for readers: each move would add one more.
+  const SlotAllocator& from = allocator(pool);
+  const Bytes retired = from.retired(tenant);
+  const Bytes size = std::max(std::min(from.quota(tenant), from.budget()), from.held(tenant));
+  const Bytes retired_max(
+      static_cast<int64_t>(limits.retired_share_max * static_cast<double>(size.count())));
+  return retired > Bytes(0) && retired >= retired_max;
+}
+
 void Engine::State::StartRun(size_t first, size_t end) {
   const MoveIdea run = ideas[first];
   if (run.row >= blocks.row_end() || !blocks.live(run.row) || blocks.hidden(run.row)) return;
   KVTIER_CHECK(run.from.value() < allocators.size() && run.to.value() < allocators.size());
   const ModelId model = blocks.model(run.row);
   const TenantId tenant = blocks.tenant(run.row);
-  // At the cap of slots that wait for readers, the tenant's moves stop: each would add one more.
-  const SlotAllocator& from = allocator(run.from);
-  const Bytes retired = from.retired(tenant);
-  const Bytes size = std::max(std::min(from.quota(tenant), from.budget()), from.held(tenant));
-  const Bytes retired_max(
-      static_cast<int64_t>(limits.retired_share_max * static_cast<double>(size.count())));
-  if (retired > Bytes(0) && retired >= retired_max) return;
+  if (MovesStopped(tenant, run.from)) return;
 
   // Blocks that are where the idea says and nowhere else, and not on their way already: the first
   // of two moves would take the source away under the second. Grouped by slot size for neighbouring

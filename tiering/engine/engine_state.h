@@ -80,6 +80,7 @@ struct Engine::State : public PlacementView {
   size_t pool_count() const override { return allocators.size(); }
   size_t tenant_count() const override { return tenants.size(); }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
+  bool MovesStopped(TenantId tenant, PoolId from) const override;
   Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
   absl::Time AccessTime(TenantId tenant) const override {
     return access_clocks[tenant.value()].newest();
@@ -280,6 +281,7 @@ struct Engine::State : public PlacementView {
     bool later = false;        // the last search found an inbox, but not for now
   };
   std::vector<InboxRoom> inbox_room;  // by pool and tenant
+  uint64_t evacuations_planned = 0;
 
   // Of a pool that is over its budget: by how much, the least that was in use meanwhile, both
   // without what waits for readers, and for how many ticks neither has become less.

@@ -125,11 +125,15 @@ void LruPolicy::Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& id
   std::swap(retried_, retrying_);
   std::fill(retrying_.begin(), retrying_.end(), 0);
   PlanPromotions(now, ideas.size() + (ideas_max + 1) / 2, ideas);
-  for (size_t tenant = 0; tenant < view_->tenant_count(); ++tenant) {
+  // Another tenant first each time: one may have enough for all of this call.
+  const size_t tenants = view_->tenant_count();
+  first_tenant_ = (first_tenant_ + 1) % tenants;
+  for (size_t step = 0; step < tenants; ++step) {
+    const TenantId tenant(static_cast<uint16_t>((first_tenant_ + step) % tenants));
     for (size_t pool = 0; pool + 1 < pool_count_; ++pool) {
       if (ideas.size() >= end) return;
-      PlanDemotions(TenantId(static_cast<uint16_t>(tenant)), PoolId(static_cast<uint8_t>(pool)),
-                    end, ideas);
+      const PoolId from(static_cast<uint8_t>(pool));
+      if (!view_->MovesStopped(tenant, from)) PlanDemotions(tenant, from, end, ideas);
     }
   }
 }
@@ -215,6 +219,7 @@ bool LruPolicy::Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas,
     const PlaneIndex plane(static_cast<uint16_t>(i));
     const Block& block = table_->block(row, plane);
     if (!block.best.valid() || block.best.pool().value() == 0 || block.second.valid()) continue;
+    if (view_->MovesStopped(table_->tenant(row), block.best.pool())) continue;
     const int64_t bytes = view_->SlotBytes(model, plane).count();
     if (bytes > room) break;  // no room now; a later touch asks again
     if (ideas.size() == end) return false;

@@ -66,6 +66,7 @@ class LruPolicy : public PlacementPolicy {
   BlockTable* table_ = nullptr;
   std::unique_ptr<ChunkLru> lru_;
   size_t pool_count_ = 0;
+  size_t first_tenant_ = 0;  // of the last Plan
   std::deque<Promotion> promotions_;
   std::vector<size_t> queued_;  // promotions by tenant: none fills the queue for the others
   // By tenant, bytes that the last Plan and this one asked for not for the first time.

@@ -41,6 +41,9 @@ class PlacementView {
   virtual size_t pool_count() const = 0;
   virtual size_t tenant_count() const = 0;
   virtual PoolRoom Room(TenantId tenant, PoolId pool) const = 0;
+  // The engine refuses moves of the tenant's blocks out of the pool for now: readers hold as many
+  // of its slots there as may wait for them.
+  virtual bool MovesStopped(TenantId tenant, PoolId from) const = 0;
   // Size of a slot that holds this plane.
   virtual Bytes SlotBytes(ModelId model, PlaneIndex plane) const = 0;
   // When the tenant's newest access was; within OnCommit, OnTouch and OnRead, when this one is.
