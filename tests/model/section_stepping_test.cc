@@ -108,6 +108,8 @@ struct Scenario {
   // What the scan before a move found is used after it, when it says nothing of what was moved.
   bool scans_early = false;
   Goodbye goodbye = Goodbye::kNever;
+  // The engine waits for the sections of the dead, too.
+  bool never_gone = false;
   // Not the check that an engine makes when it rewrites a slot, only what readers find.
   bool only_reads = false;
 };
@@ -229,8 +231,9 @@ class Protocol {
       if (Memory::LoadAcquire(daemon.used[i]) == 0) continue;
       const uint64_t epoch =
           wire::ReadSection<Memory>(daemon.section[i], daemon.end[i], nullptr, 0);
-      Stepper::Running().Note(life_[i].gone());
-      if (!life_[i].gone()) oldest = std::min(oldest, epoch);
+      const bool gone = life_[i].gone() && !scenario_.never_gone;
+      Stepper::Running().Note(gone);
+      if (!gone) oldest = std::min(oldest, epoch);
     }
     return oldest;
   }
@@ -261,12 +264,8 @@ class Protocol {
   // All sections are left or their processes are gone: nothing may be held any more.
   void End() {
     Daemon& daemon = daemons_[current_];
-    uint64_t oldest = wire::kNoSection;
-    for (size_t i = 0; i < kReaders; ++i) {
-      if (!life_[i].gone() && daemon.section[i].value != 0)
-        oldest = std::min(oldest, daemon.section[i].value);
-    }
-    Stepper::Running().Check(oldest == wire::kNoSection, "held_for_ever");
+    Reuse(daemon, Oldest(daemon));
+    Stepper::Running().Check(daemon.queue.empty(), "held_for_ever");
   }
 
   uint64_t State() const {
@@ -358,6 +357,13 @@ TEST(SectionSteppingTest, TagBeforeNewEpochIsFound) { ExpectFound<TagBeforeEpoch
 
 TEST(SectionSteppingTest, GoodbyeInASectionIsFound) {
   ExpectFound<Whole>({.sections = {1, 1}, .moves = 1, .goodbye = Goodbye::kInSection});
+}
+
+TEST(SectionSteppingTest, WaitingForTheDeadIsFound) {
+  const Scenario scenario = {.sections = {1, 1}, .mortal = 1, .moves = 1, .never_gone = true};
+  Stepper stepper([&] { return Protocol<Whole>::Setup(scenario); });
+  EXPECT_FALSE(stepper.Explore(kStatesMax));
+  EXPECT_EQ(stepper.failure(), "held_for_ever") << stepper.trail();
 }
 
 TEST(SectionSteppingTest, EveryPointIsReached) {

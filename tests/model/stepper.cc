@@ -127,30 +127,38 @@ uint64_t Stepper::StateHash() const {
   return hash;
 }
 
+// Up to its first step.
+void Stepper::Begin(size_t index, std::function<void()> body) {
+  Actor& actor = *actors_[index];
+  actor.body = std::move(body);
+  actor.done = false;
+  actor.begun = false;
+  actor.step = "begins";
+  KVTIER_CHECK(getcontext(&actor.first) == 0);
+  actor.first.uc_stack.ss_sp = actor.stack.get();
+  actor.first.uc_stack.ss_size = kStackBytes;
+  actor.first.uc_link = nullptr;
+  makecontext(&actor.first, &Stepper::Body, 0);
+  Resume(index);
+}
+
 void Stepper::Run() {
   setup_ = make_setup_();
-  for (size_t i = actors_.size(); i < setup_.actors.size(); ++i) {
+  const size_t last = setup_.actors.size();
+  while (actors_.size() <= last) {
     actors_.push_back(std::make_unique<Actor>());
     actors_.back()->stack = std::make_unique<char[]>(kStackBytes);
   }
   made_ = 0;
   trail_.clear();
-  for (size_t i = 0; i < actors_.size(); ++i) {
-    Actor& actor = *actors_[i];
-    actor.body = setup_.actors[i];
-    actor.buffer.clear();
-    actor.own = 0;
-    actor.awaits = kNobody;
-    actor.done = false;
-    actor.begun = false;
-    actor.step = "begins";
-    KVTIER_CHECK(getcontext(&actor.first) == 0);
-    actor.first.uc_stack.ss_sp = actor.stack.get();
-    actor.first.uc_stack.ss_size = kStackBytes;
-    actor.first.uc_link = nullptr;
-    makecontext(&actor.first, &Stepper::Body, 0);
-    Resume(i);  // up to its first step
+  for (const auto& actor : actors_) {
+    actor->buffer.clear();
+    actor->own = 0;
+    actor->awaits = kNobody;
+    actor->done = true;
   }
+  for (size_t i = 0; i < last; ++i) Begin(i, setup_.actors[i]);
+  bool ends = false;
   std::vector<std::pair<size_t, bool>> options;  // actor, whether its oldest store is meant
   while (failure_.empty()) {
     if (made_ == choices_.size() && !seen_.insert(StateHash()).second) return;
@@ -162,8 +170,10 @@ void Stepper::Run() {
         options.emplace_back(i, false);
     }
     if (options.empty()) {
-      setup_.end();
-      return;
+      if (ends) return;
+      ends = true;
+      Begin(last, setup_.end);
+      continue;
     }
     const auto [i, stored] = options[NextChoice(options.size())];
     Actor& actor = *actors_[i];

@@ -36,7 +36,7 @@ class Stepper {
   struct Setup {
     std::vector<std::function<void()>> actors;
     std::function<uint64_t()> state;  // of what is neither a word nor an actor's own
-    std::function<void()> end;        // when no actor has anything left to do
+    std::function<void()> end;        // the last actor, when no other has anything left to do
     std::shared_ptr<void> world;
   };
   explicit Stepper(std::function<Setup()> setup);
@@ -92,6 +92,7 @@ class Stepper {
 
   static void Body();
   void Run();
+  void Begin(size_t actor, std::function<void()> body);
   void Resume(size_t actor);
   void Yield();
   uint64_t StateHash() const;
