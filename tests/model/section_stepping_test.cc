@@ -1,8 +1,8 @@
 // Proves for the code itself what read_sections.pml shows of the protocol: the templates of
-// proto/wire/section_protocol.h and relocation_log.h, on a memory with store buffers, through every
-// interleaving of two readers, their ends, and an engine that moves a block and reuses slots, also
-// across a restart of the daemon. With a bug switched on, the same search finds it. Assertions are
-// named as in the model, and so are the points at which actors take turns.
+// proto/wire/section_protocol.h and relocation_log.h, on a memory with store buffers like x86's,
+// through every interleaving of two readers, their ends, and an engine that moves a block and
+// reuses slots, also across a restart of the daemon. With a bug switched on, the same search finds
+// it. Assertions are named as in the model, and so are the points at which actors take turns.
 
 #include <gtest/gtest.h>
 
@@ -64,7 +64,7 @@ struct SteppedMemory : Flags {
   // Weaker than on any processor: it waits in the buffer. Nobody else sets bits of these words.
   static void SetBits(Word& word, uint64_t bits) { StoreRelease(word, LoadAcquire(word) | bits); }
   static uint64_t LoadRelaxed(const Word& word) { return LoadAcquire(word); }
-  // An entry of the log reaches memory at once: relocation_stepping_test.cc steps through it.
+  // An entry of the log reaches memory at once: relocation_stepping_test.cc looks into it.
   static void StoreRelaxed(Word& word, uint64_t value) {
     Stepper::Running().Store(word, value, /*with_next=*/true);
   }

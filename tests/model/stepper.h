@@ -92,7 +92,7 @@ class Stepper {
 
   static void Body();
   void Run();
-  void Begin(size_t actor, std::function<void()> body);
+  void Begin(size_t index, std::function<void()> body);
   void Resume(size_t actor);
   void Yield();
   uint64_t StateHash() const;
