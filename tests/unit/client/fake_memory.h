@@ -46,7 +46,8 @@ class FakeMemory {
 
   // How often segments were asked for.
   int requests() const { return requests_.load(); }
-  // How often clients went on with another socket, and said goodbye.
+  // How often clients went on with another socket, and said goodbye: counted before a client is let
+  // in that connected afterwards.
   int resumes() const { return resumes_.load(); }
   int goodbyes() const { return goodbyes_.load(); }
   // The next client that says it has mapped an inbox is not answered.
