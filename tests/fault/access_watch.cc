@@ -12,6 +12,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 
@@ -24,8 +25,14 @@
 namespace kvtier::test_support {
 namespace {
 
+// NOT_FOUND: the thread has ended, or is about to.
 absl::Status SystemError(absl::string_view what, pid_t thread) {
-  return absl::InternalError(absl::StrCat(what, " of thread ", thread, ": ", std::strerror(errno)));
+  const auto code = errno == ESRCH ? absl::StatusCode::kNotFound : absl::StatusCode::kInternal;
+  return absl::Status(code, absl::StrCat(what, " of thread ", thread, ": ", std::strerror(errno)));
+}
+
+absl::Status Ended(pid_t thread) {
+  return absl::NotFoundError(absl::StrCat("thread ", thread, " has ended"));
 }
 
 #ifdef __x86_64__
@@ -45,6 +52,13 @@ uint64_t Control(size_t words, AccessWatch::Access access) {
     control |= (static_cast<uint64_t>(access) | kEightBytes << 2) << (16 + 4 * i);
   }
   return control;
+}
+
+// Waits for the end of a thread that is about to.
+void Reap(pid_t thread) {
+  int status = 0;
+  while (waitpid(thread, &status, __WALL) == thread && WIFSTOPPED(status)) {
+  }
 }
 #endif
 
@@ -94,9 +108,8 @@ absl::Status AccessWatch::Stop(pid_t thread) const {
   if (ptrace(PTRACE_INTERRUPT, thread, nullptr, nullptr) != 0)
     return SystemError("PTRACE_INTERRUPT", thread);
   int status = 0;
-  if (waitpid(thread, &status, __WALL) != thread || !WIFSTOPPED(status))
-    return SystemError("waitpid", thread);
-  return absl::OkStatus();
+  if (waitpid(thread, &status, __WALL) != thread) return SystemError("waitpid", thread);
+  return WIFSTOPPED(status) ? absl::OkStatus() : Ended(thread);
 }
 
 absl::Status AccessWatch::Set(pid_t thread, const std::vector<uint64_t>& words,
@@ -108,40 +121,67 @@ absl::Status AccessWatch::Set(pid_t thread, const std::vector<uint64_t>& words,
   for (size_t i = 0; i < words.size(); ++i) set = set && poke(i, words[i]);
   set = set && poke(kControl, Control(words.size(), access));
   if (set) return absl::OkStatus();
+  if (errno == ESRCH) return SystemError("PTRACE_POKEUSER", thread);
   return absl::UnimplementedError(
       absl::StrCat("debug registers cannot be set: ", std::strerror(errno)));
 }
 
 absl::Status AccessWatch::Watch(const std::vector<uint64_t>& words, Access access) {
   words_ = words.size();
-  for (const pid_t thread : threads_) {
+  const auto watch_in = [&](pid_t thread) -> absl::Status {
     KVTIER_RETURN_IF_ERROR(Stop(thread));
     KVTIER_RETURN_IF_ERROR(Set(thread, words, access));
-    if (ptrace(PTRACE_CONT, thread, nullptr, nullptr) != 0)
-      return SystemError("PTRACE_CONT", thread);
-  }
+    return Continue(thread, 0);
+  };
+  KVTIER_RETURN_IF_ERROR(ForEachThread(watch_in));
   standing_ = 0;
+  return absl::OkStatus();
+}
+
+absl::Status AccessWatch::Continue(pid_t thread, int signal) {
+  if (ptrace(PTRACE_CONT, thread, nullptr, signal) == 0) return absl::OkStatus();
+  return SystemError("PTRACE_CONT", thread);
+}
+
+absl::Status AccessWatch::ForEachThread(absl::FunctionRef<absl::Status(pid_t)> act) {
+  for (auto thread = threads_.begin(); thread != threads_.end();) {
+    absl::Status status = act(*thread);
+    if (absl::IsNotFound(status) && *thread != pid_) {
+      Reap(*thread);
+      thread = threads_.erase(thread);
+      continue;
+    }
+    if (!status.ok()) return status;
+    ++thread;
+  }
   return absl::OkStatus();
 }
 
 absl::StatusOr<size_t> AccessWatch::Wait(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
-  while (absl::Now() < deadline) {
-    for (const pid_t thread : threads_) {
-      int status = 0;
-      if (waitpid(thread, &status, __WALL | WNOHANG) != thread) continue;
-      if (!WIFSTOPPED(status)) return SystemError("end", thread);
-      const int signal = WSTOPSIG(status);
-      const auto hits = static_cast<uint64_t>(
-          signal == SIGTRAP ? ptrace(PTRACE_PEEKUSER, thread, DebugRegister(kHits), nullptr) : 0);
-      for (size_t i = 0; i < words_; ++i) {
-        if ((hits >> i & 1) == 0) continue;
-        standing_ = thread;
-        return i;
-      }
-      if (ptrace(PTRACE_CONT, thread, nullptr, signal == SIGTRAP ? 0 : signal) != 0)
-        return SystemError("PTRACE_CONT", thread);
+  std::optional<size_t> used;
+  const auto look_at = [&](pid_t thread) -> absl::Status {
+    int status = 0;
+    if (used.has_value() || waitpid(thread, &status, __WALL | WNOHANG) != thread)
+      return absl::OkStatus();
+    if (!WIFSTOPPED(status)) return Ended(thread);
+    const int signal = WSTOPSIG(status);
+    if (signal != SIGTRAP) return Continue(thread, signal);
+    errno = 0;
+    const auto hits =
+        static_cast<uint64_t>(ptrace(PTRACE_PEEKUSER, thread, DebugRegister(kHits), nullptr));
+    if (errno != 0) return SystemError("PTRACE_PEEKUSER", thread);
+    for (size_t i = 0; i < words_; ++i) {
+      if ((hits >> i & 1) == 0) continue;
+      standing_ = thread;
+      used = i;
+      return absl::OkStatus();
     }
+    return Continue(thread, 0);
+  };
+  while (absl::Now() < deadline) {
+    KVTIER_RETURN_IF_ERROR(ForEachThread(look_at));
+    if (used.has_value()) return *used;
   }
   return absl::DeadlineExceededError(absl::StrCat("process ", pid_, " used none of the words"));
 }
@@ -151,9 +191,7 @@ void AccessWatch::Kill() {
   kill(pid_, SIGKILL);
   // The process is there for its parent once nobody waits for its other threads.
   for (const pid_t thread : threads_) {
-    int status = 0;
-    while (thread != pid_ && waitpid(thread, &status, __WALL) == thread && WIFSTOPPED(status)) {
-    }
+    if (thread != pid_) Reap(thread);
   }
   threads_.clear();
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -19,7 +20,7 @@ namespace kvtier::test_support {
 absl::StatusOr<uint64_t> AddressIn(pid_t pid, int fd, uint64_t offset);
 
 // Not thread-safe; used on one thread, which is the process's parent. Threads that the process
-// starts afterwards are not watched.
+// starts afterwards are not watched; those that end, but the main one, are not missed.
 class AccessWatch {
  public:
   static constexpr size_t kWordsMax = 4;
@@ -45,6 +46,9 @@ class AccessWatch {
   explicit AccessWatch(pid_t pid) : pid_(pid) {}
   absl::Status Stop(pid_t thread) const;
   absl::Status Set(pid_t thread, const std::vector<uint64_t>& words, Access access) const;
+  static absl::Status Continue(pid_t thread, int signal);
+  // Until one is an error. Threads of which `act` says NOT_FOUND have ended, and are forgotten.
+  absl::Status ForEachThread(absl::FunctionRef<absl::Status(pid_t)> act);
 
   pid_t pid_;
   std::vector<pid_t> threads_;
