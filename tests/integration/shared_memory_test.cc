@@ -364,7 +364,9 @@ TEST_F(SharedMemoryTest, GarbageInAPageHarmsNobodyElse) {
     RawChannel channel;
     wire::ClientPage* const page = AttachInChild(channel, *unbound);
     // One section stays: it holds what its own tenant gives back from now on.
+    page->used[0].store(1);
     page->sections[0].section.store(1);
+    const size_t mark = offsetof(wire::ClientPage, used) / 8;
     const size_t kept = offsetof(wire::ClientPage, sections) / 8;
     auto* words = reinterpret_cast<std::atomic<uint64_t>*>(page);
     Rng rng(seed);
@@ -373,7 +375,8 @@ TEST_F(SharedMemoryTest, GarbageInAPageHarmsNobodyElse) {
     for (uint64_t done = 1;; ++done) {
       const uint64_t value = rng.Next();
       const size_t word = rng.Next() % (wire::kClientPageBytes / 8);
-      if (word != kept && word != kept + 1) words[word].store(value >> (value % 64));
+      if (word != mark && word != kept && word != kept + 1)
+        words[word].store(value >> (value % 64));
       char asked = 0;
       if (done % 65'536 == 0 && recv(talk, &asked, 1, MSG_DONTWAIT) == 1) Say(talk, asked);
     }
