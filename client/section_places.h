@@ -57,7 +57,8 @@ class SectionPlaces {
   void Retire(std::shared_ptr<const void> thing) ABSL_LOCKS_EXCLUDED(mutex_);
   // Of a client that ends, when none is open: destroys it. Otherwise it stays for good, as whoever
   // leaves the last section touches it, and what the sections read is let go with the next client
-  // that ends or begins after they have. Not while another thread is still in Leave of the last one.
+  // that ends or begins after they have. Not while another thread is still in Leave of the last
+  // one.
   static void Abandon(std::unique_ptr<SectionPlaces> places);
   // Whether any section is open, those that wait for a timeline included.
   bool AnyOpen() ABSL_LOCKS_EXCLUDED(mutex_);

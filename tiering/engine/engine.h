@@ -295,9 +295,9 @@ class Engine {
   // before it is sealed (a pool segment: before the caller seals it). For writing it is the
   // client's own inbox, once; the client maps it, and the caller seals it and then calls
   // SegmentSealed. NOT_FOUND: no such client, nothing of its tenant there, or another use of the
-  // segment by now. UNAVAILABLE: for reading, and its writer has not mapped it yet, or the client is
-  // that writer and nothing is in it: it is kept for it.
-  // FAILED_PRECONDITION: for writing, and it is not the client's inbox or was given to it before.
+  // segment by now. UNAVAILABLE: for reading, and its writer has not mapped it yet, or the client
+  // is that writer and nothing is in it: it is kept for it. FAILED_PRECONDITION: for writing, and
+  // it is not the client's inbox or was given to it before.
   absl::StatusOr<SegmentGrant> GrantSegment(ShmClientId client, wire::ResidencyWord word,
                                             bool writable);
   // The client did not get what was granted for writing, or did not map it: it may be given to it
