@@ -210,9 +210,8 @@ class Client {
   // UNAVAILABLE: no daemon, or no memory shared with it; RESOURCE_EXHAUSTED: 256 are open.
   absl::StatusOr<ReadSection> EnterSection();
 
-  // --- time
-  // --------------------------------------------------------------------------------------- From
-  // here on lookups, commits and reports say that they happen at this time of a trace, for
+  // --- time --------------------------------------------------------------------------------------
+  // From here on lookups, commits and reports say that they happen at this time of a trace, for
   // placement to go by, where the daemon's policy.logical_time takes it. Counted from a beginning
   // that all clients of the tenant share; zero or less: no more.
   void SetLogicalTime(absl::Duration time);
