@@ -21,7 +21,7 @@ ROWS = ["answers given", "answers equal to the run without the daemon", "of thes
         "tokens in the shortest answer", "fewest distinct bytes in an answer", "prompt chunks reused",
         "read from dram:0", "read from hbm:0 (emulated)", "blocks moved into dram:0",
         "blocks moved into hbm:0 (emulated)", "bytes of reused chunks that workers copied", "blocks read in place",
-        "chunks stored that were computed in place", "moved_between_reads: blocks", "block reads counted of", "sessions and leases before the kill",
+        "chunks committed that were computed in place", "moved_between_reads: blocks", "block reads counted of", "sessions and leases before the kill",
         "sessions and leases after it", "chunks of its own found again by the killed worker", "bits flipped",
         "damaged blocks reported as DATA_LOSS", "damaged copies dropped by the daemon",
         "answers before it, after it and once more", "chunks reused once more"]

@@ -22,8 +22,8 @@ MIB = 1 << 20
 def answer(prompt, reused=8):
     return {"prompt_tokens": len(prompt), "generated": ANSWERS[prompt], "chunks_reused": reused, "reports": 2,
             "fetched_bytes_by_pool": {"dram:0": MIB, "hbm:0": MIB}, "prefix_bytes_copied": 0,
-            "blocks_read_in_place": reused * demo_verdict.PLANES, "stored_chunks": 2, "chunks_written_in_place": 2,
-            "moved_between_reads": 3}
+            "blocks_read_in_place": reused * demo_verdict.PLANES, "stored_chunks": 2, "existing_chunks": 0,
+            "chunks_written_in_place": 2, "moved_between_reads": 3}
 
 
 def good():
@@ -97,6 +97,8 @@ RUNS = {
                               ["blocks read in place"]),
     "little_written_in_place": (lambda s: [put(r, "chunks_written_in_place", 0) for w in ("worker-0", "killed")
                                            for r in s.results[w]], ["computed in place"]),
+    "existing_chunks_that_were_copied": (lambda s: [put(r, "existing_chunks", 4) for rs in s.results.values() for r in rs],
+                                         ["computed in place"]),
     "no_move_between_reads": (lambda s: [put(r, "moved_between_reads", 0) for rs in s.results.values() for r in rs],
                               ["moved_between_reads"]),
     "reports_lost": (lambda s: put(s, "reported_reads", lambda n: n - 1), ["block reads"]),
