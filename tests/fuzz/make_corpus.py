@@ -321,7 +321,8 @@ def traces():
         return f'{{"id": "s", {head}, "requests": [{", ".join(entries)}]}}'
 
     agent = '{"t": 5, "type": "subagent", "tool_tokens": 9, "requests": [%s]}'
-    yield "lines", line() + line("[0, 1, 2]", "30") + line("[0, 3]", "10.5") + line("[]")
+    yield "lines", line() + line("[0, 1, 2]", "30", "1500") + line("[0, 3]", "10.5") + line("[]", length="0")
+    yield "lines-other-blocks", line() + line("[0, 1, 2]", "30")
     yield "session", session(request(), request("[1, 3]", "7.5"), agent % request("[9]"))
     yield "session-global", session(request(), head='"block_size": 1, "hash_id_scope": "global"')
     bad = {"cut-line": line()[:50], "nan": line(timestamp="NaN"), "infinite": line(timestamp="1e999"),

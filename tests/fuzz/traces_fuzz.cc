@@ -54,7 +54,7 @@ void CheckTrace(const Trace& trace) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace kvtier::replay;  // NOLINT(google-build-using-namespace)
   const std::string text(reinterpret_cast<const char*>(data), size);
-  Trace lines{.block_tokens = 16};
+  Trace lines{.block_tokens = 512};
   for (const absl::string_view line : absl::StrSplit(text, '\n'))
     kvtier::replay::CheckStatus(AppendMooncakeLine({line.data(), line.size()}, "here", lines));
   kvtier::replay::CheckTrace(lines);

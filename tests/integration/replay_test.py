@@ -56,7 +56,8 @@ class Cases:
     def write_lines(self, name, prompts, ms=0):
         with open(self.path(name), "w", encoding="ascii") as file:
             for i, ids in enumerate(prompts):
-                file.write(json.dumps({"timestamp": i * ms, "input_length": 1, "output_length": 1, "hash_ids": ids}) + "\n")
+                line = {"timestamp": i * ms, "input_length": 512 * len(ids), "output_length": 1, "hash_ids": ids}
+                file.write(json.dumps(line) + "\n")
         return prompts
 
     def replay(self, name, *args, rc=0):
@@ -255,6 +256,9 @@ class Cases:
                 ("nan.jsonl", good.replace("0,", "NaN,", 1), "nan.jsonl:1: no JSON"),
                 ("twice.jsonl", good.replace("[1]", "[1, 2, 1]"), "twice.jsonl:1: hash_ids[2] is 1, which stands before"),
                 ("far.jsonl", good.replace("0,", "1e300,", 1), "timestamp is 1e+300; a number from 0 to 1000000000000"),
+                ("blocks.jsonl", good + good.replace("[1]", "[1, 2]").replace('length": 1', 'length": 128', 1),
+                 "blocks.jsonl:2: hash_ids has 2 ids, input_length 128 needs 1 of 512 tokens; "
+                 "--block-tokens 64 fits"),
                 ("deep.jsonl", "[" * 200_000, "deep.jsonl:1: nested too deeply; the limit is 16"),
                 ("wrong.jsonl", "{}", "wrong.jsonl:1: there is no timestamp"),
                 ("empty.jsonl", "", "there is no request"),

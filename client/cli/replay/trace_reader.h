@@ -26,7 +26,8 @@ struct TraceReadOptions {
 // `path` is a file or a directory; of a directory the files that end in ".json" are taken.
 absl::StatusOr<Trace> ReadTrace(const std::string& path, const TraceReadOptions& options);
 
-// Appends the request of one line of JSONL; `place` is where it stands.
+// Appends the request of one line of JSONL; `place` is where it stands. Its ids must be as many as
+// its prompt has blocks of the trace's block_tokens, which is set.
 absl::Status AppendMooncakeLine(std::string_view line, const std::string& place, Trace& trace);
 
 // Appends a session; `name`, a file's name without its folder, keeps its ids apart from those of

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,9 +24,12 @@ using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
+// A prompt of whole blocks of 512 tokens, if `input` does not say otherwise.
 std::string Line(const std::string& timestamp, const std::string& ids,
-                 const std::string& input = "1000") {
-  return absl::StrCat("{\"timestamp\": ", timestamp, ", \"input_length\": ", input,
+                 const std::string& input = "") {
+  const auto blocks = ids.empty() ? 0 : 1 + std::count(ids.begin(), ids.end(), ',');
+  return absl::StrCat("{\"timestamp\": ", timestamp,
+                      ", \"input_length\": ", input.empty() ? absl::StrCat(512 * blocks) : input,
                       ", \"output_length\": 5, \"hash_ids\": [", ids, "]}");
 }
 
@@ -50,8 +54,9 @@ class TraceReaderTest : public ::testing::Test {
 
 TEST_F(TraceReaderTest, LinesOfMooncake) {
   // A blank line, Windows' line ends, a last line without one, a field that nobody knows.
-  const std::string text = absl::StrCat(Line("0", "0, 1, 2"), "\r\n\n", Line("1500.5", "0, 7"),
-                                        "\n{\"extra\": [{}], ", Line("2000", "").substr(1));
+  const std::string text =
+      absl::StrCat(Line("0", "0, 1, 2", "48"), "\r\n\n", Line("1500.5", "0, 7", "17"),
+                   "\n{\"extra\": [{}], ", Line("2000", "").substr(1));
   ASSERT_OK_AND_ASSIGN(const Trace trace, Read("t.jsonl", text, {.block_tokens = 16}));
   EXPECT_EQ(trace.block_tokens, 16u);
   EXPECT_TRUE(trace.sessions.empty());
@@ -116,6 +121,43 @@ TEST_F(TraceReaderTest, BadLinesAreNamed) {
                 StatusIs(absl::StatusCode::kInvalidArgument,
                          AllOf(HasSubstr("t.jsonl:2: "), HasSubstr(wanted))))
         << line.substr(0, 100);
+  }
+}
+
+TEST_F(TraceReaderTest, BlocksOfAnotherSizeAreRefused) {
+  struct Case {
+    const char* input;
+    const char* ids;
+    uint32_t block_tokens;
+    const char* wanted;  // empty: it fits
+  };
+  const std::vector<Case> cases = {
+      {"1024", "1, 2", 512, ""},
+      {"513", "1, 2", 512, ""},
+      {"512", "1, 2", 512,
+       "hash_ids has 2 ids, input_length 512 needs 1 of 512 tokens; "
+       "--block-tokens 256 fits"},
+      {"1025", "1, 2", 512, "needs 3 of 512 tokens; --block-tokens 1024 fits"},
+      {"1300", "1, 2", 512, "needs 3 of 512 tokens; --block-tokens 1024 fits"},
+      {"300", "1, 2, 3", 512, "needs 1 of 512 tokens; --block-tokens 128 fits"},
+      {"300", "1, 2, 3", 100, ""},
+      {"270", "1, 2, 3, 4, 5, 6", 512, "--block-tokens 45 fits"},
+      {"5", "1, 2, 3, 4", 512, "no --block-tokens fits"},
+      {"100", "", 512, "hash_ids has 0 ids, input_length 100"},
+      {"0", "1", 512, "no --block-tokens fits"},
+      {"65537", "1", 512, "no --block-tokens fits"},
+      {"0", "", 512, ""},
+  };
+  for (const Case& c : cases) {
+    const auto trace =
+        Read("t.jsonl", "\n" + Line("0", c.ids, c.input), {.block_tokens = c.block_tokens});
+    if (*c.wanted == '\0') {
+      EXPECT_THAT(trace, IsOk()) << c.input;
+    } else {
+      EXPECT_THAT(trace, StatusIs(absl::StatusCode::kInvalidArgument,
+                                  AllOf(HasSubstr("t.jsonl:2: "), HasSubstr(c.wanted))))
+          << c.input;
+    }
   }
 }
 
@@ -248,7 +290,7 @@ TEST_F(TraceReaderTest, CutAndChangedFilesAreReadOrRefused) {
   const std::string session = Session(Request("0", "1, 2") + "," + Request("3", "1, 4"));
   const std::string lines = Line("0", "0, 1") + "\n" + Line("5", "0, 2") + "\n";
   const auto check = [](const std::string& text) {
-    Trace as_line;
+    Trace as_line{.block_tokens = 512};
     const absl::Status line = AppendMooncakeLine(text, "place", as_line);
     Trace as_session;
     const absl::Status whole = AppendSession(text, "name", "place", as_session);
