@@ -52,6 +52,13 @@ class RoundTrip(DaemonCase):
         with self.client.lookup(self.model, [key]) as lease:
             fetch(lease, [key])
 
+    def test_enums_print_as_their_names(self):
+        client = self.connect(transport=kvtier.Transport.STREAM)
+        self.assertEqual((str(client.transport), f"{client.transport}", int(client.transport)), ("STREAM", "STREAM", 1))
+        for value in (kvtier.CommitResult.PARTIAL, kvtier.EventKind.GAP, kvtier.PlaneType.STATE, kvtier.Priority.LOW,
+                      kvtier.StatusCode.DATA_LOSS, kvtier.Verify.OFF):
+            self.assertEqual(str(value), value.name)
+
     def test_keys(self):
         tokens = [7, 2**32 - 1, 0, 5, 9, 11]
         first, second = keys = self.model.prefix_keys(tokens)

@@ -8,7 +8,14 @@ import enum
 from typing import Dict, Type
 
 
-class StatusCode(enum.IntEnum):
+class NamedIntEnum(enum.IntEnum):
+    """An IntEnum that prints as its name, whatever the version of Python."""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class StatusCode(NamedIntEnum):
     """The codes of gRPC and Abseil."""
 
     CANCELLED = 1

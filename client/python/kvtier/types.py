@@ -1,10 +1,9 @@
 """Plain types: what models look like, and what calls take and return."""
 
-import enum
 from dataclasses import dataclass, field
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
-from .errors import Error
+from .errors import Error, NamedIntEnum
 
 Key = bytes
 """Names a chunk: 16 bytes. From Model.prefix_keys() and the like."""
@@ -19,7 +18,7 @@ model. The memory is a buffer, or a list of buffers that make up the block in or
 together they have the plane's bytes_per_chunk bytes."""
 
 
-class PlaneType(enum.IntEnum):
+class PlaneType(NamedIntEnum):
     """Which chunks of a prefix a plane needs for going on from it."""
 
     ATTENTION = 1  # every one
@@ -69,7 +68,7 @@ class ModelGeometry:
                 [(r.context_tokens, r.seconds) for r in self.recompute])
 
 
-class Priority(enum.IntEnum):
+class Priority(NamedIntEnum):
     """How much a writer minds that a chunk is dropped."""
 
     NORMAL = 0
@@ -77,7 +76,7 @@ class Priority(enum.IntEnum):
     HIGH = 2
 
 
-class Transport(enum.IntEnum):
+class Transport(NamedIntEnum):
     """How bytes come and go. Control calls are gRPC either way."""
 
     AUTO = 0  # shared memory where it can be had, else streams
@@ -85,7 +84,7 @@ class Transport(enum.IntEnum):
     SHARED_MEMORY = 2  # connect() fails where there is none
 
 
-class Verify(enum.IntEnum):
+class Verify(NamedIntEnum):
     """Which copies a read section hashes before they are read in place."""
 
     FIRST_READ = 0  # each copy once
@@ -102,7 +101,7 @@ class ChunkCommit(NamedTuple):
     planes: Sequence[int] = ()  # empty: all that were reserved
 
 
-class CommitResult(enum.IntEnum):
+class CommitResult(NamedIntEnum):
     """What became of a chunk."""
 
     COMMITTED = 0  # visible
@@ -140,7 +139,7 @@ class ReadReport(NamedTuple):
     mass: Sequence[float]  # per chunk of the lease: mean attention mass per step, 0 to 1
 
 
-class EventKind(enum.IntEnum):
+class EventKind(NamedIntEnum):
     """What happened to a chunk."""
 
     COMMITTED = 1
