@@ -42,9 +42,12 @@ def run(*command):
     return done.stdout
 
 
+def project_version():
+    return re.search(r"project\(kvtier VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
+
+
 class Wheel(unittest.TestCase):
     def test_installs_into_a_fresh_environment(self):
-        version = re.search(r"project\(kvtier VERSION ([\d.]+)", (ROOT / "CMakeLists.txt").read_text()).group(1)
         with tempfile.TemporaryDirectory(prefix="kvtier-venv-") as directory:
             folder = pathlib.Path(directory)
             run(sys.executable, "-m", "venv", "--system-site-packages", folder / "venv")
@@ -53,7 +56,7 @@ class Wheel(unittest.TestCase):
             before = {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
             run(*pip, "install", "--no-index", "--no-deps", wheel())
             shown = run(*pip, "show", "kvtier")
-            self.assertIn(f"Version: {version}\n", shown)
+            self.assertIn(f"Version: {project_version()}\n", shown)
             world = cli_world.World(folder)
             world.start(cli_world.SMALL)
             try:
@@ -77,6 +80,9 @@ class Wheel(unittest.TestCase):
 
 
 class Interface(unittest.TestCase):
+    def test_package_has_the_version_of_the_project(self):
+        self.assertEqual(kvtier.__version__, project_version())
+
     def test_stub_is_about_the_module_that_is_there(self):
         """Names of the extension and of its classes, compared both ways."""
         stub = ast.parse((ROOT / "client" / "python" / "kvtier" / "_kvtier.pyi").read_text())

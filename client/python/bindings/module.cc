@@ -84,6 +84,7 @@ void BindClient(py::module_& module) {
 
 PYBIND11_MODULE(_kvtier, module) {
   module.doc() = "The C++ client of kvtier; use the package kvtier, which is made of it.";
+  module.attr("__version__") = KVTIER_VERSION;
   module.def("default_socket_path", &DefaultSocketPath);
   BindModel(module);
   py::class_<WatchStream, std::shared_ptr<WatchStream>>(module, "WatchStream")

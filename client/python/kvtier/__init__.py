@@ -12,6 +12,7 @@
 Every error is a kvtier.Error, and none of them means that inference must stop: recompute, and go on.
 """
 
+from ._kvtier import __version__
 from .client import Client, Model, connect, default_socket_path
 from .errors import (AbortedError, AlreadyExistsError, CancelledError, DataLossError, DeadlineExceededError, Error,
                      FailedPreconditionError, InternalError, InvalidArgumentError, NotFoundError, OutOfRangeError,
@@ -31,6 +32,6 @@ __all__ = [
     "FailedPreconditionError", "GetResult", "InternalError", "InvalidArgumentError", "Key", "Lease", "Model",
     "ModelGeometry", "NotFoundError", "OutOfRangeError", "PermissionDeniedError", "Plane", "PlaneType", "Priority",
     "ReadReport", "ReadSection", "RecomputeTime", "Reservation", "ResourceExhaustedError", "StatusCode", "Ticket", "Transport",
-    "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError", "Verify", "Watch", "WatchEvent", "connect",
-    "default_socket_path",
+    "UnauthenticatedError", "UnavailableError", "UnimplementedError", "UnknownError", "Verify", "Watch", "WatchEvent", "__version__",
+    "connect", "default_socket_path",
 ]

@@ -8,6 +8,8 @@ _Match = Tuple[int, int, float]
 _Get = Tuple[List[Tuple[Optional[Error], str]], dict[str, int], bool]
 _Completion = Tuple[int, Optional[Error], Any]
 
+__version__: str
+
 def default_socket_path() -> str: ...
 
 class Model:
