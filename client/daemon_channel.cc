@@ -79,10 +79,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectDaemonChannel(const std::s
   return grpc::CreateCustomInsecureChannelFromFd("kvtierd", *fd, arguments);
 }
 
-bool DaemonListens(const std::string& socket) {
+absl::Status CheckDaemonListens(const std::string& socket) {
   const absl::StatusOr<int> fd = ConnectSocket(socket);
   if (fd.ok()) ::close(*fd);
-  return fd.ok();
+  return fd.status();
 }
 
 absl::Status DaemonRefusal(const std::string& socket) {

@@ -17,8 +17,8 @@ namespace kvtier {
 // mode forbids it; INVALID_ARGUMENT: the path is too long for a Unix socket. Thread-safe.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> ConnectDaemonChannel(const std::string& socket);
 
-// Whether anybody listens there.
-bool DaemonListens(const std::string& socket);
+// OK where anybody listens there, else as ConnectDaemonChannel. Makes no channel, and so no thread.
+absl::Status CheckDaemonListens(const std::string& socket);
 
 // Why a kvtierd that listens there refuses connections of this user: PERMISSION_DENIED, a user of
 // no tenant; RESOURCE_EXHAUSTED, the tenant's limit of connections. OK when it does not, or nobody

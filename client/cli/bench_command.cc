@@ -94,7 +94,7 @@ absl::Status RunRpc(const BenchOptions& options) {
   }
   // Children first: they are forked, and gRPC starts threads.
   std::unique_ptr<ChildProcess> daemon;
-  if (options.spawn || (!options.socket_given && !DaemonListens(options.common.socket))) {
+  if (options.spawn || (!options.socket_given && !CheckDaemonListens(options.common.socket).ok())) {
     auto spawned = SpawnDaemon(*programs, (*directory)->path());
     if (absl::Status interrupted = CheckInterrupted(); !interrupted.ok()) return interrupted;
     if (!spawned.ok()) return spawned.status();

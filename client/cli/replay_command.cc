@@ -196,10 +196,8 @@ absl::Status RunReplay(const ReplayOptions& options) {
                                         options.sessions == 0 ? options.workers : options.sessions),
                                     .seed = options.seed,
                                     .requests_max = options.limit});
-  if (!DaemonListens(options.common.socket)) {
-    return NoDaemonError(
-        absl::UnavailableError(absl::StrCat("no daemon listens on ", options.common.socket)));
-  }
+  if (absl::Status listens = CheckDaemonListens(options.common.socket); !listens.ok())
+    return absl::IsUnavailable(listens) ? NoDaemonError(listens) : listens;
   uint64_t chunks = 0;
   for (const replay::Play& play : schedule) chunks += trace->requests[play.request].block_count;
   CatchSignals();  // from here on there are workers to end

@@ -242,7 +242,7 @@ class Cases:
 
     def no_daemon(self):
         _, text = self.world.run("replay", "--trace", self.path("slow"), rc=3)
-        assert self.world.socket in text, text
+        assert self.world.socket in text and text == self.world.run("status", rc=3)[1], text
 
     def bad_traces(self):
         """No daemon runs: what is wrong with a file is said first, with file, line or record, number and limit."""
