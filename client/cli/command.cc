@@ -29,7 +29,7 @@ int ExitCodeOf(const absl::Status& status) {
   if (status.ok()) return kExitOk;
   if (const int signal = CaughtSignal(); signal != 0) return kSignalExitBase + signal;
   if (status.GetPayload(kUsagePayload)) return kExitUsage;
-  return status.GetPayload(kNoDaemonPayload) ? kExitUnavailable : kExitFailed;
+  return IsNoDaemonError(status) ? kExitUnavailable : kExitFailed;
 }
 
 absl::Status Marked(absl::Status status, const char* payload) {
@@ -45,6 +45,10 @@ absl::Status UsageError(std::string_view message) {
 
 absl::Status NoDaemonError(absl::Status status) {
   return Marked(std::move(status), kNoDaemonPayload);
+}
+
+bool IsNoDaemonError(const absl::Status& status) {
+  return status.GetPayload(kNoDaemonPayload).has_value();
 }
 
 void PrintError(std::string_view message) {

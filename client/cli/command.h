@@ -34,6 +34,7 @@ void AddCommonOptions(CLI::App& command, CommonOptions& options);
 absl::Status UsageError(std::string_view message);
 // The same error with exit code 3: for a daemon that could not be reached or never answered.
 absl::Status NoDaemonError(absl::Status status);
+bool IsNoDaemonError(const absl::Status& status);
 
 // One line on stderr.
 void PrintError(std::string_view message);

@@ -153,11 +153,25 @@ void PrintReport(const ReplayOptions& options, const replay::ReplayReport& repor
   std::fputs(table.Text().c_str(), stdout);
 }
 
+// Why nothing answered the last requests, if it has not come back since.
+absl::Status CheckAnswered(const ReplayOptions& options, const replay::ReplayReport& report) {
+  if (report.unanswered_at_end == 0) return absl::OkStatus();
+  const absl::Status reason = ConnectClient(options.common.socket, "kvtier replay").status();
+  if (reason.ok()) return absl::OkStatus();
+  const uint64_t requests = report.counts.requests;
+  absl::Status status(reason.code(),
+                      absl::StrCat("no answer to the last ", report.unanswered_at_end, " of ",
+                                   requests, " requests: ", reason.message()));
+  // A daemon that went away had answered: exit code 1.
+  const bool never = report.unanswered_at_end == requests;
+  return never && IsNoDaemonError(reason) ? NoDaemonError(std::move(status)) : status;
+}
+
 // What makes a replay that came to its end a failure.
-absl::Status Verdict(const replay::ReplayReport& report) {
+absl::Status Verdict(const ReplayOptions& options, const replay::ReplayReport& report) {
   if (report.counts.corrupt > 0)
     return absl::DataLossError(absl::StrCat(report.counts.corrupt, " blocks had wrong bytes"));
-  if (report.failures.empty()) return absl::OkStatus();
+  if (report.failures.empty()) return CheckAnswered(options, report);
   const replay::WorkerFailure& first = report.failures.front();
   return absl::AbortedError(absl::StrCat(
       "workers died ", report.failures.size(), " times, first worker ", first.worker, " (pid ",
@@ -219,7 +233,7 @@ absl::Status RunReplay(const ReplayOptions& options) {
   } else {
     PrintReport(options, *report);
   }
-  return Verdict(*report);
+  return Verdict(options, *report);
 }
 
 void AddWorkerCommand(CLI::App& app, int& exit_code) {
@@ -286,8 +300,9 @@ void AddReplayCommand(CLI::App& app, int& exit_code) {
       "chunks up, reads and verifies what is there, and stores the rest; a chunk for which there "
       "is no room stays private.\n"
       "Requests of one conversation, or session, are played in order by one worker.\n"
-      "Exit code 1: a block had wrong bytes, or a worker died (what it had left is played "
-      "nevertheless).\n"
+      "Exit code 1: a block had wrong bytes, a worker died (what it had left is played "
+      "nevertheless), or the daemon\n"
+      "went away and did not come back.\n"
       "Examples: kvtier replay --trace conversation.jsonl --workers 4 --speed max --json\n"
       "          kvtier replay --trace sessions/ --workers 4 --sessions 8 --speed 60\n"
       "          kvtier trace generate --kind chat --requests 1000 --output chat.jsonl");

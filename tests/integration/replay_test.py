@@ -240,6 +240,35 @@ class Cases:
         assert self.world.json("status")["chunks"] > 0, "nothing was stored in the daemon that came back"
         assert report["recomputed"] > 0 and report["errors_by_code"]["UNAVAILABLE"] >= report["recomputed"], report
 
+    def daemon_stays_away(self):
+        """Numbers of a replay that had no daemon in the end are reported, but as a failure."""
+        prompts = self.write_lines("away", [[i + 10**7] for i in range(60)], ms=50)
+        before = self.world.json("status")["chunks"]
+        with self.world.popen("replay", "--trace", self.path("away"), "--workers", "2", *SMALL_CHUNKS, "--json") as replay:
+            cli_world.until(lambda: self.world.json("status")["chunks"] > before, "the replay is under way")
+            self.world.stop(signal.SIGKILL)
+            output, error = replay.communicate(timeout=120)
+        report, text = json.loads(output), error.decode()
+        assert replay.returncode == 1, f"exit code {replay.returncode}: {text}"
+        assert report["requests"] == len(prompts) > report["recomputed"] > 0, report
+        assert re.search(fr"no answer to the last \d+ of {len(prompts)} requests: no kvtierd at {self.world.socket}", text), text
+        self.world.start(cli_world.SMALL)
+
+    def daemon_never_answers(self):
+        """One that drains is there and refuses; one that hangs never answers."""
+        self.write_lines("few", [[1], [2]])
+        self.world.run("drain")
+        _, text = self.world.run("replay", "--trace", self.path("few"), *SMALL_CHUNKS, rc=1)
+        assert "no answer to the last 2 of 2 requests: " in text and "draining" in text, text
+        self.world.stop()
+        self.world.start(cli_world.SMALL)
+        self.world.process.send_signal(signal.SIGSTOP)
+        try:
+            output, text = self.world.run("replay", "--trace", self.path("few"), *SMALL_CHUNKS, "--json", rc=3)
+        finally:
+            self.world.process.send_signal(signal.SIGCONT)
+        assert "no answer to the last 2 of 2 requests: " in text and json.loads(output)["recomputed"] == 2, text
+
     def no_daemon(self):
         _, text = self.world.run("replay", "--trace", self.path("slow"), rc=3)
         assert self.world.socket in text and text == self.world.run("status", rc=3)[1], text
@@ -296,7 +325,7 @@ def main():
             if report.run("a daemon starts", world.start, cli_world.SMALL):
                 for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "transport", "logical_time",
                              "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "killed",
-                             "daemon_goes_away"):
+                             "daemon_goes_away", "daemon_stays_away", "daemon_never_answers"):
                     report.run(name, getattr(cases, name))
                 world.stop()
                 report.run("without a daemon", cases.no_daemon)

@@ -180,6 +180,8 @@ class Conductor {
     worker.playing.reset();
     worker.deaths_in_a_row = 0;
     report_.counts.Add(result->counts);
+    report_.unanswered_at_end =
+        result->counts.recomputed > 0 ? report_.unanswered_at_end + result->counts.requests : 0;
     report_.latency.Add(result->latency_us);
     if (options_.on_progress) options_.on_progress(result->counts.chunks);
     return absl::OkStatus();

@@ -46,6 +46,7 @@ struct ReplayReport {
   uint64_t kills = 0;
   uint64_t lost = 0;      // requests that workers were playing when they died
   uint64_t unplayed = 0;  // requests that were left when no worker could be started any more
+  uint64_t unanswered_at_end = 0;  // requests that were played after the last one with an answer
   std::vector<WorkerFailure> failures{};
 };
 
