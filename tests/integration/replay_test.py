@@ -280,7 +280,7 @@ class Cases:
         folder.mkdir()
         session = '{"block_size": 64, "requests": [{"t": 0, "hash_ids": [1]}, {"t": 1, "hash_ids": [%s]}]}'
         for name, text, wanted in (
-                ("cut.jsonl", good + good[:40], "cut.jsonl:2: no JSON"),
+                ("cut.jsonl", good + good[:40], "cut.jsonl:2: no JSON: parse error at column 41: "),
                 ("negative.jsonl", good + good.replace("[1]", "[-1]"), "negative.jsonl:2: hash_ids[0] is -1; a whole number"),
                 ("nan.jsonl", good.replace("0,", "NaN,", 1), "nan.jsonl:1: no JSON"),
                 ("twice.jsonl", good.replace("[1]", "[1, 2, 1]"), "twice.jsonl:1: hash_ids[2] is 1, which stands before"),

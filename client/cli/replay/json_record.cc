@@ -50,6 +50,11 @@ absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& place, 
   // "[json.exception.parse_error.101] parse error at line 1, column 7: ..."
   const size_t kind_end = problem.find("] ");
   if (kind_end != std::string::npos) problem.erase(0, kind_end + 2);
+  // The place says which line a text of one line is.
+  constexpr std::string_view kFirstLine = " line 1,";
+  const size_t line_at = problem.find(kFirstLine);
+  if (line_at != std::string::npos && text.find('\n') == std::string_view::npos)
+    problem.erase(line_at, kFirstLine.size());
   if (problem.size() > 200) problem.resize(200);
   return absl::InvalidArgumentError(absl::StrCat(place, ": no JSON: ", problem));
 }
