@@ -171,6 +171,7 @@ absl::Status CheckAnswered(const ReplayOptions& options, const replay::ReplayRep
 absl::Status Verdict(const ReplayOptions& options, const replay::ReplayReport& report) {
   if (report.counts.corrupt > 0)
     return absl::DataLossError(absl::StrCat(report.counts.corrupt, " blocks had wrong bytes"));
+  if (report.interrupted) return CheckInterrupted();
   if (report.failures.empty()) return CheckAnswered(options, report);
   const replay::WorkerFailure& first = report.failures.front();
   return absl::AbortedError(absl::StrCat(

@@ -213,8 +213,21 @@ class Cases:
             cli_world.until(lambda: self.world.json("status")["sessions"] == 3, "three sessions")
             replay.send_signal(signal.SIGINT)
             output, error = replay.communicate(timeout=60)
-            assert replay.returncode == 130 and b"interrupted by SIGINT" in error and not output, (output, error)
+            assert replay.returncode == 130 and b"interrupted by SIGINT" in error, (output, error)
         assert not [pid for pid in pids if alive(pid)], "a worker outlived the replay"
+        self.settled()
+
+    def interrupted_report(self):
+        """What was played before the signal is reported."""
+        self.write_lines("begun", [[i // 2 + 10**8 * 3] for i in range(200)], ms=50)
+        before = self.world.json("status")["chunks"]
+        with self.world.popen("replay", "--trace", self.path("begun"), *SMALL_CHUNKS, "--json") as replay:
+            cli_world.until(lambda: self.world.json("status")["chunks"] > before + 1, "two prompts are stored")
+            replay.send_signal(signal.SIGTERM)
+            output, error = replay.communicate(timeout=60)
+        assert replay.returncode == 143 and b"interrupted by SIGTERM" in error, error
+        report = json.loads(output)
+        assert 2 <= report["requests"] < 200 and report["stored"] >= 1 and report["failures"] == [], report
         self.settled()
 
     def killed(self):
@@ -324,7 +337,7 @@ def main():
             report.run("bad traces are refused by name", cases.bad_traces)
             if report.run("a daemon starts", world.start, cli_world.SMALL):
                 for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "transport", "logical_time",
-                             "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "killed",
+                             "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "interrupted_report", "killed",
                              "daemon_goes_away", "daemon_stays_away", "daemon_never_answers"):
                     report.run(name, getattr(cases, name))
                 world.stop()

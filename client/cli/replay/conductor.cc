@@ -57,7 +57,9 @@ class Conductor {
       const double next_s = SendDue();
       status = Wait(next_s);
     }
-    if (!status.ok()) return status;
+    // What was played before a signal counts.
+    if (!status.ok() && !(absl::IsCancelled(status) && report_.counts.requests > 0)) return status;
+    report_.interrupted = !status.ok();
     report_.seconds = NowSeconds() - begin_s_;
     report_.trace_seconds += repeat_trace_s_;
     return std::move(report_);

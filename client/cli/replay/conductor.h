@@ -48,12 +48,13 @@ struct ReplayReport {
   uint64_t unplayed = 0;  // requests that were left when no worker could be started any more
   uint64_t unanswered_at_end = 0;  // requests that were played after the last one with an answer
   std::vector<WorkerFailure> failures{};
+  bool interrupted = false;  // by a signal: this is what was played before
 };
 
 // Blocks. A worker that dies is started again; the request that it was playing is lost. One that
 // dies kDeathsInARowMax times without finishing a request is given up, and another one takes what
 // it had left. Errors: what the daemon has against the workers at the start; CANCELLED: a signal
-// came. All workers have ended when it returns.
+// came before any request was played. All workers have ended when it returns.
 absl::StatusOr<ReplayReport> Conduct(const Trace& trace, const std::vector<Play>& schedule,
                                      const ConductorOptions& options);
 inline constexpr uint32_t kDeathsInARowMax = 3;
