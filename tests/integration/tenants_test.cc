@@ -107,7 +107,17 @@ TEST_F(TenantsTest, QuotasHoldAndNobodyEvictsAnothers) {
     EXPECT_EQ(Ask(*anna_, absl::StrCat("read ", chain, " 3")), "3") << "chain " << chain;
   }
   EXPECT_EQ(Ask(*bert_, "read 300 4"), "4") << "the newest is there";
-  EXPECT_EQ(Ask(*bert_, "read 1 4"), "0") << "the oldest made room";
+  // The oldest make room. Those in the fast pool do when they have moved down, in the daemon's own
+  // time. Whoever looks at a chain makes it new: so at another one each time.
+  int oldest = 1, chain = 300;
+  EXPECT_TRUE(Await([&] {
+    if (Ask(*bert_, absl::StrCat("read ", oldest, " 4")) == "0") return true;
+    ++oldest;
+    for (const int end = chain + 20; chain < end;)
+      EXPECT_EQ(Ask(*bert_, absl::StrCat("store ", ++chain, " 4")), "OK 4");
+    return oldest == 100;
+  }));
+  EXPECT_LT(oldest, 10);
   const v1::PoolsReply pools = daemon().Pools();
   for (const v1::PoolsReply::Pool& pool : pools.pools()) {
     for (const v1::PoolsReply::Tenant& tenant : pool.tenants()) {

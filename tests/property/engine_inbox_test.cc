@@ -319,39 +319,6 @@ TEST_F(EngineInbox, ACallOfTheScrubberIsBoundedByPlanesToo) {
   engine().ExitSection(section);
 }
 
-// Three writers in a pool of four segments: each puts ten times the pool. A segment of another's
-// has to be emptied whole before anybody else gets room.
-TEST(EngineInboxRoom, WritersThatFillAPoolDoNotShutEachOtherOut) {
-  for (const PolicyChoice policy : {PolicyChoice::kLru, PolicyChoice::kStaticSplit}) {
-    EngineFixtureOptions options = Shared({4});
-    options.policy = policy;
-    EngineFixture fixture(options);
-    std::vector<InPlaceWriter> writers;
-    for (int i = 0; i < 3; ++i) writers.emplace_back(&fixture);
-    const ModelId model = fixture.Register(writers[0].caller(), DenseModel());
-    Rng rng(TestSeed(7));
-    uint64_t number = 0;
-    size_t in_place = 0;
-    const size_t chunks = 3 * 10 * 16;  // a segment of 8 KiB holds four
-    for (size_t put = 0; put < chunks; ++put) {
-      InPlaceWriter& writer = writers[rng.Below(3)];
-      const wire::ChunkKey key = NumberedKey(++number);
-      const auto reservation = writer.Reserve(model);
-      ASSERT_THAT(reservation, IsOk()) << "chunk " << put;
-      in_place += fixture.engine().Describe(writer.caller(), *reservation)->in_place ? 1 : 0;
-      const CommitArgs args = writer.Fill(*reservation, model, key);
-      ASSERT_THAT(fixture.engine().Commit(writer.caller(), *reservation, args, fixture.now()),
-                  IsOk());
-      EXPECT_EQ(fixture.Matched(writer.caller(), model, {key}), 1u);
-      if (rng.OneIn(4)) fixture.Advance(absl::Milliseconds(1));
-      fixture.engine().CheckInvariants();
-    }
-    EXPECT_EQ(in_place, chunks);
-    // What is left is worth the pool's size: others' inboxes are not emptied for every chunk.
-    EXPECT_GT(fixture.engine().Totals(TenantId(0)).chunks, 6u);
-  }
-}
-
 // A pool of 16 segments, full of chunks that are next to go in such an order that each leaves
 // another segment. One segment is an inbox with no more than an open reservation in it.
 class EngineInboxFull : public EngineRules {
@@ -403,10 +370,12 @@ TEST_F(EngineInboxFull, WhileReadersHoldWhatWasDroppedNoMoreIs) {
   engine().CheckInvariants();
 }
 
-// All of the slow pool is in inboxes with one chunk each: one of them makes room for what is to
-// move there.
+// The slow pool has inboxes with one chunk each, as many as it may, and segments of other slots:
+// one of the inboxes makes room for what is to move there.
 TEST(EngineInboxRoom, AMoveEmptiesAnInboxWithLittleInIt) {
-  EngineFixture fixture(Shared({2, 3}));
+  EngineFixture fixture(Shared({2, 6}));
+  const Caller other = fixture.Attach();
+  const ModelId latent = fixture.Register(other, LatentModel());
   InPlaceWriter first(&fixture);
   const ModelId model = fixture.Register(first.caller(), DenseModel());
   for (const wire::ChunkKey& key : Keys(1, 8))
@@ -416,6 +385,9 @@ TEST(EngineInboxRoom, AMoveEmptiesAnInboxWithLittleInIt) {
     ASSERT_THAT(others.emplace_back(&fixture).Put(model, kNoParent, NumberedKey(number)), IsOk());
     ASSERT_EQ(fixture.engine().Pools()[1].segments, number - 8);
   }
+  for (uint64_t number = 12; fixture.engine().Pools()[1].segments < 6; ++number)
+    ASSERT_THAT(fixture.Put(other, latent, kNoParent, NumberedKey(number)), IsOk());
+  ASSERT_EQ(fixture.engine().counters().dropped_chunks, 0u);
   fixture.Settle();
   EXPECT_GT(fixture.engine().counters().moves_done, 0u);
   EXPECT_EQ(fixture.engine().counters().dropped_chunks, 1u);

@@ -103,6 +103,8 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(EngineOptions options) {
     slots.id = PoolId(static_cast<uint8_t>(i));
     slots.pool = state->pools[i].get();
     slots.budget = budgets[i];
+    // What has no faster place left goes down into the last pool, wherever it was written.
+    slots.inboxes_limited = i > 0 && i + 1 == state->pools.size();
     for (const TenantOptions& tenant : state->tenants) slots.quota.push_back(tenant.quota[i]);
     KVTIER_ASSIGN_OR_RETURN(auto allocator, SlotAllocator::Create(std::move(slots)));
     state->allocators.push_back(std::move(allocator));

@@ -105,21 +105,14 @@ bool Engine::State::MakeRoom(SlotUser user, PoolId pool, Bytes block_bytes, Byte
                              Bytes wanted, RoomMaking& making, absl::FunctionRef<bool()> allocate) {
   const SlotAllocator& slots = allocator(pool);
   const auto to_come = [&] { return slots.RoomToCome(user.tenant, block_bytes, user.writer); };
+  making.tried = making.useless = 0;
   size_t dropped = 0;  // since the last look
-  for (int tried = 1, useless = 0;; ++tried) {
+  for (;;) {
     // What readers still hold will come free; dropping more chunks meanwhile would only lose them.
     if (dropped == 0 && (to_come() >= needed || making.allowance <= Bytes(0))) return false;
-    const bool evacuate = tried % kVictimsPerEvacuation == 0 || useless >= kUselessPerEvacuation;
-    if (evacuate) useless = 0;
-    Bytes freed = evacuate ? EvacuateSegment(user, pool, block_bytes) : Bytes(0);
-    if (freed == Bytes(0)) {
-      const RowIndex victim = FindVictim(user.tenant, pool);
-      if (victim != kNoRow) {
-        useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
-        freed = DropVictim(victim);
-      }
-    }
-    if (freed == Bytes(0) && !evacuate) freed = EvacuateSegment(user, pool, block_bytes);
+    const Bytes freed = user.writer == ShmClientId()
+                            ? MakeRoomInPool(user.tenant, pool, block_bytes, making)
+                            : MakeRoomInInbox(user, pool, block_bytes);
     if (freed == Bytes(0) && dropped == 0) return false;
     making.allowance -= freed;
     ++dropped;
@@ -133,6 +126,33 @@ bool Engine::State::MakeRoom(SlotUser user, PoolId pool, Bytes block_bytes, Byte
     if (allocate()) return true;
     if (freed == Bytes(0)) return false;
   }
+}
+
+Bytes Engine::State::MakeRoomInPool(TenantId tenant, PoolId pool, Bytes block_bytes,
+                                    RoomMaking& making) {
+  const SlotUser user{tenant, {}};
+  const bool evacuate =
+      ++making.tried % kVictimsPerEvacuation == 0 || making.useless >= kUselessPerEvacuation;
+  if (evacuate) {
+    making.useless = 0;
+    const Bytes freed = EvacuateSegment(user, pool, block_bytes);
+    if (freed > Bytes(0)) return freed;
+  }
+  const RowIndex victim = FindVictim(tenant, pool);
+  if (victim != kNoRow) {
+    making.useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
+    return DropVictim(victim);
+  }
+  return evacuate ? Bytes(0) : EvacuateSegment(user, pool, block_bytes);
+}
+
+Bytes Engine::State::MakeRoomInInbox(SlotUser user, PoolId pool, Bytes block_bytes) {
+  const bool has_inbox = std::any_of(allocators.begin(), allocators.end(), [&](const auto& slots) {
+    return slots->HasSegment(user.tenant, block_bytes, user.writer);
+  });
+  if (!has_inbox) return EvacuateSegment(user, pool, block_bytes);
+  const RowIndex victim = FindVictim(user.tenant, pool);
+  return victim != kNoRow && IsInInbox(victim, pool) ? DropVictim(victim) : Bytes(0);
 }
 
 RowIndex Engine::State::FindVictim(TenantId tenant, PoolId pool) {
@@ -165,6 +185,18 @@ bool Engine::State::HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, Ro
     for (const CopyRef copy : {block.best, block.second}) {
       if (copy.valid() && copy.pool() == pool && slots.SlotBytesOf(copy) == slot_bytes &&
           slots.writer(copy) == user.writer)
+        return true;
+    }
+  }
+  return false;
+}
+
+bool Engine::State::IsInInbox(RowIndex row, PoolId pool) const {
+  const size_t planes = blocks.plane_count(blocks.model(row));
+  for (size_t i = 0; i < planes; ++i) {
+    const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
+    for (const CopyRef copy : {block.best, block.second}) {
+      if (copy.valid() && copy.pool() == pool && allocator(pool).writer(copy) != ShmClientId())
         return true;
     }
   }
@@ -209,12 +241,24 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
 }
 
 Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes) {
-  for (const SegmentIndex segment : allocator(pool).EmptiestSegments(
-           user.tenant, block_bytes, user.writer, kSegmentsPerEvacuation)) {
+  const SlotAllocator& slots = allocator(pool);
+  // Where the pool has to shrink, and for somebody who has nothing there at all, even an inbox that
+  // its writer is at goes. Another writer can write elsewhere, by stream.
+  const bool take_any = block_bytes == Bytes(0) || (user.writer == ShmClientId() &&
+                                                    !slots.HasSegment(user.tenant, block_bytes));
+  for (const SegmentIndex segment :
+       slots.EmptiestSegments(user.tenant, block_bytes, user.writer, kSegmentsPerEvacuation)) {
+    if (!take_any && WriterIsAt(*slots.UseOf(segment))) continue;
     const Bytes freed = DropSegment(pool, segment);
     if (freed > Bytes(0)) return freed;
   }
   return Bytes(0);
+}
+
+bool Engine::State::WriterIsAt(const SlotAllocator::SegmentUse& segment) const {
+  if (!segment.newest || share == nullptr) return false;
+  const EngineShare::Client* const writer = share->Find(segment.writer);
+  return writer != nullptr && writer->inboxes_wanted > 0;
 }
 
 bool Engine::State::EvacuateInbox(TenantId tenant, PoolId pool, size_t used_max) {

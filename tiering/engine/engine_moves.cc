@@ -95,15 +95,22 @@ void Engine::State::SweepIncomplete(absl::Time now) {
   }
 }
 
+bool Engine::State::HasRoomAhead(TenantId tenant, PoolId pool) const {
+  const SlotAllocator& slots = allocator(pool);
+  const PoolRoom room = Room(tenant, pool);
+  const Bytes wanted(room.limit.count() / kLastPoolFreeShare);
+  const Bytes free = room.limit - (room.used - slots.retired(tenant));
+  // What is free in inboxes is of use to their writers alone. Some of it comes with each eviction,
+  // though, so there is an end.
+  return free - slots.free_in_inboxes(tenant) >= wanted || free >= wanted * 2;
+}
+
 void Engine::State::KeepRoom() {
   const PoolId last(static_cast<uint8_t>(allocators.size() - 1));
   for (size_t i = 0; i < tenants.size(); ++i) {
     const TenantId tenant(static_cast<uint16_t>(i));
     for (int evicted = 0; evicted < kEvictionsPerTick; ++evicted) {
-      const PoolRoom room = Room(tenant, last);
-      const int64_t surplus = (room.used - allocator(last).retired(tenant)).count() -
-                              (room.limit.count() - room.limit.count() / kLastPoolFreeShare);
-      if (surplus <= 0 || EvictOne(tenant, last) == Bytes(0)) break;
+      if (HasRoomAhead(tenant, last) || EvictOne(tenant, last) == Bytes(0)) break;
     }
   }
   for (size_t p = 0; p < allocators.size(); ++p) ShrinkToBudget(PoolId(static_cast<uint8_t>(p)));

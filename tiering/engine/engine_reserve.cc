@@ -82,11 +82,14 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
 
   // The parent is pinned first: making room must not drop it.
   if (reservation.parent != kNoRow) s.blocks.Pin(reservation.parent);
-  if (args.in_place && session->shared != ShmClientId() &&
-      s.AllocateChunks({caller.tenant, session->shared}, runs, args.chunk_count,
-                       reservation.slots) == nullptr) {
-    reservation.writer = session->shared;
-    s.share->Find(session->shared)->reserved_at = now;
+  if (args.in_place && session->shared != ShmClientId()) {
+    s.share->AskToWrite(session->shared, s.SlotSizes(runs), now);
+    if (!s.WritersCrowd(caller.tenant) &&
+        s.AllocateChunks({caller.tenant, session->shared}, runs, args.chunk_count,
+                         reservation.slots) == nullptr) {
+      reservation.writer = session->shared;
+      s.share->Find(session->shared)->reserved_at = now;
+    }
   }
   if (reservation.writer == ShmClientId()) {
     const State::SlotGroup* const without_room =
@@ -95,13 +98,16 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
       if (reservation.parent != kNoRow) s.UnpinRow(reservation.parent);
       const PoolId pool = without_room->pools.back();
       const PoolRoom room = s.Room(caller.tenant, pool);
-      const absl::Status& growth = s.allocator(pool).growth();
+      const SlotAllocator& slots = s.allocator(pool);
+      const absl::Status& growth = slots.growth();
       return refused(absl::StrFormat(
           "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes "
-          "in %d held, and what may be evicted for them now does not make the room%s%s",
+          "in %d held, and what may be evicted for them now does not make the room; %d of the "
+          "segments there are inboxes of single clients, of %d bytes each%s%s",
           s.pools[pool.value()]->description().name, without_room->count,
           without_room->block_bytes.count(), s.tenants[caller.tenant.value()].name,
-          room.used.count(), room.limit.count(), s.allocator(pool).held(caller.tenant).count(),
+          room.used.count(), room.limit.count(), slots.held(caller.tenant).count(),
+          slots.inboxes(caller.tenant), s.pools[pool.value()]->segment_bytes().count(),
           growth.ok() ? "" : "; ", growth.message()));
     }
   }
@@ -114,6 +120,27 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
   ++use.reservations;
   s.counts.reserved_chunks += args.chunk_count;
   return ReservationId(s.reservations.Add(session->reservations, std::move(reservation)));
+}
+
+uint32_t Engine::State::SlotSizes(const std::vector<SlotGroup>& groups) const {
+  uint32_t sizes = 0;
+  for (size_t i = 0; i < groups.size(); ++i) {
+    const Bytes size = allocators[0]->SlotBytes(groups[i].block_bytes);
+    sizes += std::none_of(groups.begin(), groups.begin() + static_cast<std::ptrdiff_t>(i),
+                          [&](const SlotGroup& earlier) {
+                            return allocators[0]->SlotBytes(earlier.block_bytes) == size;
+                          });
+  }
+  return sizes;
+}
+
+bool Engine::State::WritersCrowd(TenantId tenant) const {
+  int64_t segments = 0;
+  for (size_t p = 0; p < allocators.size(); ++p) {
+    const PoolId pool(static_cast<uint8_t>(p));
+    segments += Room(tenant, pool).limit / pools[p]->segment_bytes();
+  }
+  return 2 * share->inboxes_wanted(tenant) > static_cast<uint64_t>(segments);
 }
 
 const Engine::State::SlotGroup* Engine::State::AllocateChunks(SlotUser user,

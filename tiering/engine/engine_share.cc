@@ -153,6 +153,7 @@ bool EngineShare::Remove(ShmClientId client) {
   Tenant& tenant = tenants_[found->second.tenant.value()];
   tenant.sections.Remove(client);
   --tenant.clients;
+  SetInboxesWanted(found->second, 0);
   clients_.erase(found);
   return true;
 }
@@ -162,7 +163,24 @@ EngineShare::Client* EngineShare::Find(ShmClientId client) {
   return found == clients_.end() ? nullptr : &found->second;
 }
 
+void EngineShare::SetInboxesWanted(Client& client, uint32_t wanted) {
+  uint64_t& sum = tenants_[client.tenant.value()].inboxes_wanted;
+  sum = sum - client.inboxes_wanted + wanted;
+  client.inboxes_wanted = wanted;
+}
+
+void EngineShare::AskToWrite(ShmClientId id, uint32_t slot_sizes, absl::Time now) {
+  Client* const client = Find(id);
+  KVTIER_CHECK(client != nullptr);
+  client->asked_at = std::max(client->asked_at, now);
+  SetInboxesWanted(*client, std::max(client->inboxes_wanted, slot_sizes));
+}
+
 void EngineShare::Observe(absl::Time now, absl::Duration section_max) {
+  for (auto& [id, client] : clients_) {
+    if (client.inboxes_wanted > 0 && client.asked_at + kWriterWindow < now)
+      SetInboxesWanted(client, 0);
+  }
   for (Tenant& tenant : tenants_) {
     if (tenant.sections.empty()) continue;
     std::atomic<uint64_t>& epoch = tenant.index->retire_epoch();

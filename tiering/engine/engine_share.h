@@ -69,12 +69,21 @@ class EngineShare : public ResidencyObserver {
     uint64_t dropped = 0;  // as it last said
     bool over_limit = false;
     absl::Time reserved_at = absl::InfinitePast();  // last, in place
+    // When it last asked to, and how many inboxes it needs for what it asks for; 0: it does not.
+    absl::Time asked_at = absl::InfinitePast();
+    uint32_t inboxes_wanted = 0;
   };
+  // A client counts as a writer for so long after it last asked to write in place.
+  static constexpr absl::Duration kWriterWindow = absl::Seconds(60);
   ShmClientId Add(Caller caller, wire::ClientPage* page);
   // False when there is no such client.
   bool Remove(ShmClientId client);
   Client* Find(ShmClientId client);
   uint64_t clients(TenantId tenant) const { return tenants_[tenant.value()].clients; }
+  // The client, which exists, asks for slots of so many sizes to write them in place.
+  void AskToWrite(ShmClientId client, uint32_t slot_sizes, absl::Time now);
+  // Inboxes that the tenant's writers need, one for each of them and slot size.
+  uint64_t inboxes_wanted(TenantId tenant) const { return tenants_[tenant.value()].inboxes_wanted; }
   void Observe(absl::Time now, absl::Duration section_max);
   std::vector<SharedClientStatus> Statuses() const;
 
@@ -105,12 +114,14 @@ class EngineShare : public ResidencyObserver {
     ReaderSections sections;
     wire::RetiredQueue<CopyRef> slots;
     uint64_t clients = 0;
+    uint64_t inboxes_wanted = 0;  // by its clients together
   };
 
   EngineShare(const BlockTable* blocks,
               const std::vector<std::unique_ptr<SlotAllocator>>* allocators)
       : blocks_(blocks), allocators_(allocators) {}
   const SlotAllocator& allocator(PoolId pool) const { return *(*allocators_)[pool.value()]; }
+  void SetInboxesWanted(Client& client, uint32_t wanted);
   Tenant& TenantOf(RowIndex row) { return tenants_[blocks_->tenant(row).value()]; }
   wire::ResidencyWord WordOf(CopyRef copy) const;
   uint32_t LineOf(RowIndex row) const { return row < lines_.size() ? lines_[row] - 1 : kNoLine; }

@@ -117,11 +117,17 @@ struct Engine::State : public PlacementView {
   absl::Status CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
                          uint32_t chunk_count) const;
 
+  uint32_t SlotSizes(const std::vector<SlotGroup>& groups) const;
+
   // --- shared memory
   // --------------------------------------------------------------------------------------
   // RESOURCE_EXHAUSTED while the session's client is over the section limit.
   absl::Status CheckSections(const Session& session);
   void TakeReports();
+  // Its writers want more than half of the tenant's segments for inboxes. They would take them from
+  // each other, and each time what is in one is lost: so all write by stream, into slots that any
+  // of them can use.
+  bool WritersCrowd(TenantId tenant) const;
 
   // --- slots
   // ------------------------------------------------------------------------------------------------
@@ -148,6 +154,8 @@ struct Engine::State : public PlacementView {
     Bytes allowance;      // chunks of so many bytes may still be dropped
     bool looked = false;  // what was retired before is reclaimed
     size_t per_look = 1;  // chunks dropped before the next reclaim; doubles
+    int tried = 0;        // steps of one MakeRoom for slots in pool segments
+    int useless = 0;      // chunks dropped without such a slot since a segment was emptied
   };
   // `count` slots in the first of `pools` that has room, evicting from the last one first if none
   // has. With `calls` the caller says how often it will ask for the same, this time included: room
@@ -159,6 +167,12 @@ struct Engine::State : public PlacementView {
   // `wanted`.
   bool MakeRoom(SlotUser user, PoolId pool, Bytes block_bytes, Bytes needed, Bytes wanted,
                 RoomMaking& making, absl::FunctionRef<bool()> allocate);
+  // One step of it; each returns the bytes that were dropped, in all pools together, and 0 when
+  // nothing can go. For a writer chunks in inboxes go, of whomever: what is free in another's
+  // serves that one next. Where a pool segment is next, the writer gets that by stream. Only a
+  // writer that has no inbox at all is given a segment.
+  Bytes MakeRoomInInbox(SlotUser user, PoolId pool, Bytes block_bytes);
+  Bytes MakeRoomInPool(TenantId tenant, PoolId pool, Bytes block_bytes, RoomMaking& making);
   // The slots of a reservation's chunks, all or none: null, or the group that found no room.
   const SlotGroup* AllocateChunks(SlotUser user, const std::vector<SlotGroup>& groups,
                                   uint32_t chunk_count, std::vector<CopyRef>& slots);
@@ -175,9 +189,13 @@ struct Engine::State : public PlacementView {
   Bytes DropVictim(RowIndex victim);
   // The chunk has a block in the pool whose slot is one of those that such blocks of the user get.
   bool HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const;
+  // It has a block in the pool in some client's inbox.
+  bool IsInInbox(RowIndex row, PoolId pool) const;
   // Drops what it can of the emptiest segment that the user does not use for such blocks. Returns
   // the bytes that were dropped, in all pools together; 0 when nothing can go.
   Bytes EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes);
+  // An inbox whose writer got slots in it last and asks for more.
+  bool WriterIsAt(const SlotAllocator::SegmentUse& segment) const;
   // The same of an inbox with at most so many slots in use; false when nothing can go.
   bool EvacuateInbox(TenantId tenant, PoolId pool, size_t used_max);
   Bytes DropSegment(PoolId pool, SegmentIndex segment);
@@ -225,6 +243,8 @@ struct Engine::State : public PlacementView {
   // Its planes are complete, or it is gone.
   bool Settled(const IncompleteChunk& chunk) const;
   void KeepRoom();
+  // What is free in the pool, or waits for readers, will do for reservations until the next tick.
+  bool HasRoomAhead(TenantId tenant, PoolId pool) const;
   void ShrinkToBudget(PoolId pool);
   void FinishMoves();
   void StartMoves(absl::Time now);

@@ -110,6 +110,7 @@ bool SlotAllocator::Allocate(TenantId tenant, Bytes block_bytes, size_t count,
   recent_ = size_class;
   const Bytes bytes = slot_bytes * static_cast<int64_t>(count);
   tenants_[tenant.value()].used += bytes;
+  if (writer != ShmClientId()) tenants_[tenant.value()].free_in_inboxes -= bytes;
   used_ += bytes;
   return true;
 }
@@ -124,7 +125,8 @@ void SlotAllocator::Free(CopyRef slot) {
   RemoveRun(segment, before);
   RemoveRun(segment, after);
   AddRun(segment, before + 1 + after);
-  if (segment.owners[slot.slot()] == kRetiredSlot) {
+  const bool was_retired = segment.owners[slot.slot()] == kRetiredSlot;
+  if (was_retired) {
     --segment.retired;
     --segment.size_class->retired_slots;
     tenants_[segment.size_class->key.tenant.value()].retired -= Bytes(segment.slot_bytes);
@@ -133,7 +135,10 @@ void SlotAllocator::Free(CopyRef slot) {
   --segment.used;
   CountDraining(segment, true);
   ++segment.size_class->free_slots;
-  tenants_[segment.size_class->key.tenant.value()].used -= Bytes(segment.slot_bytes);
+  Tenant& tenant = tenants_[segment.size_class->key.tenant.value()];
+  tenant.used -= Bytes(segment.slot_bytes);
+  if (segment.writer != ShmClientId() && !was_retired)
+    tenant.free_in_inboxes += Bytes(segment.slot_bytes);
   used_ -= Bytes(segment.slot_bytes);
   if (segment.used == 0) Detach(slot.segment());
 }
@@ -217,7 +222,9 @@ void SlotAllocator::Retire(CopyRef slot) {
   ++segment.retired;
   CountDraining(segment, true);
   ++segment.size_class->retired_slots;
-  tenants_[segment.size_class->key.tenant.value()].retired += Bytes(segment.slot_bytes);
+  Tenant& tenant = tenants_[segment.size_class->key.tenant.value()];
+  tenant.retired += Bytes(segment.slot_bytes);
+  if (segment.writer != ShmClientId()) tenant.free_in_inboxes += Bytes(segment.slot_bytes);
 }
 
 RowIndex SlotAllocator::owner(CopyRef slot) const {
@@ -323,11 +330,28 @@ void SlotAllocator::CountDraining(const Segment& segment, bool add) {
   of_class = add ? of_class + 1 : of_class - 1;
 }
 
+uint64_t SlotAllocator::inboxes(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  return tenants_[tenant.value()].inboxes;
+}
+
+Bytes SlotAllocator::free_in_inboxes(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  return tenants_[tenant.value()].free_in_inboxes;
+}
+
+uint64_t SlotAllocator::inboxes_max(TenantId tenant) const {
+  KVTIER_CHECK(tenant.value() < tenants_.size());
+  const uint64_t limit = std::min(tenants_[tenant.value()].segments_max, BudgetSegments());
+  return options_.inboxes_limited ? limit / 2 : limit;
+}
+
 Bytes SlotAllocator::RoomNow(TenantId id, Bytes block_bytes, ShmClientId writer) const {
   KVTIER_CHECK(id.value() < tenants_.size());
   const ClassKey key{id, SlotBytes(block_bytes).count(), writer};
   const Tenant& tenant = tenants_[id.value()];
-  const uint64_t in_quota = tenant.segments_max - std::min(tenant.segments_max, tenant.segments);
+  uint64_t in_quota = tenant.segments_max - std::min(tenant.segments_max, tenant.segments);
+  if (writer != ShmClientId()) in_quota = std::min(in_quota, InboxesLeft(id));
   const uint64_t in_budget =
       empty_count_ + BudgetSegments() - std::min(BudgetSegments(), segment_count_);
   const int64_t slots_each = segment_bytes_.count() / key.slot_bytes;
@@ -397,7 +421,10 @@ std::vector<SegmentIndex> SlotAllocator::EmptiestSegments(TenantId tenant, Bytes
                                                           ShmClientId writer, size_t count) const {
   const int64_t slot_bytes = block_bytes == Bytes(0) ? 0 : SlotBytes(block_bytes).count();
   const ClassKey other_than{tenant, slot_bytes, writer};
-  return Emptiest(tenant, count, [&](const ClassKey& key) { return key != other_than; });
+  const bool inboxes_only = writer != ShmClientId() && InboxesLeft(tenant) == 0;
+  return Emptiest(tenant, count, [&](const ClassKey& key) {
+    return key != other_than && (!inboxes_only || key.writer != ShmClientId());
+  });
 }
 
 std::vector<SegmentIndex> SlotAllocator::EmptiestInboxes(TenantId tenant, size_t count) const {

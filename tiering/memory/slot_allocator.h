@@ -38,6 +38,8 @@ class SlotAllocator {
     MemoryPool* pool = nullptr;  // outlives the allocator; its segments are all the allocator's
     Bytes budget;                // segments beyond it are not added
     std::vector<Bytes> quota;    // by tenant; counts whole segments
+    // At most half of what a tenant may have are inboxes. Blocks move into slots that are in none.
+    bool inboxes_limited = false;
   };
   // INVALID_ARGUMENT: more segments or pools than CopyRef can name, a budget below one segment or
   // above the pool's limit, a quota below zero.
@@ -119,6 +121,15 @@ class SlotAllocator {
   // Bytes of a tenant's slots, or of all, that are retired and not freed.
   Bytes retired(TenantId tenant) const;
   Bytes retired() const;
+  // The tenant's inboxes in use, and how many there may be.
+  uint64_t inboxes(TenantId tenant) const;
+  uint64_t inboxes_max(TenantId tenant) const;
+  // Slots in them that are free or retired, which are of use to one writer each.
+  Bytes free_in_inboxes(TenantId tenant) const;
+  // Some segment in use has slots for such blocks of theirs, free or not.
+  bool HasSegment(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const {
+    return FindClass({tenant, SlotBytes(block_bytes).count(), writer}) != nullptr;
+  }
   // What Allocate can use for such blocks, unless the machine refuses a segment.
   Bytes RoomNow(TenantId tenant, Bytes block_bytes, ShmClientId writer = {}) const;
   // What it can use once all that is retired is freed, beyond that: retired slots of their size and
@@ -170,6 +181,8 @@ class SlotAllocator {
   struct Tenant {
     uint64_t segments_max = 0;  // the quota
     uint64_t segments = 0;
+    uint64_t inboxes = 0;  // of those
+    Bytes free_in_inboxes;
     Bytes used;
     Bytes retired;
     uint64_t draining = 0;  // segments whose used slots are all retired
@@ -216,6 +229,7 @@ class SlotAllocator {
   void Release(SegmentIndex index);
   void ReleaseBeyondBudget();
   uint64_t BudgetSegments() const;
+  uint64_t InboxesLeft(TenantId tenant) const;
   Place FindPlace(SizeClass& size_class, uint64_t count);
   void AddRun(Segment& segment, uint32_t count);
   void RemoveRun(Segment& segment, uint32_t count);

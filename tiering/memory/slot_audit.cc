@@ -90,12 +90,16 @@ void SlotAllocator::CheckInvariants() const {
       KVTIER_CHECK(writers_.at(key.writer).tenant == key.tenant);
       KVTIER_CHECK(segment.granted || !segment.sealed);
       ++inboxes[key.writer];
+      ++tenant.inboxes;
+      tenant.free_in_inboxes +=
+          Bytes(segment.slot_bytes) * (segment.slot_count - segment.used + segment.retired);
     }
   }
   uint64_t held = 0, empty = 0;
   for (size_t i = 0; i < tenants.size(); ++i) {
     KVTIER_CHECK(tenants[i].segments == tenants_[i].segments &&
-                 tenants[i].used == tenants_[i].used);
+                 tenants[i].used == tenants_[i].used && tenants[i].inboxes == tenants_[i].inboxes &&
+                 tenants[i].free_in_inboxes == tenants_[i].free_in_inboxes);
     KVTIER_CHECK(tenants[i].draining == tenants_[i].draining &&
                  tenants[i].retired == tenants_[i].retired);
     KVTIER_CHECK(tenants[i].segments <= tenants_[i].segments_max);

@@ -18,6 +18,7 @@ SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slo
   const uint64_t needed = missing_slots / slots_each + (missing_slots % slots_each != 0 ? 1 : 0);
   if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments)
     return nullptr;
+  if (key.writer != ShmClientId() && needed > InboxesLeft(key.tenant)) return nullptr;
   std::vector<SegmentIndex>& own = EmptyFor(key);
   const uint64_t to_add = needed - std::min<uint64_t>(needed, own.size());
   const uint64_t others_empty = empty_count_ - own.size();
@@ -129,6 +130,10 @@ uint64_t SlotAllocator::BudgetSegments() const {
   return static_cast<uint64_t>(options_.budget / segment_bytes_);
 }
 
+uint64_t SlotAllocator::InboxesLeft(TenantId tenant) const {
+  return inboxes_max(tenant) - std::min(inboxes_max(tenant), inboxes(tenant));
+}
+
 void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
   Segment& segment = table_[index.value()];
   // Fresh from the pool it has no slot size. A tenant or writer never changes without the pool.
@@ -154,8 +159,12 @@ void SlotAllocator::Attach(SegmentIndex index, SizeClass& size_class) {
   AddRun(segment, segment.slot_count);
   ++size_class.segment_count;
   size_class.free_slots += segment.slot_count;
-  ++tenants_[size_class.key.tenant.value()].segments;
-  if (size_class.key.writer != ShmClientId()) ++writers_.at(size_class.key.writer).segments;
+  Tenant& tenant = tenants_[size_class.key.tenant.value()];
+  ++tenant.segments;
+  if (size_class.key.writer == ShmClientId()) return;
+  ++tenant.inboxes;
+  tenant.free_in_inboxes += Bytes(segment.slot_bytes) * segment.slot_count;
+  ++writers_.at(size_class.key.writer).segments;
 }
 
 void SlotAllocator::Detach(SegmentIndex index) {
@@ -174,6 +183,9 @@ void SlotAllocator::Detach(SegmentIndex index) {
   }
   if (key.writer != ShmClientId()) {
     const auto writer = writers_.find(key.writer);
+    Tenant& tenant = tenants_[key.tenant.value()];
+    --tenant.inboxes;
+    tenant.free_in_inboxes -= Bytes(segment.slot_bytes) * segment.slot_count;
     --writer->second.segments;
     if (writer->second.newest == index) writer->second.newest.reset();
     if (writer->second.ended) {

@@ -51,6 +51,28 @@ class NaiveSlots {
     for (const auto& [index, segment] : segments) held += segment.tenant == tenant ? 1 : 0;
     return held;
   }
+  uint64_t Inboxes(TenantId tenant) const {
+    uint64_t inboxes = 0;
+    for (const auto& [index, segment] : segments)
+      inboxes += segment.tenant == tenant && segment.writer != 0 ? 1 : 0;
+    return inboxes;
+  }
+  Bytes FreeInInboxes(TenantId tenant) const {
+    Bytes free;
+    for (const auto& [index, segment] : segments) {
+      if (segment.tenant != tenant || segment.writer == 0) continue;
+      const int64_t in_use = static_cast<int64_t>(segment.used.size() - segment.retired.size());
+      free += segment.slot_bytes * (segment_bytes_ / segment.slot_bytes - in_use);
+    }
+    return free;
+  }
+  bool HasSegment(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
+    return std::any_of(segments.begin(), segments.end(), [&](const auto& entry) {
+      const Segment& segment = entry.second;
+      return segment.tenant == tenant && segment.slot_bytes == slot_bytes &&
+             segment.writer == writer;
+    });
+  }
   Bytes Used(TenantId tenant) const {
     Bytes used;
     for (const auto& [index, segment] : segments) {
@@ -83,11 +105,13 @@ class NaiveSlots {
     }
     return slot_bytes * slots;
   }
-  // Segments that are not used for such blocks, in the order to evacuate them.
-  std::vector<SegmentIndex> Emptiest(TenantId tenant, Bytes slot_bytes, uint32_t writer) const {
+  // Segments, or inboxes only, that are not used for such blocks, in the order to evacuate them.
+  std::vector<SegmentIndex> Emptiest(TenantId tenant, Bytes slot_bytes, uint32_t writer,
+                                     bool inboxes_only = false) const {
     std::set<std::tuple<bool, size_t, uint32_t>> order;
     for (const auto& [index, segment] : segments) {
       if (segment.tenant != tenant || segment.retired == segment.used) continue;
+      if (inboxes_only && segment.writer == 0) continue;
       if (segment.slot_bytes == slot_bytes && segment.writer == writer) continue;
       order.insert(
           {!ended.contains(segment.writer), segment.used.size() - segment.retired.size(), index});

@@ -26,10 +26,13 @@ using test_support::IsOk;
 
 constexpr PoolId kPool(2);
 
-std::unique_ptr<SlotAllocator> MakeAllocator(FakePool& pool, Bytes budget,
-                                             std::vector<Bytes> quota) {
-  auto allocator = SlotAllocator::Create(
-      {.id = kPool, .pool = &pool, .budget = budget, .quota = std::move(quota)});
+std::unique_ptr<SlotAllocator> MakeAllocator(FakePool& pool, Bytes budget, std::vector<Bytes> quota,
+                                             bool inboxes_limited) {
+  auto allocator = SlotAllocator::Create({.id = kPool,
+                                          .pool = &pool,
+                                          .budget = budget,
+                                          .quota = std::move(quota),
+                                          .inboxes_limited = inboxes_limited});
   EXPECT_THAT(allocator, IsOk());
   return *std::move(allocator);
 }
@@ -44,11 +47,13 @@ bool SideBySide(const std::vector<CopyRef>& slots) {
 
 class RandomOperations {
  public:
-  explicit RandomOperations(uint64_t seed)
-      : rng_(seed),
+  RandomOperations(uint64_t seed, bool inboxes_limited)
+      : inboxes_limited_(inboxes_limited),
+        rng_(seed),
         model_(kSegmentBytes, {KiB(256) * 5, KiB(256) * 7, Bytes(0)}),
         pool_(kSegmentBytes, 12) {
-    allocator_ = MakeAllocator(pool_, KiB(256) * 10, {KiB(256) * 5, KiB(256) * 7, Bytes(0)});
+    allocator_ = MakeAllocator(pool_, KiB(256) * 10, {KiB(256) * 5, KiB(256) * 7, Bytes(0)},
+                               inboxes_limited);
   }
 
   void Step() {
@@ -70,6 +75,7 @@ class RandomOperations {
   }
 
   int refused_by_quota = 0;
+  int refused_by_inboxes = 0;  // and by nothing else
   int refused_by_budget = 0;
   int refused_by_pool = 0;
   int passed_on = 0;  // segments of one tenant that another got
@@ -85,6 +91,12 @@ class RandomOperations {
   uint64_t BudgetSegments() const {
     return static_cast<uint64_t>(allocator_->budget() / kSegmentBytes);
   }
+
+  uint64_t InboxesMax(TenantId tenant) const {
+    const uint64_t limit = std::min(model_.QuotaSegments(tenant), BudgetSegments());
+    return inboxes_limited_ ? limit / 2 : limit;
+  }
+  bool AtInboxesMax(TenantId tenant) const { return model_.Inboxes(tenant) >= InboxesMax(tenant); }
 
   void AllocateSome() {
     // 4096, 168, 25 and 2 slots a segment.
@@ -106,7 +118,11 @@ class RandomOperations {
     const uint64_t own = std::min(needed, model_.empty[emptier]);
     const uint64_t to_add = needed - own;
     const uint64_t others = model_.Empty() - model_.empty[emptier];
-    const bool fits = needed == 0 || model_.Held(tenant) + needed <= model_.QuotaSegments(tenant);
+    const bool in_quota =
+        needed == 0 || model_.Held(tenant) + needed <= model_.QuotaSegments(tenant);
+    const bool few_inboxes =
+        writer == 0 || needed == 0 || model_.Inboxes(tenant) + needed <= InboxesMax(tenant);
+    const bool fits = in_quota && few_inboxes;
     const bool in_budget = to_add == 0 || model_.Taken() + to_add <= BudgetSegments() + others;
     const bool expected = fits && in_budget && to_add <= pool_.adds_before_failure;
     ASSERT_EQ(slot_bytes * static_cast<int64_t>(count) <=
@@ -119,6 +135,7 @@ class RandomOperations {
               expected)
         << "count " << count << " needed " << needed << " to add " << to_add;
     if (!expected) {
+      refused_by_inboxes += in_quota && in_budget && !few_inboxes ? 1 : 0;
       ++(!fits ? refused_by_quota : !in_budget ? refused_by_budget : refused_by_pool);
       ASSERT_TRUE(slots.empty());
       return;
@@ -314,7 +331,12 @@ class RandomOperations {
               model_.RoomToCome(tenant, size, writer));
     room_to_come += model_.RoomToCome(tenant, size, writer) > Bytes(0) ? 1 : 0;
     ASSERT_EQ(allocator_->EmptiestSegments(tenant, size, ShmClientId(writer), 100),
-              model_.Emptiest(tenant, size, writer));
+              model_.Emptiest(tenant, size, writer, writer != 0 && AtInboxesMax(tenant)));
+    ASSERT_EQ(allocator_->inboxes(tenant), model_.Inboxes(tenant));
+    ASSERT_EQ(allocator_->inboxes_max(tenant), InboxesMax(tenant));
+    ASSERT_EQ(allocator_->free_in_inboxes(tenant), model_.FreeInInboxes(tenant));
+    ASSERT_EQ(allocator_->HasSegment(tenant, size, ShmClientId(writer)),
+              model_.HasSegment(tenant, size, writer));
     ASSERT_EQ(allocator_->EmptiestInboxes(tenant, 100), model_.EmptiestInboxes(tenant));
     const int64_t in_use = static_cast<int64_t>(model_.segments.size());
     ASSERT_EQ(allocator_->used(), used);
@@ -328,6 +350,7 @@ class RandomOperations {
     ASSERT_EQ(allocator_->retired(), model_.Retired());
   }
 
+  const bool inboxes_limited_;
   Rng rng_;
   NaiveSlots model_;
   FakePool pool_;
@@ -336,8 +359,11 @@ class RandomOperations {
   std::vector<uint32_t> writers_ = {1, 2, 3};
 };
 
-TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveSlots) {
-  RandomOperations operations(test_support::TestSeed(20240611));
+class SlotAllocatorModel : public ::testing::TestWithParam<bool> {};
+
+TEST_P(SlotAllocatorModel, RandomOperationsAgreeWithTheNaiveSlots) {
+  const bool inboxes_limited = GetParam();
+  RandomOperations operations(test_support::TestSeed(20240611), inboxes_limited);
   for (int step = 0; step < 12000 && !testing::Test::HasFatalFailure(); ++step) {
     SCOPED_TRACE(step);
     operations.Step();
@@ -352,7 +378,14 @@ TEST(SlotAllocatorTest, RandomOperationsAgreeWithTheNaiveSlots) {
   EXPECT_GT(operations.ended_with_slots, 20);
   EXPECT_GT(operations.taken_back, 20);
   EXPECT_GT(operations.room_to_come, 100);
+  if (inboxes_limited) {
+    EXPECT_GT(operations.refused_by_inboxes, 50);
+  }
 }
+
+INSTANTIATE_TEST_SUITE_P(, SlotAllocatorModel, ::testing::Bool(), [](const auto& limited) {
+  return limited.param ? "InboxesLimited" : "InboxesUnlimited";
+});
 
 }  // namespace
 }  // namespace kvtier
