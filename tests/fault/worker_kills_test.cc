@@ -320,11 +320,8 @@ void WorkerKillsTest::CheckNothingIsLeft() {
 void WorkerKillsTest::Run(const Setting& setting) {
   const size_t kills = Kills();
   ASSERT_NO_FATAL_FAILURE(Prepare(setting));
-  // Pools keep a descriptor for each segment and grow meanwhile; a leak would be one for each kill.
-  size_t descriptors_max = daemon().Facts().open_files;
-  const v1::PoolsReply pools = daemon().Pools();
-  for (const v1::PoolsReply::Pool& pool : pools.pools())
-    descriptors_max += pool.limit_bytes() / pool.segment_bytes() - pool.segments();
+  ASSERT_EQ(daemon().Status().sessions(), 1 + kWorkers);  // and this test's own connection is there
+  const size_t files_max = daemon().SettledFiles();       // a leak would be one for each kill
   const size_t threads_max = daemon().Facts().threads + 20;
 
   Survivor survivor(*client_, model_, in_place_, workers_->chains(), rng_.Next());
@@ -356,8 +353,9 @@ void WorkerKillsTest::Run(const Setting& setting) {
   EXPECT_GT(survivor.reads(), kills);
 
   for (const SharedChain& chain : workers_->chains()) CheckChain(chain);
-  EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= descriptors_max; }))
-      << daemon().Facts().open_files << " open files; with all segments " << descriptors_max;
+  EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= files_max; }))
+      << files_max << " files before, and now:\n"
+      << daemon().OpenFiles();
   EXPECT_TRUE(Await([&] { return daemon().Facts().threads <= threads_max; }))
       << daemon().Facts().threads << " threads";
   const auto counters = daemon().Status().counters();

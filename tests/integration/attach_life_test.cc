@@ -71,14 +71,16 @@ TEST_F(AttachLifeTest, WhoCouldNotBeGivenAnythingIsNoClient) {
   ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, nullptr, &before), 0);
   const auto session = RawSession::Attach(socket(), getpid());
   ASSERT_NE(session, nullptr);
-  const size_t open = daemon().Facts().open_files;
+  const size_t open = daemon().SettledFiles();
   // The daemon has ever one descriptor more while it answers: each step of it fails once.
   int64_t attached = 0;
   for (rlim_t files = 8; files < 200 && attached == 0; ++files) {
     RawChannel channel;
     ASSERT_TRUE(channel.Connect(session->attach_socket()));
     // The connection and its process.
-    ASSERT_TRUE(Await([&] { return daemon().Facts().open_files == open + 2; }));
+    ASSERT_TRUE(Await([&] { return daemon().Facts().open_files == open + 2; }))
+        << open << " files before, and now:\n"
+        << daemon().OpenFiles();
     const rlimit few{.rlim_cur = files, .rlim_max = before.rlim_max};
     ASSERT_EQ(prlimit(daemon().pid(), RLIMIT_NOFILE, &few, nullptr), 0);
     const uint32_t answer = channel.Hello(session->id(), session->daemon_epoch());
@@ -88,7 +90,9 @@ TEST_F(AttachLifeTest, WhoCouldNotBeGivenAnythingIsNoClient) {
     EXPECT_EQ(daemon().Metric("kvtier_shared_clients{tenant=\"default\"}"), attached) << files;
     if (attached == 0) {
       channel.Disconnect();
-      ASSERT_TRUE(Await([&] { return daemon().Facts().open_files == open; }));
+      ASSERT_TRUE(Await([&] { return daemon().Facts().open_files == open; }))
+          << open << " files before, and now:\n"
+          << daemon().OpenFiles();
     }
   }
   EXPECT_EQ(attached, 1);
@@ -159,7 +163,7 @@ TEST_F(AttachLifeTest, WhoSaysGoodbyeIsGoneAndMayComeAgain) {
   v1::ReserveReply open;
   ASSERT_TRUE(client->session->Reserve(1, true, open).ok());
   ASSERT_EQ(open.words_size(), 1);
-  const size_t files = daemon().Facts().open_files;
+  const size_t files = daemon().SettledFiles();
   // A child has the socket as well, and holds it open.
   const int copy = dup(client->channel.fd());
   client->SayGoodbye();

@@ -191,7 +191,7 @@ TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
   constexpr size_t kChildren = 200;
   StartDaemon(SmallConfig("limits: {session_timeout_ms: 100ms}\n"));
   EXPECT_EQ(daemon().Status().sessions(), 0u);  // and this test's own connection is there
-  const size_t before = daemon().Facts().open_files;
+  const size_t before = daemon().SettledFiles();
   ConnectedChildren children(socket(), kChildren);
   EXPECT_TRUE(Await([&] { return daemon().Facts().open_files >= before + 3 * kChildren; }));
   for (const pid_t child : children.pids()) {
@@ -207,7 +207,8 @@ TEST_F(DaemonProcessTest, ProcessesThatCameAndWentLeaveNoDescriptor) {
   // They live on without a connection, and their sessions end by time.
   children.Disconnect();
   EXPECT_TRUE(Await([&] { return daemon().Facts().open_files <= before; }))
-      << daemon().Facts().open_files << " descriptors, " << before << " before";
+      << before << " files before, and now:\n"
+      << daemon().OpenFiles();
 }
 
 TEST_F(DaemonProcessTest, SessionsThatComeAndGoDoNotFloodTheLog) {

@@ -215,7 +215,8 @@ std::vector<pid_t> ChildPids() {
     pid_t pid = 0;
     if (!absl::SimpleAtoi(entry.path().filename().string(), &pid)) continue;
     std::ifstream file(entry.path() / "stat");
-    std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    std::string text;
+    std::getline(file, text, '\0');  // an iterator would throw where the process ends meanwhile
     const size_t name_end = text.rfind(')');
     if (name_end == std::string::npos) continue;  // it ended meanwhile
     // ") S PPID": the name before may hold anything.

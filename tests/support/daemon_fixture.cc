@@ -6,11 +6,14 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <utility>
 
@@ -30,8 +33,10 @@ namespace kvtier::test_support {
 namespace {
 
 std::string ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  return std::string((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  // What the kernel tells of a process may end in an error; this keeps what came before.
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
 }
 
 uint64_t StatusNumber(const std::string& status, absl::string_view field) {
@@ -39,6 +44,22 @@ uint64_t StatusNumber(const std::string& status, absl::string_view field) {
   if (at == std::string::npos) return 0;
   return std::strtoull(status.c_str() + at + field.size() + 2, nullptr, 10);
 }
+
+// By number, what each open file of a process is.
+std::map<int, std::string> FilesOf(pid_t pid) {
+  std::map<int, std::string> files;
+  std::error_code gone;
+  for (std::filesystem::directory_iterator entry(absl::StrCat("/proc/", pid, "/fd"), gone), end;
+       entry != end; entry.increment(gone)) {
+    std::error_code closed;
+    const std::string what = std::filesystem::read_symlink(entry->path(), closed).string();
+    if (!closed) files[std::stoi(entry->path().filename())] = what;
+  }
+  return files;
+}
+
+// Of a pool; what else is shared has another name.
+bool IsSegment(absl::string_view file) { return absl::StrContains(file, "/memfd:kvtier:"); }
 
 void SetDeadline(grpc::ClientContext& context) {
   context.set_deadline(absl::ToChronoTime(absl::Now() + kSoon));
@@ -56,22 +77,51 @@ std::string SmallConfig(absl::string_view more, absl::string_view hbm, absl::str
 ProcessFacts FactsOf(pid_t pid) {
   const std::string folder = absl::StrCat("/proc/", pid);
   ProcessFacts facts;
-  std::error_code gone;
-  for (std::filesystem::directory_iterator entry(folder + "/fd", gone), end; entry != end;
-       entry.increment(gone)) {
+  // Before the mappings: what a pool opens is mapped a moment later.
+  const std::map<int, std::string> files = FilesOf(pid);
+  std::set<uint64_t> mapped;
+  std::istringstream maps(ReadFile(folder + "/maps"));
+  for (std::string line; std::getline(maps, line);) {
+    if (!IsSegment(line)) continue;
+    const uint64_t begin = std::strtoull(line.c_str(), nullptr, 16);
+    const uint64_t end = std::strtoull(line.c_str() + line.find('-') + 1, nullptr, 16);
+    facts.memfd_bytes += end - begin;
+    // "begin-end perms offset device inode path"
+    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    mapped.insert(std::strtoull(words[4].c_str(), nullptr, 10));
+  }
+  std::set<uint64_t> segments;
+  for (const auto& [number, what] : files) {
+    struct stat file {};
+    const bool segment = IsSegment(what);
+    if (segment && stat(absl::StrCat(folder, "/fd/", number).c_str(), &file) == 0 &&
+        mapped.contains(file.st_ino) && segments.insert(file.st_ino).second) {
+      continue;
+    }
     ++facts.open_files;
+    const bool unmapped = segment && !mapped.contains(file.st_ino);
+    facts.passing_files +=
+        unmapped || absl::StartsWith(what, "/proc/") || absl::StartsWith(what, "/sys/");
   }
   const std::string status = ReadFile(folder + "/status");
   facts.threads = StatusNumber(status, "Threads");
   facts.anonymous_bytes = StatusNumber(status, "RssAnon") * 1024;
-  std::istringstream maps(ReadFile(folder + "/maps"));
-  for (std::string line; std::getline(maps, line);) {
-    if (!absl::StrContains(line, "/memfd:kvtier:")) continue;
-    const uint64_t begin = std::strtoull(line.c_str(), nullptr, 16);
-    const uint64_t end = std::strtoull(line.c_str() + line.find('-') + 1, nullptr, 16);
-    facts.memfd_bytes += end - begin;
-  }
   return facts;
+}
+
+std::string OpenFilesOf(pid_t pid) {
+  // "Num RefCount Protocol Flags Type St Inode Path" of every socket.
+  std::map<std::string, std::string> sockets;
+  std::istringstream table(ReadFile("/proc/net/unix"));
+  for (std::string line; std::getline(table, line);) {
+    const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (words.size() < 7) continue;
+    sockets[absl::StrCat("socket:[", words[6], "]")] = absl::StrCat(
+        " unix, type ", words[4], ", state ", words[5], " ", words.size() > 7 ? words[7] : "");
+  }
+  std::map<int, std::string> files = FilesOf(pid);
+  for (auto& [number, what] : files) what += sockets[what];
+  return absl::StrJoin(files, "\n", absl::PairFormatter(" "));
 }
 
 absl::StatusOr<std::unique_ptr<TestDaemon>> TestDaemon::Start(
@@ -111,6 +161,15 @@ absl::StatusOr<std::unique_ptr<TestDaemon>> TestDaemon::Start(
   daemon->kv_ = v1::KvCache::NewStub(channel);
   daemon->admin_ = v1::Admin::NewStub(channel);
   return daemon;
+}
+
+size_t TestDaemon::SettledFiles() const {
+  ProcessFacts facts;
+  EXPECT_TRUE(Await([&] {
+    facts = Facts();
+    return facts.passing_files == 0;
+  })) << OpenFiles();
+  return facts.open_files;
 }
 
 std::string TestDaemon::Log() const { return ReadFile(log_file_); }

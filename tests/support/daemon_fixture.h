@@ -48,12 +48,19 @@ std::string SmallConfig(absl::string_view more = "", absl::string_view hbm = "4M
 
 // What the kernel says a process holds.
 struct ProcessFacts {
+  // Without the first one of each pool's segment that it maps, which pools have, some ahead of use.
   size_t open_files = 0;
+  // Of those, what is open for a moment only: segments not mapped yet, files of the kernel's.
+  size_t passing_files = 0;
   size_t threads = 0;
   uint64_t anonymous_bytes = 0;  // resident, without pools
   uint64_t memfd_bytes = 0;      // of pools' segments that it maps
 };
 ProcessFacts FactsOf(pid_t pid);
+// A line for each file that a process has open: its number and what it is, sockets of this machine
+// with their type and the path that they are bound to. For what a test says when there are too
+// many.
+std::string OpenFilesOf(pid_t pid);
 
 class TestDaemon {
  public:
@@ -71,6 +78,9 @@ class TestDaemon {
   absl::Status Stop();
   void Kill() { process_->Kill(); }
   ProcessFacts Facts() const { return FactsOf(pid()); }
+  // Open files to compare with later ones: counted when no pool is about to open a segment.
+  size_t SettledFiles() const;
+  std::string OpenFiles() const { return OpenFilesOf(pid()); }
 
   // Stubs as any gRPC client makes them, without kvtier's client library.
   v1::KvCache::Stub& kv() { return *kv_; }
