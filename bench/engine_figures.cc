@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "bench/engine_workload.h"
 #include "bench/pointer_chase.h"
+#include "bench/samples.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 
@@ -90,32 +91,22 @@ absl::StatusOr<double> MeasureApart(EngineFigureOptions options) {
 absl::StatusOr<Figure> ReportFigure(EngineWorkload& load, EngineWorkload::Reports kind,
                                     PointerChase& chase, const EngineFigureOptions& options) {
   const bool prefixes = kind == EngineWorkload::Reports::kPrefixes;
-  std::vector<double> report_ns, ceiling_ns, ratios;
+  Samples samples;
   const uint32_t runs = std::max(kReportRunsMin, options.batches / 10);
   // Drawn in advance: what was looked up for the first ones has left the cache when they come.
   KVTIER_RETURN_IF_ERROR(load.PrepareReports(kind, runs));
   for (uint32_t run = 0; run < runs; ++run) {
     KVTIER_ASSIGN_OR_RETURN(const double ns, load.RunReports());
-    const double ceiling = chase.MeasureNs(1000);
-    report_ns.push_back(ns);
-    ceiling_ns.push_back(ceiling);
-    ratios.push_back(ns / ceiling);
+    samples.Add(ns, chase.MeasureNs(1000));
   }
-  Figure figure;
-  figure.name = prefixes ? "engine_report" : "engine_report_random";
-  figure.p50 = Quantile(report_ns, 0.5);
-  figure.p99 = Quantile(report_ns, 0.99);
-  figure.value = figure.p50;
-  figure.unit = "ns";
-  figure.ceiling = Quantile(ceiling_ns, 0.5);
-  figure.ratio = Quantile(ratios, 0.5);
-  figure.runs = static_cast<int>(runs);
+  Figure figure = samples.ToFigure(
+      prefixes ? "engine_report" : "engine_report_random",
+      absl::StrFormat(
+          "a Tick with %d reports in a client's ring, by their number, %s; ceiling: a dependent "
+          "random load over as many bytes as the metadata; to reach: 50 ns",
+          EngineWorkload::kReportsPerTick,
+          prefixes ? "of random prefixes of 4 chunks, plane by plane" : "each of a random block"));
   figure.page_bytes = ::sysconf(_SC_PAGESIZE);
-  figure.note = absl::StrFormat(
-      "a Tick with %d reports in a client's ring, by their number, %s; ceiling: a dependent random "
-      "load over as many bytes as the metadata; to reach: 50 ns",
-      EngineWorkload::kReportsPerTick,
-      prefixes ? "of random prefixes of 4 chunks, plane by plane" : "each of a random block");
   return figure;
 }
 
@@ -143,33 +134,21 @@ absl::StatusOr<std::vector<Figure>> EngineFigures(const EngineFigureOptions& opt
 
   const std::string suffix = options.shared ? "_shared" : "";
   PointerChase chase(loaded.metadata_bytes, options.seed);
-  std::vector<double> operation_ns, ceiling_ns, ratios;
+  Samples samples;
   for (uint32_t batch = 0; batch < options.batches; ++batch) {
     KVTIER_ASSIGN_OR_RETURN(const double ns, load->RunBatch());
-    const double ceiling = kMissesPerOperation * chase.MeasureNs(1000);
-    operation_ns.push_back(ns);
-    ceiling_ns.push_back(ceiling);
-    ratios.push_back(ns / ceiling);
+    samples.Add(ns, kMissesPerOperation * chase.MeasureNs(1000));
   }
 
-  Figure operation;
-  operation.name = "engine_operation" + suffix;
-  operation.p50 = Quantile(operation_ns, 0.5);
-  operation.p99 = Quantile(operation_ns, 0.99);
-  operation.value = operation.p50;
-  operation.unit = "ns";
-  operation.ceiling = Quantile(ceiling_ns, 0.5);
-  operation.ratio = Quantile(ratios, 0.5);
-  operation.runs = static_cast<int>(options.batches);
+  Figure operation = samples.ToFigure(
+      "engine_operation" + suffix,
+      absl::StrFormat(
+          "ceiling: %d dependent random loads over as many bytes as the metadata (%d MiB), in turn "
+          "with the batches; %d blocks of %d planes; %.1f %% of the operations were moves; %d "
+          "chunks were evicted, %d reservations refused; to reach: 1000 ns and ratio 1",
+          kMissesPerOperation, loaded.metadata_bytes >> 20, loaded.blocks, options.planes,
+          100 * load->move_share(), load->evicted(), load->refused()));
   operation.page_bytes = ::sysconf(_SC_PAGESIZE);
-  operation.note = absl::StrFormat(
-      "ceiling: %d dependent random loads over as many bytes as the metadata (%d MiB), in turn "
-      "with the batches; "
-      "%d blocks of %d planes; %.1f %% of the operations were moves; %d chunks were evicted, %d "
-      "reservations refused; to "
-      "reach: 1000 ns and ratio 1",
-      kMissesPerOperation, loaded.metadata_bytes >> 20, loaded.blocks, options.planes,
-      100 * load->move_share(), load->evicted(), load->refused());
 
   Figure metadata;
   metadata.name = "engine_metadata" + suffix + "_bytes_per_block";

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
-#include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "bench/samples.h"
 #include "sim/sim_copy_engine.h"
 #include "sim/sim_pool.h"
 #include "tiering/base/check.h"
@@ -23,20 +22,6 @@ constexpr uint32_t kLeasesHeld = 4096;
 constexpr int kRefusalsMax = 1000;
 constexpr uint32_t kSettleTicksMax = 10'000;
 constexpr uint8_t kLogMass = 200;  // of a report; how much does not matter to the policy
-
-using Clock = std::chrono::steady_clock;
-
-double NsSince(Clock::time_point start, uint64_t operations) {
-  return std::chrono::duration<double, std::nano>(Clock::now() - start).count() /
-         static_cast<double>(operations);
-}
-
-wire::ChunkKey KeyOf(uint64_t number) {
-  wire::ChunkKey key;
-  const uint64_t words[] = {Rng(number).Next(), Rng(number ^ 0x5851f42d4c957f2dull).Next()};
-  std::memcpy(key.bytes.data(), words, sizeof(words));
-  return key;
-}
 
 }  // namespace
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <chrono>
-#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/page_memory.h"
+#include "bench/samples.h"
 #include "proto/wire/client_page.h"
 #include "proto/wire/index_reader.h"
 #include "proto/wire/section_protocol.h"
@@ -27,21 +26,8 @@ namespace {
 
 using wire::IndexReader;
 using wire::ResidencyWord;
-using Clock = std::chrono::steady_clock;
 
 constexpr size_t kBatch = 64;
-
-double NsSince(Clock::time_point start, uint64_t accesses) {
-  return std::chrono::duration<double, std::nano>(Clock::now() - start).count() /
-         static_cast<double>(accesses);
-}
-
-wire::ChunkKey KeyOf(uint64_t number) {
-  wire::ChunkKey key;
-  const uint64_t words[] = {Rng(number).Next(), Rng(number ^ 0x5851f42d4c957f2dull).Next()};
-  std::memcpy(key.bytes.data(), words, sizeof(words));
-  return key;
-}
 
 // A random cycle through the cache lines of memory of the same pages.
 class LineChase {
@@ -66,28 +52,6 @@ class LineChase {
   };
   Line* lines_;
   uint32_t at_ = 0;
-};
-
-struct Samples {
-  std::vector<double> ns, ceiling, ratio;
-  void Add(double value, double best) {
-    ns.push_back(value);
-    ceiling.push_back(best);
-    ratio.push_back(value / best);
-  }
-  Figure ToFigure(std::string name, std::string note) const {
-    Figure figure;
-    figure.name = std::move(name);
-    figure.p50 = Quantile(ns, 0.5);
-    figure.p99 = Quantile(ns, 0.99);
-    figure.value = figure.p50;
-    figure.unit = "ns";
-    figure.ceiling = Quantile(ceiling, 0.5);
-    figure.ratio = Quantile(ratio, 0.5);
-    figure.runs = static_cast<int>(ns.size());
-    figure.note = std::move(note);
-    return figure;
-  }
 };
 
 // One index of a shape, full, and a reader of it.
