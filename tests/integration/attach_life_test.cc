@@ -13,7 +13,7 @@
 #include <string>
 
 #include "proto/wire/attach_messages.h"
-#include "tests/support/daemon_fixture.h"
+#include "tests/integration/attach_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
 
@@ -22,17 +22,7 @@ namespace {
 
 using wire::SegmentAccess;
 
-uint32_t Code(absl::StatusCode code) { return static_cast<uint32_t>(code); }
-
-class AttachLifeTest : public DaemonTest {
- protected:
-  void Start(const std::string& more = "") {
-    // What a test leaves leased or reserved is no reason to wait.
-    StartDaemon(SmallConfig(more), {"--drain-seconds", "0"});
-    ASSERT_NE(daemon_, nullptr);
-  }
-  std::unique_ptr<RawClient> Attach() { return RawClient::Attach(socket(), getpid()); }
-};
+using AttachLifeTest = AttachTest;
 
 TEST_F(AttachLifeTest, AnInboxThatCouldNotBeGivenIsGivenLater) {
   Start();

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "proto/wire/attach_messages.h"
-#include "tests/support/daemon_fixture.h"
+#include "tests/integration/attach_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
 #include "tests/support/status_matchers.h"
@@ -32,8 +32,6 @@ constexpr const char* kTenants = R"(tenants:
   - {name: ops, uids: [0], admin: true}
   - {name: anna, uids: [60001]}
 )";
-
-uint32_t Code(absl::StatusCode code) { return static_cast<uint32_t>(code); }
 
 // Connects as another user for as long as it lives; the kernel notes who connects.
 class AsUser {
@@ -63,24 +61,7 @@ uint32_t WaysToWriteAs(uid_t uid, int fd, size_t bytes) {
   return ways;
 }
 
-class AttachSocketTest : public DaemonTest {
- protected:
-  void Start(const std::string& more = "") {
-    // Other users connect as well.
-    ASSERT_EQ(chmod(directory().c_str(), 0755), 0);
-    // What a test leaves leased or reserved is no reason to wait.
-    StartDaemon(SmallConfig(more), {"--drain-seconds", "0"});
-    ASSERT_NE(daemon_, nullptr);
-  }
-  std::unique_ptr<RawClient> Attach() { return RawClient::Attach(socket(), getpid()); }
-  // Of the daemon. It answers a request before it closes what it sent, and is done with it once it
-  // answers the next one.
-  size_t FilesAfter(RawClient& client) {
-    EXPECT_EQ(client.channel.Segment(wire::ResidencyWord(0, 1'000'000), SegmentAccess::kRead),
-              Code(absl::StatusCode::kNotFound));
-    return daemon().SettledFiles();
-  }
-};
+using AttachSocketTest = AttachTest;
 
 TEST_F(AttachSocketTest, HandsOutAnIndexAndAPage) {
   Start();

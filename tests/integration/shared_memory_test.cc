@@ -5,7 +5,6 @@
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +16,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "proto/wire/section_protocol.h"
-#include "tests/support/daemon_fixture.h"
+#include "tests/integration/attach_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
 #include "tests/support/status_matchers.h"
@@ -98,16 +97,8 @@ void OpenSection(wire::ClientPage& page, size_t place) {
   wire::EnterSection(std::atomic<uint64_t>(wire::kFirstEpoch), page, place);
 }
 
-class SharedMemoryTest : public DaemonTest {
+class SharedMemoryTest : public AttachTest {
  protected:
-  void Start(const std::string& more = "", std::vector<std::string> arguments = {}) {
-    ASSERT_EQ(chmod(directory().c_str(), 0755), 0);
-    // What a test leaves leased or reserved is no reason to wait.
-    arguments.insert(arguments.end(), {"--drain-seconds", "0"});
-    StartDaemon(SmallConfig(more), arguments);
-    ASSERT_NE(daemon_, nullptr);
-  }
-  std::unique_ptr<RawClient> Attach() { return RawClient::Attach(socket(), getpid()); }
   uint64_t Counter(const std::string& name) {
     const v1::StatusReply status = daemon().Status();
     const auto found = status.counters().find(name);
@@ -322,7 +313,7 @@ TEST_F(SharedMemoryTest, AThousandClientsLeaveNothing) {
       ASSERT_TRUE(daemon().kv().Attach(&context, request, &reply).ok());
       names.emplace_back(reply.session_id(), reply.daemon_epoch());
     }
-    if (round == 0) files = daemon().SettledFiles();
+    if (round == 0) files = FilesAfter(*warm);
     {
       ForkedClient child([&](int talk) {
         for (const auto& [session, epoch] : names) {
