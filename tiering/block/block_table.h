@@ -100,7 +100,6 @@ class BlockTable {
   bool Visible(RowIndex row) const { return rows_[row].missing_required == 0 && !hidden(row); }
   // Brings the row into the cache.
   void Prefetch(RowIndex row) const { __builtin_prefetch(&rows_[row]); }
-  bool HasResumePlanes(ModelId model) const { return !layout(model).resume_planes.empty(); }
 
   // --- what keeps a row
   // -------------------------------------------------------------------------------------
