@@ -67,6 +67,10 @@ absl::Status Daemon::Start() {
     if (const std::string note = pool->stats().page_note; !note.empty()) {
       log::Warn("a pool has small pages", {{"pool", pool->description().name}, {"reason", note}});
     }
+    if (const std::string note = pool->stats().holder_note; !note.empty()) {
+      log::Warn("nobody knows what clients keep of a pool's segments that were given back",
+                {{"pool", pool->description().name}, {"reason", note}});
+    }
   }
   host_ = std::make_unique<EngineHost>(std::move(built.engine), &clock_, std::move(signal),
                                        static_cast<size_t>(config_.tenants_size()));

@@ -48,7 +48,7 @@ absl::StatusOr<SegmentIndex> SimPool::AddSegment() {
   return SegmentIndex(index);
 }
 
-void SimPool::ReleaseSegment(SegmentIndex segment) {
+void SimPool::ReleaseSegment(SegmentIndex segment, TenantId /*owner*/) {
   KVTIER_CHECK(exists(segment));
   table_[segment.value()] = Segment{};
   released_.push_back(segment.value());

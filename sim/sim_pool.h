@@ -29,7 +29,7 @@ class SimPool : public MemoryPool {
   Bytes segment_bytes() const override { return options_.segment_bytes; }
   uint32_t segments_max() const override { return options_.segments_max; }
   absl::StatusOr<SegmentIndex> AddSegment() override;
-  void ReleaseSegment(SegmentIndex segment) override;
+  void ReleaseSegment(SegmentIndex segment, TenantId owner) override;
   std::byte* Address(SegmentIndex segment) const override;
 
   // The next `count` calls of AddSegment fail with `status`.

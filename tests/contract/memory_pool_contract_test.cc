@@ -126,7 +126,7 @@ TEST_P(MemoryPoolContract, GrowsToItsMaximumAndNoFurther) {
                                               HasSubstr(pool_->description().name)));
   }
   // The refusals changed nothing: one given back is one more to have.
-  pool_->ReleaseSegment(SegmentIndex(2));
+  pool_->ReleaseSegment(SegmentIndex(2), TenantId());
   EXPECT_EQ(Add(), SegmentIndex(2));
   EXPECT_THAT(pool_->AddSegment(), StatusIs(absl::StatusCode::kResourceExhausted));
 }
@@ -160,7 +160,7 @@ TEST_P(MemoryPoolContract, BytesStayWhileOtherSegmentsComeAndGo) {
   for (int step = 0; step < 300; ++step) {
     if (marks.size() == kSegmentsMax || (!marks.empty() && rng.OneIn(2))) {
       const auto victim = std::next(marks.begin(), static_cast<int64_t>(rng.Below(marks.size())));
-      pool_->ReleaseSegment(victim->first);
+      pool_->ReleaseSegment(victim->first, TenantId());
       marks.erase(victim);
     } else {
       const SegmentIndex segment = Add();
@@ -190,7 +190,7 @@ TEST_P(MemoryPoolContract, NothingOfAReleasedSegmentComesBack) {
           << "round " << round << " segment " << i;
       Fill(segments.back(), 1 + i);
     }
-    for (const SegmentIndex segment : segments) pool_->ReleaseSegment(segment);
+    for (const SegmentIndex segment : segments) pool_->ReleaseSegment(segment, TenantId());
   }
 }
 
@@ -207,7 +207,7 @@ TEST_P(MemoryPoolContract, AddressMayBeAskedByAnyThread) {
     }
   });
   while (asked.load() == 0) std::this_thread::yield();
-  for (int round = 0; round < 50; ++round) pool_->ReleaseSegment(Add());
+  for (int round = 0; round < 50; ++round) pool_->ReleaseSegment(Add(), TenantId());
   stop.store(true);
   reader.join();
   EXPECT_EQ(wrong.load(), 0u);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <set>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,8 +39,15 @@ class FakePool : public MemoryPool {
     ++adds_of[index];
     return SegmentIndex(index);
   }
-  void ReleaseSegment(SegmentIndex segment) override {
+  void ReleaseSegment(SegmentIndex segment, TenantId owner) override {
     KVTIER_CHECK(segments.erase(segment.value()) == 1);
+    if (mapped_outside.count(segment.value()) != 0) ++kept_for[owner];
+    mapped_outside.erase(segment.value());
+    released_by.push_back(owner);
+  }
+  uint64_t kept(TenantId owner) override {
+    const auto found = kept_for.find(owner);
+    return found == kept_for.end() ? 0 : found->second;
   }
   // Addresses that look like one reservation from 1 TiB on; nobody may follow them.
   std::byte* Address(SegmentIndex segment) const override {
@@ -52,6 +60,9 @@ class FakePool : public MemoryPool {
   uint64_t segments_that_fit = ~0ull;    // what the machine has memory for
   uint64_t add_calls = 0;
   std::map<uint32_t, uint64_t> adds_of;  // by segment: how often it was added
+  std::set<uint32_t> mapped_outside;     // segments that are kept when they are released
+  std::map<TenantId, uint64_t> kept_for;
+  std::vector<TenantId> released_by;  // one for each segment given back
 
  private:
   PoolDescription description_;

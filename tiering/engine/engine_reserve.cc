@@ -99,7 +99,7 @@ absl::StatusOr<ReservationId> Engine::Reserve(Caller caller, const ReserveArgs& 
       const PoolId pool = without_room->pools.back();
       const PoolRoom room = s.Room(caller.tenant, pool);
       const SlotAllocator& slots = s.allocator(pool);
-      const absl::Status& growth = slots.growth();
+      const absl::Status& growth = slots.growth(caller.tenant);
       return refused(absl::StrFormat(
           "pool %s: no room for %d blocks of %d bytes for tenant \"%s\", which uses %d of %d bytes "
           "in %d held, and what may be evicted for them now does not make the room; %d of the "

@@ -109,11 +109,25 @@ absl::StatusOr<std::unique_ptr<HostPool>> HostPool::Create(PoolDescription descr
       options.reserve->ReleaseHugePages(bound_node, options.segment_bytes * segments);
     }
   }
+  std::optional<HolderWatch> holders;
+  if (options.sealed) {
+    absl::Status watched = options.check_holder_watch != nullptr
+                               ? options.check_holder_watch()
+                               : CheckHolderWatch(placement.huge_pages);
+    absl::StatusOr<HolderWatch> made = HolderWatch::Create();
+    watched.Update(made.status());
+    if (watched.ok()) holders = *std::move(made);
+    placement.holder_note = std::string(watched.message());
+  }
   description.numa_node = bound_node;
   description.page_bytes = placement.huge_pages ? kHugePageBytes : kPageBytes;
 
   std::unique_ptr<HostPool> pool(
       new HostPool(std::move(description), options, segments, std::move(placement)));
+  {
+    MutexLock lock(pool->mutex_);
+    pool->holders_ = std::move(holders);
+  }
   for (uint32_t i = 0; i < options.prefault_threads; ++i) {
     pool->threads_.emplace_back([raw = pool.get()] { raw->Run(); });
   }
@@ -235,12 +249,16 @@ absl::StatusOr<SegmentIndex> HostPool::AddSegment() {
   return SegmentIndex(index);
 }
 
-void HostPool::ReleaseSegment(SegmentIndex segment) {
+void HostPool::ReleaseSegment(SegmentIndex segment, TenantId owner) {
   MutexLock lock(mutex_);
   const uint32_t index = segment.value();
   KVTIER_CHECK(index < segments_max_ && active_[index] != nullptr);
   addresses_[index].store(nullptr, std::memory_order_release);
   free_indices_.push_back(index);
+  if (const std::optional<int> watch = active_[index]->watch; watch.has_value()) {
+    kept_.emplace(*watch, owner);
+    ++kept_counts_[owner];
+  }
   // Its bytes may be a tenant's. Fresh pages come zeroed, and cost no more than zeroing these.
   released_.push_back(std::move(active_[index]));
   growth_ = absl::OkStatus();
@@ -270,6 +288,7 @@ HostPoolStats HostPool::stats() const {
   stats.binding = placement_.binding;
   stats.binding_note = placement_.note;
   stats.page_note = placement_.page_note;
+  stats.holder_note = placement_.holder_note;
   stats.growth = growth_;
   return stats;
 }

@@ -6,14 +6,17 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "tiering/base/mutex.h"
+#include "tiering/host/holder_watch.h"
 #include "tiering/host/host_segment.h"
 #include "tiering/host/memory_reserve.h"
 #include "tiering/host/owned_fd.h"
@@ -33,6 +36,8 @@ struct HostPoolOptions {
   bool sealed = false;            // only pages that seals hold for: other processes get segments
   // Whether they do for huge pages; null: CheckSealsHold.
   std::function<absl::Status()> check_huge_seals = nullptr;
+  // Whether what others keep of a sealed pool can be watched; null: CheckHolderWatch.
+  std::function<absl::Status()> check_holder_watch = nullptr;
   // Pre-faults a range of a segment; null: HostSegment::Populate. For tests without enough memory.
   std::function<absl::Status(HostSegment& segment, Bytes offset, Bytes bytes)> populate = nullptr;
 };
@@ -46,6 +51,7 @@ struct HostPoolStats {
   NodeBinding binding = NodeBinding::kNone;
   std::string binding_note;  // why the binding is weaker than asked for; empty: it is not
   std::string page_note;     // why huge pages that are there are not used; empty: no such
+  std::string holder_note;   // why nobody knows what others keep; empty: kept() says it
   absl::Status growth;       // why the pool last could not grow or pre-fault; OK: it could
 };
 
@@ -54,6 +60,10 @@ struct HostPoolStats {
 // of it is handed out again. The pool never maps more than segments_max() segments, and grows only
 // while MemoryReserve agrees. AddSegment and ReleaseSegment: one thread at a time. The rest is
 // thread-safe.
+//
+// A segment that was opened for other processes may be kept by them after its release. Its memory
+// does not count as the pool's once that has unmapped it, so that readers who are slow to do so do
+// not stop it; it counts for who had it (kept()), from its release until nobody has it.
 //
 // Touching a page that the machine has no memory for ends the process with SIGBUS. So a mapping
 // that could not be pre-faulted is never handed out (again), and from then on, until one could be,
@@ -77,7 +87,8 @@ class HostPool : public MemoryPool {
   Bytes segment_bytes() const override { return options_.segment_bytes; }
   uint32_t segments_max() const override { return segments_max_; }
   absl::StatusOr<SegmentIndex> AddSegment() override;
-  void ReleaseSegment(SegmentIndex segment) override;
+  void ReleaseSegment(SegmentIndex segment, TenantId owner) override;
+  uint64_t kept(TenantId owner) override;
   std::byte* Address(SegmentIndex segment) const override;
 
   // The memfd behind a segment that exists, owned by the pool, valid until ReleaseSegment.
@@ -88,9 +99,9 @@ class HostPool : public MemoryPool {
   bool sealed(SegmentIndex segment) const;
   // To be sent to a client, and closed then: of a sealed segment for reading, of one that is not
   // sealed for writing (FAILED_PRECONDITION: somebody sealed it). The caller sees to it that the
-  // segment is not released meanwhile.
-  absl::StatusOr<OwnedFd> OpenForReading(SegmentIndex segment) const;
-  absl::StatusOr<OwnedFd> OpenForWriting(SegmentIndex segment) const;
+  // segment is not released meanwhile. RESOURCE_EXHAUSTED: the user has no watch left for it.
+  absl::StatusOr<OwnedFd> OpenForReading(SegmentIndex segment);
+  absl::StatusOr<OwnedFd> OpenForWriting(SegmentIndex segment);
 
   HostPoolStats stats() const;
 
@@ -105,12 +116,15 @@ class HostPool : public MemoryPool {
     Bytes populated;
     int populating = 0;   // threads at work on it
     bool failed = false;  // not all of it could be pre-faulted
+    // Of holders_, since it was first opened to others.
+    std::optional<int> watch = std::nullopt;
   };
   struct Placement {
     bool huge_pages = false;
     NodeBinding binding = NodeBinding::kNone;
     std::string note;
     std::string page_note;
+    std::string holder_note;
   };
 
   static absl::StatusOr<std::unique_ptr<HostPool>> Create(PoolDescription description,
@@ -124,6 +138,8 @@ class HostPool : public MemoryPool {
   absl::StatusOr<std::unique_ptr<Mapping>> NewMapping() const;
   absl::Status Populate(Mapping& mapping, Bytes offset, Bytes bytes) const;
   void DeleteMapping(std::unique_ptr<Mapping> mapping) const;
+  // The descriptor of a segment that exists, which others may have from now on.
+  absl::StatusOr<int> OpenToOthers(SegmentIndex segment) ABSL_LOCKS_EXCLUDED(mutex_);
   void Run();
   // Each does one piece of background work, if there is any, and says whether there was. They give
   // the lock up meanwhile.
@@ -151,6 +167,10 @@ class HostPool : public MemoryPool {
   std::vector<uint32_t> free_indices_ ABSL_GUARDED_BY(mutex_);            // lowest last
   std::deque<std::unique_ptr<Mapping>> ready_ ABSL_GUARDED_BY(mutex_);
   std::deque<std::unique_ptr<Mapping>> released_ ABSL_GUARDED_BY(mutex_);  // to be unmapped
+  std::optional<HolderWatch> holders_ ABSL_GUARDED_BY(mutex_);
+  // Released and not ended: by the number of holders_, and how many of each owner.
+  absl::flat_hash_map<int, TenantId> kept_ ABSL_GUARDED_BY(mutex_);
+  absl::flat_hash_map<TenantId, uint64_t> kept_counts_ ABSL_GUARDED_BY(mutex_);
   // Mappings that exist, are being made or being unmade; at most segments_max_.
   uint32_t mapped_ ABSL_GUARDED_BY(mutex_) = 0;
   uint32_t busy_ ABSL_GUARDED_BY(mutex_) = 0;  // threads in the middle of a piece of work

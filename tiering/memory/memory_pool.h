@@ -56,8 +56,13 @@ class MemoryPool {
   // touched, or the pool is not ready to grow yet; nothing changed, and a later call may succeed.
   virtual absl::StatusOr<SegmentIndex> AddSegment() = 0;
 
-  // Gives an empty segment back to the machine. Its addresses become invalid.
-  virtual void ReleaseSegment(SegmentIndex segment) = 0;
+  // Gives an empty segment, which `owner` had, back to the machine. Its addresses become invalid.
+  virtual void ReleaseSegment(SegmentIndex segment, TenantId owner) = 0;
+
+  // How many segments that `owner` had and that were given back have not become the machine's
+  // again, because processes outside keep them. They do not count towards segments_max(). Falls by
+  // itself. Always 0 for pools whose memory no process outside gets, or that cannot tell.
+  virtual uint64_t kept(TenantId /*owner*/) { return 0; }
 
   // Where the segment's bytes are in this process; stays valid until ReleaseSegment. Null when the
   // bytes cannot be addressed by the CPU (a simulated pool).

@@ -60,7 +60,7 @@ SlotAllocator::SlotAllocator(Options options)
 
 SlotAllocator::~SlotAllocator() {
   for (uint32_t i = 0; i < table_.size(); ++i) {
-    if (table_[i].taken) options_.pool->ReleaseSegment(SegmentIndex(i));
+    if (table_[i].taken) options_.pool->ReleaseSegment(SegmentIndex(i), table_[i].tenant);
   }
 }
 
@@ -354,11 +354,18 @@ Bytes SlotAllocator::RoomNow(TenantId id, Bytes block_bytes, ShmClientId writer)
   if (writer != ShmClientId()) in_quota = std::min(in_quota, InboxesLeft(id));
   const uint64_t in_budget =
       empty_count_ + BudgetSegments() - std::min(BudgetSegments(), segment_count_);
+  uint64_t segments = std::min(in_quota, in_budget);
+  if (const uint64_t kept = options_.pool->kept(id); kept > 0) {
+    // What is empty can be had as it is, or may go back for fresh ones.
+    const uint64_t most = KeptOrHadMax(tenant);
+    const uint64_t in_charge = most - std::min(most, kept + tenant.segments);
+    segments = std::min(segments, std::max(EmptyCountFor(key), in_charge));
+  }
   const int64_t slots_each = segment_bytes_.count() / key.slot_bytes;
   const SizeClass* size_class = FindClass(key);
   return Bytes(key.slot_bytes) *
          (static_cast<int64_t>(size_class == nullptr ? 0 : size_class->free_slots) +
-          static_cast<int64_t>(std::min(in_quota, in_budget)) * slots_each);
+          static_cast<int64_t>(segments) * slots_each);
 }
 
 Bytes SlotAllocator::RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId writer) const {
@@ -380,6 +387,16 @@ Bytes SlotAllocator::held(TenantId tenant) const {
 
 Bytes SlotAllocator::held() const {
   return segment_bytes_ * static_cast<int64_t>(segment_count_ - empty_count_);
+}
+
+Bytes SlotAllocator::kept(TenantId tenant) const {
+  return segment_bytes_ * static_cast<int64_t>(options_.pool->kept(tenant));
+}
+
+const absl::Status& SlotAllocator::growth(TenantId id) const {
+  KVTIER_CHECK(id.value() < tenants_.size());
+  const absl::Status& own = tenants_[id.value()].too_much_kept;
+  return own.ok() ? growth_ : own;
 }
 
 Bytes SlotAllocator::quota(TenantId tenant) const {

@@ -31,6 +31,10 @@ namespace kvtier {
 // pool, only their writer gets slots in them, and they go back to the pool as a whole: what the
 // writer has mapped could never be safe for anybody else's bytes. An emptied inbox waits for its
 // writer, with its slot size, until others need the room or the writer ends.
+//
+// Memory that processes outside keep (MemoryPool::kept) is charged to the tenant that had it: it
+// gets fresh segments only while those that are kept, those that it has and its empty ones are at
+// most twice what quota and budget allow it. Beyond, its other empty ones go back first.
 class SlotAllocator {
  public:
   struct Options {
@@ -143,8 +147,11 @@ class SlotAllocator {
   // 0 to the pool's limit, else INVALID_ARGUMENT with both numbers. Below held(): empty segments
   // are released now and as they empty; nothing is added until held() fits.
   absl::Status SetBudget(Bytes budget);
-  // Why the pool last refused a segment; OK: it gave one since then, or was never asked.
-  const absl::Status& growth() const { return growth_; }
+  // Why the tenant last got no segment although quota and budget allowed it: it keeps too much, or
+  // the pool refused it, or anybody else. OK: there was one since then, or none was asked for.
+  const absl::Status& growth(TenantId tenant) const;
+  // Memory given back to the pool that processes outside keep of what this tenant had.
+  Bytes kept(TenantId tenant) const;
   // How far the pool is over its budget; 0 when it fits. `once_freed`: not counting segments whose
   // used slots are all retired, and which come back without anything else being given up.
   Bytes excess() const;
@@ -189,6 +196,7 @@ class SlotAllocator {
     // Taken from the pool and held by nobody. Only this tenant's bytes may be in them, so others
     // get them by way of the pool.
     std::vector<SegmentIndex> empty;
+    absl::Status too_much_kept;  // at its last request; OK: it was not
   };
   struct Writer {
     TenantId tenant;
@@ -223,8 +231,15 @@ class SlotAllocator {
   void Detach(SegmentIndex index);
   // The empty segments that a class may take as they are.
   std::vector<SegmentIndex>& EmptyFor(const ClassKey& key);
-  bool AddEmpty(std::vector<SegmentIndex>& own);
-  bool ReleaseEmptyOfOthers(const std::vector<SegmentIndex>& own);
+  uint64_t EmptyCountFor(const ClassKey& key) const;
+  bool AddEmpty(TenantId tenant, std::vector<SegmentIndex>& own);
+  // Whether the tenant may have `fresh` segments beside those it keeps, has, and has empty.
+  bool MayAdd(TenantId tenant, uint64_t fresh, const std::vector<SegmentIndex>& own);
+  // All of the tenant's, its inboxes included.
+  uint64_t EmptyOf(TenantId tenant) const;
+  uint64_t KeptOrHadMax(const Tenant& tenant) const;
+  bool ReleaseEmptyOfOthers(const std::vector<SegmentIndex>& own,
+                            std::optional<TenantId> of = std::nullopt);
   void ReleaseEmpty(std::vector<SegmentIndex>& empty);
   void Release(SegmentIndex index);
   void ReleaseBeyondBudget();

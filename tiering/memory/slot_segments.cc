@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/str_format.h"
 #include "tiering/base/check.h"
 #include "tiering/memory/slot_allocator.h"
 
@@ -14,6 +15,7 @@ namespace kvtier {
 // The class with segments enough for `missing_slots` more, or null and nothing handed out.
 SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slots) {
   Tenant& tenant = tenants_[key.tenant.value()];
+  tenant.too_much_kept = absl::OkStatus();
   const uint64_t slots_each = static_cast<uint64_t>(segment_bytes_.count() / key.slot_bytes);
   const uint64_t needed = missing_slots / slots_each + (missing_slots % slots_each != 0 ? 1 : 0);
   if (tenant.segments > tenant.segments_max || needed > tenant.segments_max - tenant.segments)
@@ -24,8 +26,9 @@ SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slo
   const uint64_t others_empty = empty_count_ - own.size();
   const uint64_t room = BudgetSegments() - std::min(BudgetSegments(), segment_count_);
   if (to_add > room + others_empty) return nullptr;
+  if (to_add > 0 && !MayAdd(key.tenant, to_add, own)) return nullptr;
   for (uint64_t i = 0; i < to_add; ++i) {
-    if (AddEmpty(own)) continue;
+    if (AddEmpty(key.tenant, own)) continue;
     for (; i > 0; --i) ReleaseEmpty(own);
     return nullptr;
   }
@@ -53,9 +56,17 @@ std::vector<SegmentIndex>& SlotAllocator::EmptyFor(const ClassKey& key) {
   return writer.empty[key.slot_bytes];
 }
 
+uint64_t SlotAllocator::EmptyCountFor(const ClassKey& key) const {
+  if (key.writer == ShmClientId()) return tenants_[key.tenant.value()].empty.size();
+  const auto writer = writers_.find(key.writer);
+  if (writer == writers_.end()) return 0;
+  const auto empty = writer->second.empty.find(key.slot_bytes);
+  return empty == writer->second.empty.end() ? 0 : empty->second.size();
+}
+
 // One more empty segment in `own`, which nobody else's bytes are in: what another emptied goes
 // through the pool. False when the pool has none.
-bool SlotAllocator::AddEmpty(std::vector<SegmentIndex>& own) {
+bool SlotAllocator::AddEmpty(TenantId tenant, std::vector<SegmentIndex>& own) {
   if (segment_count_ >= BudgetSegments() && !ReleaseEmptyOfOthers(own)) return false;
   absl::StatusOr<SegmentIndex> added = options_.pool->AddSegment();
   // The machine may have no more memory than what lies empty here.
@@ -70,28 +81,68 @@ bool SlotAllocator::AddEmpty(std::vector<SegmentIndex>& own) {
   }
   KVTIER_CHECK(!table_[index].taken);
   table_[index].taken = true;
+  table_[index].tenant = tenant;
   ++segment_count_;
   own.push_back(*added);
   ++empty_count_;
   return true;
 }
 
-// Pool segments before inboxes, whose writers would have to map new ones.
-bool SlotAllocator::ReleaseEmptyOfOthers(const std::vector<SegmentIndex>& own) {
+// The sum of kept, had and empty segments of a tenant rises only here, by fresh ones: what is
+// released is at most kept.
+bool SlotAllocator::MayAdd(TenantId id, uint64_t fresh, const std::vector<SegmentIndex>& own) {
+  Tenant& tenant = tenants_[id.value()];
+  const uint64_t most = KeptOrHadMax(tenant);
+  const auto beyond = [&] {
+    const uint64_t sum = options_.pool->kept(id) + tenant.segments + EmptyOf(id) + fresh;
+    return sum - std::min(sum, most);
+  };
+  // What its processes still map of them is kept then, and frees nothing before they unmap it. So
+  // no more go than would do, or writers would lose all of theirs at once.
+  for (uint64_t i = beyond(); i > 0 && ReleaseEmptyOfOthers(own, id); --i) {
+  }
+  if (beyond() == 0) return true;
+  tenant.too_much_kept = absl::ResourceExhaustedError(absl::StrFormat(
+      "processes of the tenant keep %d segments of %s mapped that were given back; with %d that it "
+      "has and %d empty ones it gets none beyond %d until they unmap some",
+      options_.pool->kept(id), FormatBytes(segment_bytes_), tenant.segments, EmptyOf(id), most));
+  return false;
+}
+
+uint64_t SlotAllocator::EmptyOf(TenantId tenant) const {
+  uint64_t sum = tenants_[tenant.value()].empty.size();
+  for (const auto& [id, writer] : writers_) {
+    if (writer.tenant != tenant) continue;
+    for (const auto& [slot_bytes, empty] : writer.empty) sum += empty.size();
+  }
+  return sum;
+}
+
+uint64_t SlotAllocator::KeptOrHadMax(const Tenant& tenant) const {
+  return 2 * std::min(tenant.segments_max, BudgetSegments());
+}
+
+// Pool segments before inboxes, whose writers would have to map new ones. Those of one tenant, or
+// of all.
+bool SlotAllocator::ReleaseEmptyOfOthers(const std::vector<SegmentIndex>& own,
+                                         std::optional<TenantId> of) {
   if (empty_count_ == own.size()) return false;
-  for (Tenant& tenant : tenants_) {
+  for (size_t i = 0; i < tenants_.size(); ++i) {
+    Tenant& tenant = tenants_[i];
+    if (of && of->value() != i) continue;
     if (tenant.empty.empty() || &tenant.empty == &own) continue;
     ReleaseEmpty(tenant.empty);
     return true;
   }
   for (auto& [id, writer] : writers_) {
+    if (of && writer.tenant != *of) continue;
     for (auto& [slot_bytes, empty] : writer.empty) {
       if (empty.empty() || &empty == &own) continue;
       ReleaseEmpty(empty);
       return true;
     }
   }
-  KVTIER_CHECK(false);  // empty_count_ says that there is one
+  KVTIER_CHECK(of.has_value());  // empty_count_ says that there is one
   return false;
 }
 
@@ -103,9 +154,10 @@ void SlotAllocator::ReleaseEmpty(std::vector<SegmentIndex>& empty) {
 }
 
 void SlotAllocator::Release(SegmentIndex index) {
+  const TenantId owner = table_[index.value()].tenant;
   table_[index.value()] = Segment();
   --segment_count_;
-  options_.pool->ReleaseSegment(index);
+  options_.pool->ReleaseSegment(index, owner);
 }
 
 void SlotAllocator::ReleaseBeyondBudget() {

@@ -24,6 +24,7 @@ struct SlotAllocator::Segment {
   // No run is longer. Raised exactly, lowered only when a search finds less.
   uint32_t longest_max = 0;
   bool taken = false;
+  TenantId tenant;  // while it is taken
   // Of an inbox; stay while it waits for its writer.
   ShmClientId writer;
   bool granted = false;

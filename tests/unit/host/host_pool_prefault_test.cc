@@ -81,7 +81,7 @@ TEST_F(HostPoolTest, WhatCannotBePrefaultedIsNeverHandedOut) {
     EXPECT_EQ(MappingsOfPools(), static_cast<int>(segments.size()));
     // One in use whose pre-fault failed is not used again either.
     if (ready == 0) {
-      pool->ReleaseSegment(segments.back());
+      pool->ReleaseSegment(segments.back(), TenantId());
       segments.pop_back();
       ASSERT_TRUE(pool->AwaitPrefault(kPatience));
       EXPECT_EQ(MappingsOfPools(), 0);

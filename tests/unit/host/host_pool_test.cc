@@ -159,7 +159,7 @@ TEST_F(HostPoolTest, GivesBackWhatIsNotKeptReady) {
     segments.push_back(segment);
   }
   EXPECT_EQ(MappingsOfPools(), 4);
-  for (const SegmentIndex segment : segments) pool->ReleaseSegment(segment);
+  for (const SegmentIndex segment : segments) pool->ReleaseSegment(segment, TenantId());
   EXPECT_TRUE(pool->AwaitPrefault(kPatience));
   EXPECT_EQ(pool->stats().segments_ready, 1u);
   EXPECT_EQ(MappingsOfPools(), 1);
@@ -269,7 +269,7 @@ TEST_F(HostPoolTest, LeavesNothingBehind) {
     // Destroyed in the middle of pre-faulting and unmapping, in most rounds.
     for (int i = 0; i < round % 8; ++i) {
       ASSERT_OK_AND_ASSIGN(const SegmentIndex segment, pool->AddSegment());
-      if (i % 2 == 1) pool->ReleaseSegment(segment);
+      if (i % 2 == 1) pool->ReleaseSegment(segment, TenantId());
     }
   }
   EXPECT_EQ(OpenDescriptors(), descriptors);
