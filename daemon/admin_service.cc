@@ -143,6 +143,7 @@ grpc::Status AdminService::Pools(grpc::ServerContext*, const v1::PoolsRequest*,
         share->set_name(tenant_.daemon->config->tenants(static_cast<int>(i)).name());
         share->set_quota_bytes(Count(pool.tenants[i].quota));
         share->set_used_bytes(Count(pool.tenants[i].used));
+        share->set_kept_bytes(Count(pool.tenants[i].kept));
       }
     }
     return absl::OkStatus();

@@ -83,16 +83,24 @@ void AddPools(const MetricsSnapshot& snapshot, PageBuilder* page) {
     PageBuilder::Value(moved, {{"pool", pool.description.name}},
                        static_cast<double>(pool.moved_in_blocks));
   }
-  for (const bool used : {false, true}) {
-    MetricFamily& family = used ? page->Add("kvtier_tenant_used_bytes",
-                                            "Slots of a tenant in a pool", MetricType::Gauge)
-                                : page->Add("kvtier_tenant_quota_bytes",
-                                            "Quota of a tenant in a pool", MetricType::Gauge);
+  struct ShareGauge {
+    const char* name;
+    const char* help;
+    Bytes PoolStatus::Tenant::*value;
+  };
+  static constexpr ShareGauge kShares[] = {
+      {"kvtier_tenant_quota_bytes", "Quota of a tenant in a pool", &PoolStatus::Tenant::quota},
+      {"kvtier_tenant_used_bytes", "Slots of a tenant in a pool", &PoolStatus::Tenant::used},
+      {"kvtier_pool_kept_bytes", "Given back, and kept by the tenant's processes",
+       &PoolStatus::Tenant::kept},
+  };
+  for (const ShareGauge& share : kShares) {
+    MetricFamily& family = page->Add(share.name, share.help, MetricType::Gauge);
     for (const PoolStatus& pool : snapshot.pools) {
       for (size_t i = 0; i < pool.tenants.size() && i < snapshot.tenants.size(); ++i) {
         PageBuilder::Value(family,
                            {{"pool", pool.description.name}, {"tenant", snapshot.tenants[i]}},
-                           Number(used ? pool.tenants[i].used : pool.tenants[i].quota));
+                           Number(pool.tenants[i].*share.value));
       }
     }
   }

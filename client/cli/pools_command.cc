@@ -31,7 +31,8 @@ Json PoolJson(const v1::PoolsReply::Pool& pool, bool admin) {
   for (const auto& tenant : pool.tenants()) {
     tenants.push_back({{"name", tenant.name()},
                        {"quota_bytes", tenant.quota_bytes()},
-                       {"used_bytes", tenant.used_bytes()}});
+                       {"used_bytes", tenant.used_bytes()},
+                       {"kept_bytes", tenant.kept_bytes()}});
   }
   return {{"name", pool.name()},
           {"kind", pool.kind()},
@@ -61,11 +62,11 @@ std::string PoolsText(const v1::PoolsReply& reply, bool admin) {
                   told(absl::StrCat(pool.segments())), SizeText(pool.page_bytes()),
                   told(absl::StrFormat("%.1f", pool.mean_run_length()))});
   }
-  TextTable tenants({"pool", "tenant", "used>", "quota>"});
+  TextTable tenants({"pool", "tenant", "used>", "quota>", "kept>"});
   for (const auto& pool : reply.pools()) {
     for (const auto& tenant : pool.tenants()) {
       tenants.AddRow({pool.name(), tenant.name(), SizeText(tenant.used_bytes()),
-                      SizeText(tenant.quota_bytes())});
+                      SizeText(tenant.quota_bytes()), SizeText(tenant.kept_bytes())});
     }
   }
   return absl::StrCat(table.Text(), "\n", tenants.Text());

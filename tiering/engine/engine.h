@@ -137,6 +137,7 @@ struct PoolStatus {
   struct Tenant {
     Bytes quota;
     Bytes used;
+    Bytes kept;  // given back, and still had by processes outside
   };
   std::vector<Tenant> tenants;
 };

@@ -66,7 +66,8 @@ std::vector<PoolStatus> Engine::Pools() const {
     pool.moved_in_blocks = s.moved_in_blocks[i];
     for (size_t t = 0; t < s.tenants.size(); ++t) {
       const TenantId tenant(static_cast<uint16_t>(t));
-      pool.tenants.push_back({slots.quota(tenant), slots.used(tenant)});
+      pool.tenants.push_back(
+          {.quota = slots.quota(tenant), .used = slots.used(tenant), .kept = slots.kept(tenant)});
       pool.retired += slots.retired(tenant);
     }
     result.push_back(std::move(pool));
