@@ -105,6 +105,15 @@ absl::Status Receive(int socket, absl::Duration timeout, void* packet, size_t by
   return absl::OkStatus();
 }
 
+wire::SegmentRequest RequestFor(wire::ResidencyWord word, wire::SegmentAccess access) {
+  wire::SegmentRequest request;
+  request.access = access;
+  request.pool = word.pool();
+  request.segment = word.segment();
+  request.incarnation = word.incarnation();
+  return request;
+}
+
 // Where it does not get there, the daemon waits for the process's end.
 void SayGoodbye(int fd) {
   const wire::Goodbye goodbye;
@@ -183,6 +192,7 @@ MemoryChannel::MemoryChannel(std::string socket_path, const wire::HelloRequest& 
 MemoryChannel::~MemoryChannel() {
   if (::getpid() != process_) return;
   absl::MutexLock lock(&mutex_);
+  if (broken_.ok() && asked_ && !asked_->answer) (void)TakeAnswer();
   if (broken_.ok()) SayGoodbye(socket_.get());
 }
 
@@ -211,11 +221,7 @@ absl::StatusOr<std::shared_ptr<MemoryChannel>> MemoryChannel::Connect(const std:
 
 absl::StatusOr<MemoryChannel::Segment> MemoryChannel::RequestSegment(wire::ResidencyWord word,
                                                                      wire::SegmentAccess access) {
-  wire::SegmentRequest request;
-  request.access = access;
-  request.pool = word.pool();
-  request.segment = word.segment();
-  request.incarnation = word.incarnation();
+  const wire::SegmentRequest request = RequestFor(word, access);
   wire::SegmentReply reply;
   Segment segment;
   int fds_got = 0;
@@ -232,6 +238,43 @@ absl::StatusOr<MemoryChannel::Segment> MemoryChannel::RequestSegment(wire::Resid
   segment.slot_bytes = reply.slot_bytes;
   segment.pool = TextOf(reply.text);
   return segment;
+}
+
+std::optional<absl::Status> MemoryChannel::Ask(wire::ResidencyWord word, absl::Duration patience) {
+  if (!mutex_.TryLock()) return std::nullopt;
+  std::optional<absl::Status> answer = AskLocked(word, patience);
+  mutex_.Unlock();
+  return answer;
+}
+
+std::optional<absl::Status> MemoryChannel::AskLocked(wire::ResidencyWord word,
+                                                     absl::Duration patience) {
+  if (!broken_.ok()) return broken_;
+  if (!asked_) {
+    const wire::SegmentRequest request = RequestFor(word, wire::SegmentAccess::kRead);
+    absl::Status sent = Send(socket_.get(), &request, sizeof(request));
+    if (!sent.ok()) return Break(std::move(sent));
+    asked_.emplace(Asked{.word = word, .answer = std::nullopt});
+  }
+  if (!asked_->answer) {
+    pollfd answer{.fd = socket_.get(), .events = POLLIN, .revents = 0};
+    if (::poll(&answer, 1, static_cast<int>(absl::ToInt64Milliseconds(patience))) <= 0)
+      return std::nullopt;
+    if (absl::Status taken = TakeAnswer(); !taken.ok()) return taken;
+  }
+  const Asked asked = *std::exchange(asked_, std::nullopt);
+  return asked.word == word ? asked.answer : std::nullopt;
+}
+
+absl::Status MemoryChannel::TakeAnswer() {
+  wire::SegmentReply reply;
+  ScopedFd segment;  // closed: that there is one says it all
+  int fds_got = 0;
+  absl::Status status = Receive(socket_.get(), timeout_, &reply, sizeof(reply),
+                                AttachType::kSegmentReply, &segment, 1, fds_got);
+  if (!status.ok()) return Break(std::move(status));
+  asked_->answer = reply.code == 0 ? absl::OkStatus() : ErrorOf(reply.code, reply.text);
+  return absl::OkStatus();
 }
 
 absl::Status MemoryChannel::ConfirmMapped(wire::ResidencyWord word) {
@@ -284,6 +327,9 @@ template <typename Request, typename Reply>
 absl::Status MemoryChannel::Exchange(const Request& request, Reply& reply, AttachType reply_type,
                                      ScopedFd* fds, int fds_max, int& fds_got) {
   if (!broken_.ok()) return broken_;
+  if (asked_ && !asked_->answer) {
+    if (absl::Status taken = TakeAnswer(); !taken.ok()) return taken;
+  }
   absl::Status status = Send(socket_.get(), &request, sizeof(request));
   if (!status.ok()) return Break(std::move(status));
   status =
@@ -295,6 +341,7 @@ absl::Status MemoryChannel::Exchange(const Request& request, Reply& reply, Attac
 
 absl::Status MemoryChannel::Break(absl::Status why) {
   broken_ = std::move(why);
+  asked_.reset();
   socket_ = ScopedFd();  // what comes late answers nobody
   return broken_;
 }

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/base/thread_annotations.h"
@@ -68,6 +69,11 @@ class MemoryChannel {
   // The segment that the word lies in. NOT_FOUND: there is another by now.
   absl::StatusOr<Segment> RequestSegment(wire::ResidencyWord word, wire::SegmentAccess access)
       ABSL_LOCKS_EXCLUDED(mutex_);
+  // What RequestSegment for reading would return, without waiting for the daemon longer than
+  // `patience`, and not at all for another thread's request. Nullopt: there is no answer yet; to be
+  // asked again then, with the same word, before another.
+  std::optional<absl::Status> Ask(wire::ResidencyWord word, absl::Duration patience)
+      ABSL_LOCKS_EXCLUDED(mutex_);
   // The writable segment is mapped; returns once nobody else can do that any more.
   absl::Status ConfirmMapped(wire::ResidencyWord word) ABSL_LOCKS_EXCLUDED(mutex_);
 
@@ -91,6 +97,10 @@ class MemoryChannel {
   absl::Status Exchange(const Request& request, Reply& reply, wire::AttachType reply_type,
                         ScopedFd* fds, int fds_max, int& fds_got)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  std::optional<absl::Status> AskLocked(wire::ResidencyWord word, absl::Duration patience)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  // Waits for the answer to what was asked. The daemon takes no request, and no goodbye, before.
+  absl::Status TakeAnswer() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   absl::Status Break(absl::Status why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   // Counts as a try.
   bool IsTimeToReopen() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -102,6 +112,11 @@ class MemoryChannel {
   mutable absl::Mutex mutex_;
   ScopedFd socket_ ABSL_GUARDED_BY(mutex_);
   absl::Status broken_ ABSL_GUARDED_BY(mutex_);
+  struct Asked {
+    wire::ResidencyWord word;
+    std::optional<absl::Status> answer;
+  };
+  std::optional<Asked> asked_ ABSL_GUARDED_BY(mutex_);
   Clock::time_point reopen_at_ ABSL_GUARDED_BY(mutex_);
   Clock::duration pause_ ABSL_GUARDED_BY(mutex_) = kPauseFirst;
   uint64_t reopened_ ABSL_GUARDED_BY(mutex_) = 0;

@@ -4,6 +4,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 
 namespace kvtier {
 namespace {
@@ -75,14 +77,44 @@ const MappedSegment* SegmentMap::Insert(uint32_t number,
   // use again: for each new one ask whether an old one is still meant. An inbox that is only empty
   // is UNAVAILABLE.
   if (!mapped_.empty()) {
-    next_victim_ = (next_victim_ + 1) % mapped_.size();
-    const Mapped& old = mapped_[next_victim_];
-    const wire::ResidencyWord old_word(old.number << kSlotBits, old.segment->incarnation);
-    if (absl::IsNotFound(channel_->RequestSegment(old_word, wire::SegmentAccess::kRead).status()))
+    const wire::ResidencyWord old = NextByTurn().word();
+    if (absl::IsNotFound(channel_->RequestSegment(old, wire::SegmentAccess::kRead).status()))
       Unmap(next_victim_);
   }
   mapped_.push_back({number, std::move(segment)});
   return result;
+}
+
+const SegmentMap::Mapped& SegmentMap::NextByTurn() {
+  next_victim_ = (next_victim_ + 1) % mapped_.size();
+  return mapped_[next_victim_];
+}
+
+void SegmentMap::UnmapOver(size_t count, absl::Duration patience) {
+  if (channel_ == nullptr || !mutex_.TryLock()) return;
+  UnmapSomeOver(count, patience);
+  mutex_.Unlock();
+}
+
+void SegmentMap::UnmapSomeOver(size_t count, absl::Duration patience) {
+  // Another request would give the inbox back of which nobody knows whether it is sealed.
+  if (unsettled_ != nullptr) return;
+  const absl::Time deadline = absl::Now() + patience;
+  for (size_t left = std::min(count, mapped_.size()); left > 0 && !mapped_.empty(); --left) {
+    if (!asked_) asked_ = NextByTurn().word();
+    const std::optional<absl::Status> answer =
+        channel_->Ask(*asked_, std::max(deadline - absl::Now(), absl::ZeroDuration()));
+    if (!answer) return;
+    const wire::ResidencyWord word = *std::exchange(asked_, std::nullopt);
+    if (!absl::IsNotFound(*answer)) continue;
+    // It may have been replaced meanwhile.
+    for (size_t i = 0; i < mapped_.size(); ++i) {
+      if (mapped_[i].word() == word) {
+        Unmap(i);
+        break;
+      }
+    }
+  }
 }
 
 absl::Status SegmentMap::Settle() {

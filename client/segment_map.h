@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,6 +67,11 @@ class SegmentMap {
   absl::StatusOr<std::shared_ptr<const MappedSegment>> GetWritable(wire::ResidencyWord word)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
+  // Asks about the next `count` mappings by turn, and unmaps those that are over: call it every now
+  // and then, as nobody says so. Waits `patience` at most for the daemon, and not at all while
+  // another thread maps something; what has no answer by then is asked on by the next call.
+  void UnmapOver(size_t count, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
+
   // Rises whenever something is unmapped, before any section that can know of it is over: addresses
   // that were kept from earlier sections are to be resolved again then.
   uint64_t unmaps() const { return unmaps_.load(std::memory_order_acquire); }
@@ -91,6 +97,15 @@ class SegmentMap {
   // Asks again about the inbox of which the daemon did not say whether it is sealed. An error: it
   // still does not.
   absl::Status Settle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  struct Mapped {
+    uint32_t number;  // in table_
+    std::shared_ptr<const MappedSegment> segment;
+
+    wire::ResidencyWord word() const { return {number << kSlotBits, segment->incarnation}; }
+  };
+  // The one whose turn it is next; something is mapped.
+  const Mapped& NextByTurn() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
+  void UnmapSomeOver(size_t count, absl::Duration patience) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   void Unmap(size_t at) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
   std::string_view PoolName(uint32_t pool, const std::string& name)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_);
@@ -102,15 +117,12 @@ class SegmentMap {
   std::atomic<uint64_t> unmaps_{0};
 
   mutable absl::Mutex mutex_;
-  struct Mapped {
-    uint32_t number;  // in table_
-    std::shared_ptr<const MappedSegment> segment;
-  };
   std::vector<Mapped> mapped_ ABSL_GUARDED_BY(mutex_);
   // An inbox that is mapped, while nobody knows whether it is sealed.
   wire::ResidencyWord unsettled_word_ ABSL_GUARDED_BY(mutex_);
   std::shared_ptr<const MappedSegment> unsettled_ ABSL_GUARDED_BY(mutex_);
   size_t next_victim_ ABSL_GUARDED_BY(mutex_) = 0;
+  std::optional<wire::ResidencyWord> asked_ ABSL_GUARDED_BY(mutex_);  // of a mapping, by UnmapOver
   std::array<std::unique_ptr<const std::string>, kPools> pools_ ABSL_GUARDED_BY(mutex_);
 };
 

@@ -53,9 +53,11 @@ class TenantMemory {
   SegmentMap& segments() { return *segments_; }
   VerifiedCopies& verified() { return verified_; }
 
-  // Call every now and then: see MemoryChannel::Keep.
+  // Call every now and then: see MemoryChannel::Keep and SegmentMap::UnmapOver.
   void Keep() {
-    if (parts_.channel != nullptr) parts_.channel->Keep();
+    if (parts_.channel == nullptr) return;
+    parts_.channel->Keep();
+    segments_->UnmapOver(kAskedPerKeep, kPatience);
   }
 
   // Writes reports to the ring; what does not fit is dropped and counted there. `wait` false: all
@@ -67,6 +69,11 @@ class TenantMemory {
   bool lost() const { return lost_.load(std::memory_order_acquire); }
 
  private:
+  // A few heartbeats ask about all that a client usually has. An answer takes the daemon some ten
+  // microseconds; where it takes longer, heartbeats do not wait for it.
+  static constexpr size_t kAskedPerKeep = 16;
+  static constexpr absl::Duration kPatience = absl::Milliseconds(5);
+
   TenantMemory(Parts parts, wire::IndexReader index, std::unique_ptr<SegmentMap> segments,
                VerifiedCopies verified);
 

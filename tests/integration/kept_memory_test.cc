@@ -1,6 +1,5 @@
 // A tenant whose processes never let go of the memory that they were given takes no more of the
-// machine than twice its limit, and nothing from another tenant. Needs root, to run a client as
-// another user.
+// machine than twice its limit, and nothing from another tenant; a client of the library lets go.
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "tests/support/client_blocks.h"
 #include "tests/support/daemon_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
@@ -132,14 +132,45 @@ TEST_F(KeptMemoryTest, WhoNeverUnmapsGetsTwiceItsLimitAndHarmsNobody) {
   EXPECT_EQ(daemon().Metric("kvtier_pool_kept_bytes{pool=\"dram:0\",tenant=\"bert\"}"), 0);
   ASSERT_EQ(AskBert("read 35 3"), "3");
 
-  // What it lets go of it may have again.
+  // What it lets go of it may have again, once the pool has unmapped it, too.
   kept_.pop_back();
   names_.pop_back();
-  EXPECT_EQ(KeptBytes(), 4 * kQuota - 2 * kMiB);
+  ASSERT_TRUE(Await([&] { return KeptBytes() == 4 * kQuota - 2 * kMiB; }));
   EXPECT_TRUE(WriteAndKeep(100, refusal));
   EXPECT_TRUE(WriteAndKeep(101, refusal));
   kept_.clear();
   names_.clear();
+  EXPECT_TRUE(Await([&] { return KeptBytes() == 0; }));
+}
+
+class IdleClientTest : public ClientTest {
+ protected:
+  uint64_t KeptBytes() {
+    uint64_t sum = 0;
+    const v1::PoolsReply pools = daemon().Pools();
+    for (const v1::PoolsReply::Pool& pool : pools.pools()) {
+      for (const v1::PoolsReply::Tenant& tenant : pool.tenants()) sum += tenant.kept_bytes();
+    }
+    return sum;
+  }
+};
+
+TEST_F(IdleClientTest, LetsGoOfWhatIsOverWithoutBeingCalled) {
+  Start();
+  const std::vector<Key> keys = ChainKeys(model_, 1, 4);
+  {
+    const auto writer = Connect(Options("writer"));
+    ASSERT_NE(writer, nullptr);
+    ASSERT_OK_AND_ASSIGN(const Model theirs, writer->RegisterModel(UnequalModel()));
+    ASSERT_THAT(StoreChunks(*writer, theirs, {.keys = keys, .count = 4}), IsOk());
+    ASSERT_OK_AND_ASSIGN(const uint32_t read, ReadChunksInPlace(*client_, model_, keys));
+    ASSERT_EQ(read, 4u);
+    EXPECT_GT(FactsOf(getpid()).memfd_bytes, 0u);
+    ASSERT_OK_AND_ASSIGN(const uint32_t forgotten, writer->Forget(theirs, keys));
+    EXPECT_EQ(forgotten, 4u);
+  }
+  // The writer's inboxes go back with its end, and only the other client maps them.
+  EXPECT_TRUE(Await([&] { return FactsOf(getpid()).memfd_bytes == 0; }));
   EXPECT_TRUE(Await([&] { return KeptBytes() == 0; }));
 }
 

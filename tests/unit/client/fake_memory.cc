@@ -1,7 +1,9 @@
 #include "tests/unit/client/fake_memory.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -108,6 +110,12 @@ void FakeMemory::ServeClient(int fd) {
   char packet[256];
   const ssize_t got = ::recv(fd, packet, sizeof(packet), 0);
   if (got <= 0) {
+    ::shutdown(fd, SHUT_RDWR);
+    return;
+  }
+  // As the daemon does: no request before the last reply was taken.
+  int queued = 0;
+  if (::ioctl(fd, SIOCOUTQ, &queued) != 0 || queued != 0) {
     ::shutdown(fd, SHUT_RDWR);
     return;
   }

@@ -100,6 +100,83 @@ TEST_F(MemoryChannelTest, AnInboxWhoseSealIsNotConfirmedIsMappedOnce) {
   EXPECT_TRUE(Map(1).ok());
 }
 
+TEST_F(MemoryChannelTest, AnIdleClientUnmapsWhatIsOverByTurn) {
+  for (uint32_t i = 0; i < 6; ++i) {
+    fake_.AddSegment(Word(i), kSlotBytes);
+    ASSERT_TRUE(Map(i).ok());
+  }
+  SegmentMap& segments = memory_->segments();
+  const auto ask = [&](size_t count) { segments.UnmapOver(count, absl::Seconds(20)); };
+  int requests = fake_.requests();
+  ask(100);
+  EXPECT_EQ(fake_.requests(), requests + 6) << "each once";
+  EXPECT_EQ(segments.mapped(), 6u);
+  for (const uint32_t i : {1, 2, 4}) fake_.RemoveSegment(Word(i));
+  SectionPlace* const open = places_.Enter().first;
+  requests = fake_.requests();
+  for (int i = 0; i < 6; ++i) ask(2);
+  EXPECT_LE(fake_.requests(), requests + 12);
+  EXPECT_EQ(segments.mapped(), 3u);
+  EXPECT_EQ(segments.unmaps(), 3u);
+  for (const uint32_t i : {1, 2, 4}) EXPECT_EQ(segments.Find(Word(i)), nullptr) << i;
+  for (const uint32_t i : {0, 3, 5}) EXPECT_NE(segments.Find(Word(i)), nullptr) << i;
+  EXPECT_EQ(places_.retired(), 3u) << "a section may use them";
+  places_.Leave(*open);
+  EXPECT_EQ(places_.retired(), 0u);
+  for (const uint32_t i : {0, 3, 5}) fake_.RemoveSegment(Word(i));
+  for (int i = 0; i < 4; ++i) ask(2);
+  EXPECT_EQ(segments.mapped(), 0u);
+  requests = fake_.requests();
+  ask(2);
+  EXPECT_EQ(fake_.requests(), requests) << "there is nothing to ask about";
+}
+
+TEST_F(MemoryChannelTest, AnAnswerThatComesLaterIsTakenByTheNextRequest) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  fake_.RemoveSegment(Word(0));
+  SegmentMap& segments = memory_->segments();
+  for (uint32_t i = 1; segments.Find(Word(0)) != nullptr; ++i) {
+    ASSERT_LT(i, 100u);
+    segments.UnmapOver(1, absl::ZeroDuration());
+    // Its own answer, with another size of slots, and not the one before.
+    fake_.AddSegment(Word(i), 64 * i);
+    ASSERT_TRUE(Map(i).ok());
+    ASSERT_EQ(segments.Find(Word(i))->slot_bytes, 64 * i);
+  }
+  EXPECT_EQ(segments.unmaps(), 1u);
+}
+
+TEST_F(MemoryChannelTest, ASilentDaemonIsAskedOnceAndNotWaitedFor) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  fake_.set_silent(true);
+  const int requests = fake_.requests();
+  const absl::Time begin = absl::Now();
+  for (int i = 0; i < 1000; ++i) memory_->segments().UnmapOver(1, absl::ZeroDuration());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(20)) << "500 ms each, if they waited";
+  EXPECT_LE(fake_.requests(), requests + 1);
+  EXPECT_NE(memory_->segments().Find(Word(0)), nullptr);
+  // Who needs an answer waits for that one first, and finds the socket broken.
+  EXPECT_TRUE(absl::IsUnavailable(Map(1)));
+  fake_.set_silent(false);
+  memory_->Keep();
+  fake_.AddSegment(Word(1), kSlotBytes);
+  EXPECT_TRUE(Map(1).ok());
+  fake_.RemoveSegment(Word(0));
+  for (int i = 0; i < 2; ++i) memory_->segments().UnmapOver(2, absl::Seconds(20));
+  EXPECT_EQ(memory_->segments().mapped(), 1u);
+}
+
+TEST_F(MemoryChannelTest, GoodbyeWaitsForAnAnswerThatIsUnderWay) {
+  fake_.AddSegment(Word(0), kSlotBytes);
+  ASSERT_TRUE(Map(0).ok());
+  memory_->segments().UnmapOver(1, absl::ZeroDuration());
+  memory_ = nullptr;
+  places_.Publish(nullptr);
+  EXPECT_TRUE(AwaitGoodbyes(1));
+}
+
 TEST_F(MemoryChannelTest, GoodbyeIsSaidWhenNothingIsMapped) {
   fake_.AddSegment(Word(0), kSlotBytes);
   ASSERT_TRUE(Map(0).ok());
