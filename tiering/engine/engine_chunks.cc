@@ -140,7 +140,10 @@ Bytes Engine::State::MakeRoomInPool(TenantId tenant, PoolId pool, Bytes block_by
   }
   const RowIndex victim = FindVictim(tenant, pool);
   if (victim != kNoRow) {
-    making.useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
+    // What is free in an inbox serves its writer next; others wait for a victim among theirs.
+    const bool helps = HasSlotFor(user, pool, block_bytes, victim) ||
+                       (IsInInbox(victim, pool) && allocator(pool).HasSegment(tenant, block_bytes));
+    making.useless += helps ? 0 : 1;
     return DropVictim(victim);
   }
   return evacuate ? Bytes(0) : EvacuateSegment(user, pool, block_bytes);
