@@ -50,12 +50,13 @@ TEST(MetricsPage, ShowsPoolsTenantsAndCalls) {
   snapshot.pools.resize(1);
   snapshot.pools[0].description = {.name = "hbm:0", .kind = PoolKind::kHbm, .emulated = true};
   snapshot.pools[0].budget = MiB(3);
-  snapshot.pools[0].tenants = {{.quota = MiB(1), .used = Bytes(5)},
-                               {.quota = MiB(2), .used = Bytes(6)}};
+  snapshot.pools[0].tenants = {{.quota = MiB(1), .used = Bytes(5), .kept = Bytes(0)},
+                               {.quota = MiB(2), .used = Bytes(6), .kept = Bytes(8)}};
   const std::string page = MetricsText(snapshot);
   EXPECT_THAT(page, HasSubstr("kvtier_pool_budget_bytes{pool=\"hbm:0\"} 3145728"));
   EXPECT_THAT(page, HasSubstr("kvtier_pool_emulated{pool=\"hbm:0\"} 1"));
   EXPECT_THAT(page, HasSubstr("kvtier_tenant_used_bytes{pool=\"hbm:0\",tenant=\"b\"} 6"));
+  EXPECT_THAT(page, HasSubstr("kvtier_pool_kept_bytes{pool=\"hbm:0\",tenant=\"b\"} 8"));
   EXPECT_THAT(page, HasSubstr("kvtier_leases{tenant=\"b\"} 9"));
   EXPECT_THAT(page, HasSubstr("kvtier_index_entries{tenant=\"a\"} 7"));
   EXPECT_THAT(page, HasSubstr("kvtier_index_entries_max{tenant=\"a\"} 12"));
