@@ -2,11 +2,21 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "tiering/base/bytes.h"
 #include "tiering/base/check.h"
 
 namespace kvtier::bench {
+namespace {
+
+std::string PagesText(int64_t page_bytes) {
+  return page_bytes == 0 ? "-" : FormatBytes(Bytes(page_bytes));
+}
+
+}  // namespace
 
 std::string FiguresToJson(absl::Span<const Figure> figures) {
   nlohmann::ordered_json list = nlohmann::ordered_json::array();
@@ -25,15 +35,26 @@ std::string FiguresToJson(absl::Span<const Figure> figures) {
   return nlohmann::ordered_json{{"figures", std::move(list)}}.dump(2);
 }
 
-std::string FiguresToTable(absl::Span<const Figure> figures) {
-  std::string table = absl::StrFormat("%-36s %10s %10s %10s %-8s %10s %7s %6s\n", "figure", "value",
-                                      "p50", "p99", "unit", "ceiling", "ratio", "runs");
-  for (const Figure& figure : figures) {
-    absl::StrAppendFormat(&table, "%-36s %10.3f %10.3f %10.3f %-8s %10.3f %7.3f %6d\n", figure.name,
-                          figure.value, figure.p50, figure.p99, figure.unit, figure.ceiling,
-                          figure.ratio, figure.runs);
+std::string FiguresToText(absl::Span<const Figure> figures) {
+  std::string table =
+      absl::StrFormat("%-36s %8s %10s %10s %10s %-8s %10s %7s %6s\n", "figure", "pages", "value",
+                      "p50", "p99", "unit", "ceiling", "ratio", "runs");
+  std::string notes;
+  std::set<std::string> named;
+  for (const Figure& first : figures) {
+    if (!named.insert(first.name).second) continue;
+    for (const Figure& figure : figures) {
+      if (figure.name != first.name) continue;
+      const bool again = &figure != &first;
+      const std::string pages = PagesText(figure.page_bytes);
+      absl::StrAppendFormat(&table, "%-36s %8s %10.3f %10.3f %10.3f %-8s %10.3f %7.3f %6d\n",
+                            again ? "" : figure.name, pages, figure.value, figure.p50, figure.p99,
+                            figure.unit, figure.ceiling, figure.ratio, figure.runs);
+      absl::StrAppend(&notes, again ? absl::StrCat("  in pages of ", pages) : figure.name, ": ",
+                      figure.note, "\n");
+    }
   }
-  return table;
+  return table + notes;
 }
 
 double Quantile(std::vector<double> samples, double fraction) {

@@ -26,8 +26,9 @@ struct Figure {
 // "note"}]}, indented.
 std::string FiguresToJson(absl::Span<const Figure> figures);
 
-// The same for people: a line a figure.
-std::string FiguresToTable(absl::Span<const Figure> figures);
+// The same for people: a line a figure, then the notes. Figures of one name, which differ in the
+// pages of their memory, stand together, and the name before the first of them.
+std::string FiguresToText(absl::Span<const Figure> figures);
 
 // The value below which `fraction` (0 to 1) of the samples lie; samples must not be empty.
 double Quantile(std::vector<double> samples, double fraction);

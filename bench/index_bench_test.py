@@ -10,16 +10,23 @@ import sys
 sys.path.insert(0, os.path.join(os.environ["KVTIER_SOURCE_DIR"], "tests", "support"))
 import junit  # noqa: E402
 
+PROGRAM = os.path.join(os.environ["KVTIER_BIN_DIR"], "kvtier")
 FIGURES = ["index_resolve_single", "index_resolve_batch64", "index_row", "section_enter_leave"]
 SHAPES = ["2000x32", "20000x1"]
 
 
 def run_bench():
-    program = os.path.join(os.environ["KVTIER_BIN_DIR"], "kvtier")
-    done = subprocess.run([program, "bench", "index", "--quick", "--json"], stdout=subprocess.PIPE, text=True,
+    done = subprocess.run([PROGRAM, "bench", "index", "--quick", "--json"], stdout=subprocess.PIPE, text=True,
                           timeout=100, check=False)
-    assert done.returncode == 0, f"exit status {done.returncode}: {program}"
+    assert done.returncode == 0, f"exit status {done.returncode}: {PROGRAM}"
     return json.loads(done.stdout)["figures"]
+
+
+def check_text():
+    """Without --json a name stands once before its lines, however many pages there are, and once before its notes."""
+    done = subprocess.run([PROGRAM, "bench", "index", "--quick"], stdout=subprocess.PIPE, text=True, timeout=100, check=True)
+    for name in (f"{name}_{shape}" for name in FIGURES for shape in SHAPES):
+        assert done.stdout.count(name) == 2, done.stdout
 
 
 def check_figure(figures, name, shape):
@@ -41,6 +48,7 @@ def main():
             for name in FIGURES:
                 report.run(f"{name}_{shape}", check_figure, figures, name, shape)
         report.run("nothing_else", lambda: check_names(figures))
+        report.run("text", check_text)
     return report.finish()
 
 

@@ -48,9 +48,7 @@ absl::Status Print(const BenchOptions& options,
     std::puts(bench::FiguresToJson(*figures).c_str());
     return absl::OkStatus();
   }
-  std::fputs(bench::FiguresToTable(*figures).c_str(), stdout);
-  for (const Figure& figure : *figures)
-    std::printf("%s: %s\n", figure.name.c_str(), figure.note.c_str());
+  std::fputs(bench::FiguresToText(*figures).c_str(), stdout);
   return absl::OkStatus();
 }
 

@@ -6,8 +6,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
 
+#include "absl/strings/str_split.h"
 #include "bench/figure.h"
 #include "tests/support/status_matchers.h"
 
@@ -15,6 +19,7 @@ namespace kvtier::bench {
 namespace {
 
 using test_support::StatusIs;
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
 CopyFigureOptions Small() { return {.region_bytes = MiB(4), .blocks_per_run = 4, .runs = 5}; }
@@ -60,7 +65,27 @@ TEST(CopyFiguresTest, JsonHasTheDocumentedShape) {
   EXPECT_EQ(entry.at("runs"), 3);
   EXPECT_EQ(entry.at("page_bytes"), 4096);
   EXPECT_EQ(entry.at("note"), "a \"note\"");
-  EXPECT_THAT(FiguresToTable({&figure, 1}), HasSubstr("copy_plain"));
+}
+
+TEST(CopyFiguresTest, TheTextNamesAFigureOnceBeforeItsLinesAndOnceBeforeItsNotes) {
+  const Figure figures[] = {
+      {.name = "one", .value = 1.5, .unit = "ns", .page_bytes = 4096, .note = "small"},
+      {.name = "two", .value = 2.5, .unit = "ns", .note = "no memory"},
+      {.name = "one", .value = 3.5, .unit = "ns", .page_bytes = 2 << 20, .note = "huge"}};
+  const std::vector<std::string> lines = absl::StrSplit(FiguresToText(figures), '\n');
+  ASSERT_EQ(lines.size(), 8u);
+  const auto words = [&](size_t line) {
+    const std::vector<std::string> all = absl::StrSplit(lines[line], ' ', absl::SkipEmpty());
+    return std::vector<std::string>(all.begin(), all.begin() + std::min<size_t>(4, all.size()));
+  };
+  EXPECT_THAT(words(0), ElementsAre("figure", "pages", "value", "p50"));
+  EXPECT_THAT(words(1), ElementsAre("one", "4", "KiB", "1.500"));
+  EXPECT_THAT(words(2), ElementsAre("2", "MiB", "3.500", "0.000"));
+  EXPECT_THAT(words(3), ElementsAre("two", "-", "2.500", "0.000"));
+  EXPECT_EQ(lines[4], "one: small");
+  EXPECT_EQ(lines[5], "  in pages of 2 MiB: huge");
+  EXPECT_EQ(lines[6], "two: no memory");
+  EXPECT_EQ(lines[7], "");
 }
 
 TEST(CopyFiguresTest, QuantilesAreOfTheSamples) {
