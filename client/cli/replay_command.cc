@@ -194,6 +194,35 @@ std::vector<std::string> WorkerCommand(const ReplayOptions& options, uint32_t bl
           absl::StrCat(options.bytes_per_token)};
 }
 
+// Why chunks of so many bytes cannot be, in the words of the options.
+std::string TooLarge(const ReplayOptions& options, uint32_t block_tokens, uint64_t chunk_bytes_max,
+                     absl::string_view limit) {
+  const uint64_t max = chunk_bytes_max / block_tokens;
+  return absl::StrCat("--bytes-per-token is ", SizeText(options.bytes_per_token),
+                      ", so that a chunk of ", block_tokens, " tokens has ",
+                      SizeText(block_tokens * options.bytes_per_token), "; ", limit, " is ",
+                      SizeText(chunk_bytes_max), ": ",
+                      max == 0 ? "blocks of fewer tokens are needed"
+                               : absl::StrCat("1 to ", max, " bytes a token are allowed"));
+}
+
+// What the daemon has against the workers, if it is the size of their chunks.
+absl::Status ExplainRefusal(const ReplayOptions& options, uint32_t block_tokens,
+                            absl::Status refused) {
+  if (absl::IsCancelled(refused)) return refused;
+  auto admin = AdminClient::Connect(options.common.socket);
+  v1::PoolsReply reply;
+  if (!admin.ok() || !admin->Call(&v1::Admin::Stub::Pools, v1::PoolsRequest(), reply).ok())
+    return refused;
+  for (const v1::PoolsReply::Pool& pool : reply.pools()) {
+    if (block_tokens * options.bytes_per_token > pool.segment_bytes()) {
+      return absl::Status(refused.code(), TooLarge(options, block_tokens, pool.segment_bytes(),
+                                                   "the daemon's limit (a segment)"));
+    }
+  }
+  return refused;
+}
+
 absl::Status RunReplay(const ReplayOptions& options) {
   auto trace = replay::ReadTrace(
       options.trace,
@@ -201,9 +230,7 @@ absl::Status RunReplay(const ReplayOptions& options) {
   if (!trace.ok()) return trace.status();
   const uint64_t chunk_bytes = trace->block_tokens * options.bytes_per_token;
   if (chunk_bytes > kChunkBytesMax) {
-    return UsageError(absl::StrCat("a chunk has ", chunk_bytes, " bytes, ", trace->block_tokens,
-                                   " tokens of ", options.bytes_per_token, " bytes; the limit is ",
-                                   kChunkBytesMax));
+    return UsageError(TooLarge(options, trace->block_tokens, kChunkBytesMax, "the limit"));
   }
   const std::vector<replay::Play> schedule =
       replay::MakeSchedule(*trace, {.workers = static_cast<uint32_t>(options.workers),
@@ -228,7 +255,7 @@ absl::Status RunReplay(const ReplayOptions& options) {
       .seed = options.seed,
       .on_progress = [&](uint64_t played) { progress.Add(played * chunk_bytes); }};
   auto report = replay::Conduct(*trace, schedule, conductor);
-  if (!report.ok()) return report.status();
+  if (!report.ok()) return ExplainRefusal(options, trace->block_tokens, report.status());
   if (options.common.json) {
     PrintJson(ReportJson(options, *report));
   } else {

@@ -183,7 +183,11 @@ class Cases:
     def model_is_refused(self):
         """No daemon with segments of 1 MiB can take a chunk of 2 MiB: said once, not counted for ever."""
         _, text = self.world.run("replay", "--trace", self.path("large"), "--bytes-per-token", "4096", rc=1)
-        assert "2097152" in text, text
+        assert "--bytes-per-token is 4 KiB" in text and "1 to 2048 bytes a token are allowed" in text, text
+        self.world.run("replay", "--trace", self.path("large"), "--bytes-per-token", "2048", "--limit", "1", "--speed", "max")
+        self.write_lines("one", [[5]])
+        _, text = self.world.run("replay", "--trace", self.path("one"), "--bytes-per-token", "1MiB", "--block-tokens", "1025", rc=2)
+        assert "--bytes-per-token is 1 MiB" in text and "1 to 1047552 bytes a token are allowed" in text, text
 
     def a_worker_dies(self):
         prompts = self.write_lines("long", [[i, i + 10**5] for i in range(150)], ms=20)
