@@ -33,8 +33,9 @@ Progress::~Progress() {
   if (terminal_) std::fputc('\n', stderr);
 }
 
-void Progress::Add(uint64_t bytes) {
+void Progress::Add(uint64_t bytes, std::string counts) {
   bytes_ += bytes;
+  counts_ = std::move(counts);
   if (!enabled_ || absl::Now() - printed_ < (terminal_ ? kTerminalPeriod : kLinePeriod)) return;
   Print();
 }
@@ -44,7 +45,8 @@ void Progress::Print() {
   const double seconds = absl::ToDoubleSeconds(printed_ - start_);
   const auto per_second =
       static_cast<uint64_t>(seconds > 0 ? static_cast<double>(bytes_) / seconds : 0);
-  std::string line = absl::StrCat(label_, ": ", SizeText(bytes_));
+  std::string line =
+      absl::StrCat(label_, ": ", counts_, counts_.empty() ? "" : ", ", SizeText(bytes_));
   if (total_bytes_ > 0) {
     absl::StrAppendFormat(&line, " of %s (%d %%)", SizeText(total_bytes_),
                           bytes_ * 100 / total_bytes_);

@@ -18,7 +18,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void Add(uint64_t bytes);
+  // `counts` is shown before the bytes, in place of that of the last call: "3 of 8 requests".
+  void Add(uint64_t bytes, std::string counts = {});
 
  private:
   void Print();
@@ -30,6 +31,7 @@ class Progress {
   const absl::Time start_;
   absl::Time printed_;
   uint64_t bytes_ = 0;
+  std::string counts_;
   bool open_line_ = false;
 };
 

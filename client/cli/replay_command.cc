@@ -223,6 +223,12 @@ absl::Status ExplainRefusal(const ReplayOptions& options, uint32_t block_tokens,
   return refused;
 }
 
+// "3 of 8 requests", "3 requests" where the total is not known, which is 0 then.
+std::string CountText(uint64_t count, uint64_t total, const char* what) {
+  return total == 0 ? absl::StrCat(count, " ", what)
+                    : absl::StrCat(count, " of ", total, " ", what);
+}
+
 absl::Status RunReplay(const ReplayOptions& options) {
   auto trace = replay::ReadTrace(
       options.trace,
@@ -240,11 +246,14 @@ absl::Status RunReplay(const ReplayOptions& options) {
                                     .requests_max = options.limit});
   if (absl::Status listens = CheckDaemonListens(options.common.socket); !listens.ok())
     return absl::IsUnavailable(listens) ? NoDaemonError(listens) : listens;
-  uint64_t chunks = 0;
-  for (const replay::Play& play : schedule) chunks += trace->requests[play.request].block_count;
+  uint64_t requests = 0, chunks = 0;  // 0: not known, as the trace is repeated
+  if (options.duration <= absl::ZeroDuration()) {
+    requests = schedule.size();
+    for (const replay::Play& play : schedule) chunks += trace->requests[play.request].block_count;
+  }
   CatchSignals();  // from here on there are workers to end
-  Progress progress("replay", options.duration > absl::ZeroDuration() ? 0 : chunks * chunk_bytes,
-                    options.progress);
+  Progress progress("replay", chunks * chunk_bytes, options.progress);
+  uint64_t requests_played = 0, chunks_played = 0;
   const replay::ConductorOptions conductor{
       .workers = static_cast<uint32_t>(options.workers),
       .worker_command =
@@ -253,7 +262,13 @@ absl::Status RunReplay(const ReplayOptions& options) {
       .duration = options.duration,
       .kill_every = options.kill_every,
       .seed = options.seed,
-      .on_progress = [&](uint64_t played) { progress.Add(played * chunk_bytes); }};
+      .on_progress =
+          [&](uint64_t played) {
+            chunks_played += played;
+            progress.Add(played * chunk_bytes,
+                         absl::StrCat(CountText(++requests_played, requests, "requests"), ", ",
+                                      CountText(chunks_played, chunks, "chunks")));
+          }};
   auto report = replay::Conduct(*trace, schedule, conductor);
   if (!report.ok()) return ExplainRefusal(options, trace->block_tokens, report.status());
   if (options.common.json) {

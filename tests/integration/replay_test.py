@@ -133,6 +133,14 @@ class Cases:
         report, _ = self.replay("chat", "--limit", "7", "--speed", "max", "--workers", "3")
         assert report["requests"] == 7 and report["chunks"] == sum(map(len, prompts[:7])), report
 
+    def progress(self):
+        """Requests, chunks and bytes, of the whole where it is known."""
+        self.write_lines("counted", [[3 * 10**8 + i, 4 * 10**8 + i] for i in range(30)])
+        _, text = self.replay("counted", "--speed", "max", "--progress")
+        assert "replay: 30 of 30 requests, 60 of 60 chunks, 60 KiB of 60 KiB (100 %)" in text, text
+        report, text = self.replay("counted", "--speed", "max", "--progress", "--duration", "300ms")
+        assert f"replay: {report['requests']} requests, {report['chunks']} chunks, " in text and "%" not in text, text
+
     def paced(self):
         self.write_lines("paced", [[i] for i in range(6)], ms=400)
         report, _ = self.replay("paced", "--speed", "10", "--workers", "2")
@@ -340,7 +348,7 @@ def main():
             report.run("the generator writes the same bytes anywhere", cases.generator)
             report.run("bad traces are refused by name", cases.bad_traces)
             if report.run("a daemon starts", world.start, cli_world.SMALL):
-                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "paced", "transport", "logical_time",
+                for name in ("hits_of_one_worker", "hits_of_two_workers", "shared_prefixes", "sessions", "limit", "progress", "paced", "transport", "logical_time",
                              "no_room", "model_is_refused", "a_worker_dies", "workers_are_killed", "interrupted", "interrupted_report", "killed",
                              "daemon_goes_away", "daemon_stays_away", "daemon_never_answers"):
                     report.run(name, getattr(cases, name))
