@@ -113,6 +113,7 @@ Json ReportJson(const ReplayOptions& options, const replay::ReplayReport& report
           {"unplayed", report.unplayed},
           {"kills", report.kills},
           {"errors_by_code", counts.errors_by_code},
+          {"first_errors", counts.first_errors},
           {"failures", FailuresJson(report.failures)}};
 }
 
@@ -148,6 +149,8 @@ void PrintReport(const ReplayOptions& options, const replay::ReplayReport& repor
   row("latency", absl::StrFormat("p50 %d us, p99 %d us, max %d us", report.latency.Quantile(0.5),
                                  report.latency.Quantile(0.99), report.latency.max_us()));
   row("errors by code", MapText(counts.errors_by_code, false));
+  for (const auto& [code, message] : counts.first_errors)
+    row("first error", absl::StrCat(code, ": ", message));
   if (options.kill_every > absl::ZeroDuration())
     row("killed", absl::StrFormat("%d workers", report.kills));
   std::fputs(table.Text().c_str(), stdout);

@@ -186,6 +186,7 @@ class Cases:
         # The last chunk may have been dropped for want of room before the next one was to follow it.
         codes = report["errors_by_code"]
         assert report["refused"] > 100 and codes.keys() <= {"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION"} and codes, report
+        assert report["first_errors"].keys() == codes.keys() and all(report["first_errors"].values()), report
         assert report["refused"] + report["stored"] + report["hits"] == 601 and report["requests"] == 2, report
 
     def model_is_refused(self):

@@ -63,6 +63,7 @@ void PlayCounts::Add(const PlayCounts& more) {
   AddMap(hits_by_tier, more.hits_by_tier);
   AddMap(bytes_by_link, more.bytes_by_link);
   AddMap(errors_by_code, more.errors_by_code);
+  first_errors.insert(more.first_errors.begin(), more.first_errors.end());  // keeps what is there
 }
 
 std::string EncodeRequest(const PlayRequest& request) {
@@ -96,7 +97,7 @@ std::string EncodeResult(const PlayResult& result) {
                      counts.corrupt,        counts.damaged,        counts.stored,
                      counts.already_stored, counts.refused,        counts.recomputed,
                      counts.read_in_place,  counts.read_by_stream, counts.hits_by_tier,
-                     counts.bytes_by_link,  counts.errors_by_code};
+                     counts.bytes_by_link,  counts.errors_by_code, counts.first_errors};
   return json.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
@@ -115,6 +116,7 @@ absl::StatusOr<PlayResult> DecodeResult(const std::string& frame) {
     json.at(i++).get_to(counts.hits_by_tier);
     json.at(i++).get_to(counts.bytes_by_link);
     json.at(i++).get_to(counts.errors_by_code);
+    json.at(i++).get_to(counts.first_errors);
   } catch (const Json::exception& error) {
     return absl::DataLossError(error.what());
   }

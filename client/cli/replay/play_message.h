@@ -38,7 +38,8 @@ struct PlayCounts {
   uint64_t read_by_stream = 0;
   std::map<std::string, uint64_t> hits_by_tier{};
   std::map<std::string, uint64_t> bytes_by_link{};
-  std::map<std::string, uint64_t> errors_by_code{};  // of calls
+  std::map<std::string, uint64_t> errors_by_code{};   // of calls
+  std::map<std::string, std::string> first_errors{};  // what the first of each code said
 
   void Add(const PlayCounts& more);
 };

@@ -18,7 +18,9 @@ constexpr absl::Duration kRecomputeTime = absl::Milliseconds(100);
 
 bool CountError(const absl::Status& status, PlayCounts& counts) {
   if (status.ok()) return false;
-  ++counts.errors_by_code[absl::StatusCodeToString(status.code())];
+  const std::string code = absl::StatusCodeToString(status.code());
+  ++counts.errors_by_code[code];
+  counts.first_errors.try_emplace(code, status.message());
   return true;
 }
 

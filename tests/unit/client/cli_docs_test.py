@@ -17,7 +17,7 @@ import cli_world  # noqa: E402
 import junit  # noqa: E402
 
 MAPS = {"status": ["counters"], "get": ["bytes_by_pool"],
-        "replay": ["hits_by_tier", "bytes_by_link", "errors_by_code"]}  # fields whose names are data
+        "replay": ["hits_by_tier", "bytes_by_link", "errors_by_code", "first_errors"]}  # fields whose names are data
 
 
 def documented():

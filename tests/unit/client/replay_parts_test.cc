@@ -99,10 +99,15 @@ TEST(PlayMessageTest, RequestsAndResultsArriveAsTheyWere) {
   counts.hits_by_tier = {{"hbm:0", 13}};
   counts.bytes_by_link = {{"a->b", 14}, {"b->c", 15}};
   counts.errors_by_code = {{"ABORTED", 16}};
+  counts.first_errors = {{"ABORTED", "the first"}};
   ASSERT_OK_AND_ASSIGN(PlayResult back, DecodeResult(EncodeResult(result)));
   EXPECT_EQ(EncodeResult(back), EncodeResult(result));
   EXPECT_EQ(back.counts.recomputed, 12u);
+  EXPECT_EQ(back.counts.first_errors, counts.first_errors);
+  counts.first_errors = {{"ABORTED", "a later one"}, {"UNKNOWN", "of another code"}};
   back.counts.Add(counts);
+  EXPECT_EQ(back.counts.first_errors["ABORTED"], "the first");
+  EXPECT_EQ(back.counts.first_errors["UNKNOWN"], "of another code");
   EXPECT_EQ(back.counts.verified, 12u);
   EXPECT_EQ(back.counts.read_in_place, 34u);
   EXPECT_EQ(back.counts.read_by_stream, 36u);
