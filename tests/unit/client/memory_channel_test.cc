@@ -172,9 +172,22 @@ TEST_F(MemoryChannelTest, GoodbyeWaitsForAnAnswerThatIsUnderWay) {
   fake_.AddSegment(Word(0), kSlotBytes);
   ASSERT_TRUE(Map(0).ok());
   memory_->segments().UnmapOver(1, absl::ZeroDuration());
+  // A child that has the socket, too: closing it takes nothing out of it then.
+  int pipe_ends[2];
+  ASSERT_EQ(::pipe(pipe_ends), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    ::close(pipe_ends[1]);
+    char byte;
+    ::_exit(::read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1);  // until the other end is closed
+  }
   memory_ = nullptr;
   places_.Publish(nullptr);
   EXPECT_TRUE(AwaitGoodbyes(1));
+  ::close(pipe_ends[1]);
+  EXPECT_EQ(::waitpid(child, nullptr, 0), child);
+  ::close(pipe_ends[0]);
 }
 
 TEST_F(MemoryChannelTest, GoodbyeIsSaidWhenNothingIsMapped) {

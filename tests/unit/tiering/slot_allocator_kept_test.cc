@@ -131,17 +131,23 @@ TEST_F(SlotAllocatorKeptTest, OwnEmptySegmentsAreUsedAgainWhateverIsKept) {
 }
 
 TEST_F(SlotAllocatorKeptTest, OtherEmptyOnesGoBackFirstAndNoMoreThanWouldDo) {
+  // Bert's do not: he is not asked to help her.
+  std::vector<CopyRef> berts;
+  ASSERT_TRUE(Allocate(kBert, ShmClientId(1), 2, berts));
+  FreeAll(berts);
+  ASSERT_TRUE(Allocate(kBert, {}, 2, berts));
+  FreeAll(berts);
   // Two writers emptied all that Anna may have each, and she could have more within her quota.
-  const ShmClientId first(1), second(2), third(3);
+  const ShmClientId first(2), second(3), third(4);
   for (const ShmClientId writer : {first, second}) {
     ASSERT_TRUE(Allocate(kAnna, writer, kLimit, slots_));
     FreeAll(slots_);
   }
-  EXPECT_EQ(allocator_->segments(), 6u);
+  EXPECT_EQ(allocator_->segments(), 10u);
   EXPECT_EQ(allocator_->RoomNow(kAnna, kSegment, third), kSegment * 3);
   ASSERT_TRUE(Allocate(kAnna, third, 1, slots_));
   EXPECT_EQ(pool_.released_by, std::vector<TenantId>({kAnna}));
-  EXPECT_EQ(allocator_->segments(), 6u);
+  EXPECT_EQ(allocator_->segments(), 10u);
   EXPECT_EQ(allocator_->RoomNow(kAnna, kSegment, second), kSegment * 2);
 
   // Those that go next are still mapped: it takes until the writer unmaps one.
