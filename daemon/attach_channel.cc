@@ -112,7 +112,10 @@ absl::Status AttachChannel::Hello(const wire::HelloRequest& request) {
   const bool sent =
       SendMessage(socket_.get(), reply, absl::MakeConstSpan(numbers, admitted.ok() ? 2 : 0));
   // Who was given nothing holds nothing.
-  if (!sent || !admitted.ok()) End();
+  if (!sent || !admitted.ok()) {
+    End();
+    page_watch_.reset();
+  }
   return sent ? admitted : CannotSend();
 }
 
@@ -150,6 +153,10 @@ absl::Status AttachChannel::Admit(const wire::HelloRequest& request) {
   KVTIER_ASSIGN_OR_RETURN(page_,
                           SharedRegion::Create("kvtier-client", Bytes(wire::kClientPageBytes),
                                                SharedRegion::Writers::kClients));
+  if (memory_->pages != nullptr) {
+    KVTIER_ASSIGN_OR_RETURN(const OwnedFd fd, page_->Fd());
+    KVTIER_ASSIGN_OR_RETURN(page_watch_, memory_->pages->Add("kvtier-client", fd.get()));
+  }
   // All zeroes, and only what is used of it takes memory.
   auto* page = reinterpret_cast<wire::ClientPage*>(page_->memory().data());
   page->magic = wire::kClientPageMagic;

@@ -17,6 +17,7 @@
 #include "daemon/process_watcher.h"
 #include "proto/wire/residency_word.h"
 #include "proto/wire/section_protocol.h"
+#include "tiering/host/holder_watch.h"
 #include "tiering/host/host_pool.h"
 #include "tiering/host/owned_fd.h"
 #include "tiering/host/shared_region.h"
@@ -32,6 +33,7 @@ struct SharedMemory {
   std::vector<const SharedRegion*> indexes;  // by TenantId
   std::vector<std::string> tenants;          // names, by TenantId
   uint64_t daemon_epoch = 0;
+  HolderWatch* pages = nullptr;  // of clients; null: nobody can tell how long they are kept
 };
 
 // Not thread-safe. Decides nothing: what a client may have, the engine says. The client's page
@@ -70,6 +72,9 @@ class AttachChannel {
   // said that it has unmapped all.
   bool gone() const { return client_ ? life_.gone() : !socket_.valid(); }
   bool attached() const { return client_.has_value(); }
+  // The number in SharedMemory::pages of the page that the client was given, End or not; none: it
+  // was not given any, or none is watched.
+  std::optional<int> page_watch() const { return page_watch_; }
   TenantId tenant() const { return peer_.tenant; }
   pid_t pid() const { return peer_.pid; }
   int socket() const { return socket_.get(); }
@@ -100,6 +105,7 @@ class AttachChannel {
   OwnedFd socket_;
   Peer peer_;
   std::unique_ptr<SharedRegion> page_;
+  std::optional<int> page_watch_;
   std::optional<ShmClientId> client_;  // of the engine
   SessionId session_;                  // that it attached, or wants to go on with
   bool wants_to_resume_ = false;

@@ -49,6 +49,13 @@ absl::StatusOr<std::unique_ptr<AttachServer>> AttachServer::Create(Options optio
 }
 
 absl::Status AttachServer::Start() {
+  // Where there is no watch a page that a client keeps counts no longer than the client.
+  if (CheckHolderWatch(false).ok()) {
+    if (absl::StatusOr<HolderWatch> pages = HolderWatch::Create(); pages.ok()) {
+      pages_ = *std::move(pages);
+      options_.memory.pages = &*pages_;
+    }
+  }
   epoll_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
   stop_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!epoll_.valid() || !stop_.valid() || !Watch(stop_.get(), kStopToken) ||
@@ -118,6 +125,7 @@ void AttachServer::Accept() {
   ucred peer{};
   socklen_t length = sizeof peer;
   if (getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0) return;
+  ForgetEndedPages();
   const std::optional<TenantId> tenant = options_.tenants.Find(peer.uid);
   if (!tenant || channels_of_[tenant->value()] >= options_.channels_max) {
     ++refused_;
@@ -200,10 +208,25 @@ void AttachServer::EndIfGone(uint64_t id) {
   const auto found = channels_.find(id);
   if (!found->second->gone()) return;
   found->second->End();
-  --channels_of_[found->second->tenant().value()];
+  if (const std::optional<int> page = found->second->page_watch()) {
+    kept_pages_.emplace(*page, found->second->tenant());
+    ForgetEndedPages();
+  } else {
+    --channels_of_[found->second->tenant().value()];
+  }
   silent_.erase(id);
   working_.erase(id);
   channels_.erase(found);
+}
+
+void AttachServer::ForgetEndedPages() {
+  if (kept_pages_.empty()) return;
+  for (const int ended : pages_->TakeEnded()) {
+    const auto page = kept_pages_.find(ended);
+    if (page == kept_pages_.end()) continue;  // it was given to nobody
+    --channels_of_[page->second.value()];
+    kept_pages_.erase(page);
+  }
 }
 
 void AttachServer::CloseSilent() {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -26,8 +27,9 @@ std::string AttachSocketOf(const v1::Config& config);
 
 // One thread serves all clients, each one request at a time, and a slice of a request at a time
 // where it takes long; the counters may be read by any. A client counts until its socket is closed
-// and its process has ended or said goodbye, so pages outlive Stop: the object has to outlive the
-// engine, or the engine may look at memory that is gone.
+// and its process has ended or said goodbye, and until nobody has its page any more; so pages
+// outlive Stop: the object has to outlive the engine, or the engine may look at memory that is
+// gone.
 class AttachServer {
  public:
   struct Options {
@@ -60,6 +62,8 @@ class AttachServer {
   // Logs why a channel ends, and closes it.
   void Refuse(AttachChannel& channel, const absl::Status& why);
   void EndIfGone(uint64_t id);
+  // Counts clients no longer whose pages nobody has.
+  void ForgetEndedPages();
   void CloseSilent();
   int WaitMs() const;
   bool Watch(int fd, uint64_t token);
@@ -71,7 +75,10 @@ class AttachServer {
   OwnedFd stop_;
   // Of the thread:
   absl::flat_hash_map<uint64_t, std::unique_ptr<AttachChannel>> channels_;  // never reused ids
-  std::vector<uint32_t> channels_of_;                                       // by TenantId
+  // By TenantId, with those of whom no more than a page is left, and the pages, by their watch.
+  std::vector<uint32_t> channels_of_;
+  std::optional<HolderWatch> pages_;
+  absl::flat_hash_map<int, TenantId> kept_pages_;
   // Those that have not attached yet, and until when they may wait; later ones later.
   std::map<uint64_t, std::chrono::steady_clock::time_point> silent_;
   std::set<uint64_t> working_;

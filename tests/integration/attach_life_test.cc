@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <deque>
 #include <memory>
 #include <string>
 
@@ -174,6 +175,36 @@ TEST_F(AttachLifeTest, WhoSaysGoodbyeIsGoneAndMayComeAgain) {
   v1::ReserveReply reserved;
   EXPECT_TRUE(client->session->Reserve(1, true, reserved).ok());
   EXPECT_EQ(again.Segment(wire::ResidencyWord(reserved.words(0)), SegmentAccess::kWrite), 0u);
+}
+
+// Else it could take a page of the machine's memory with each goodbye.
+TEST_F(AttachLifeTest, WhoKeepsItsPageCountsUntilItLetsGo) {
+  Start("limits: {sessions_max: 2}\nlisten: {http: '127.0.0.1:0'}\n");
+  const auto session = RawSession::Attach(socket(), getpid());
+  ASSERT_NE(session, nullptr);
+  std::deque<RawChannel> kept;
+  const auto attaches = [&] {
+    RawChannel& channel = kept.emplace_back();
+    if (channel.Connect(session->attach_socket()) &&
+        channel.Hello(session->id(), session->daemon_epoch()) == 0) {
+      const wire::Goodbye goodbye;
+      EXPECT_TRUE(channel.Send(&goodbye, sizeof goodbye));
+      channel.Disconnect();
+      EXPECT_TRUE(
+          Await([&] { return daemon().Metric("kvtier_shared_clients{tenant=\"default\"}") == 0; }));
+      return true;
+    }
+    kept.pop_back();
+    return false;
+  };
+  while (kept.size() < 100 && attaches()) {
+  }
+  // Its share of sessions, and some that may be at their first request.
+  EXPECT_EQ(kept.size(), 18u);
+  EXPECT_FALSE(attaches());
+  kept.pop_front();
+  EXPECT_TRUE(Await(attaches));
+  EXPECT_FALSE(attaches());
 }
 
 TEST_F(AttachLifeTest, AProcessGoesOnWithAnotherSocketAndNobodyElseDoes) {
