@@ -34,7 +34,8 @@ class ScopedFd {
   int fd_ = -1;
 };
 
-// Thread-safe; one request is under way at a time. Every call returns within the timeout, and after
+// Thread-safe; one request is under way at a time. Every call returns within twice the timeout (an
+// answer that Ask did not wait for comes first), and after
 // one that did not get its answer, all fail at once with UNAVAILABLE, until Keep opens another
 // socket for what is mapped already. Descriptors are close-on-exec.
 //

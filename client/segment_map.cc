@@ -10,6 +10,8 @@
 namespace kvtier {
 namespace {
 
+// A call of UnmapOver asks about so large a part of many mappings.
+constexpr size_t kPartPerTurn = 8;
 constexpr uint64_t kEntries = uint64_t{1} << 18;  // 16 pools, 16,384 segments each
 
 }  // namespace
@@ -100,6 +102,7 @@ void SegmentMap::UnmapSomeOver(size_t count, absl::Duration patience) {
   // Another request would give the inbox back of which nobody knows whether it is sealed.
   if (unsettled_ != nullptr) return;
   const absl::Time deadline = absl::Now() + patience;
+  count = std::max(count, mapped_.size() / kPartPerTurn);
   for (size_t left = std::min(count, mapped_.size()); left > 0 && !mapped_.empty(); --left) {
     if (!asked_) asked_ = NextByTurn().word();
     const std::optional<absl::Status> answer =

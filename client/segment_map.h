@@ -67,9 +67,10 @@ class SegmentMap {
   absl::StatusOr<std::shared_ptr<const MappedSegment>> GetWritable(wire::ResidencyWord word)
       ABSL_LOCKS_EXCLUDED(mutex_);
 
-  // Asks about the next `count` mappings by turn, and unmaps those that are over: call it every now
-  // and then, as nobody says so. Waits `patience` at most for the daemon, and not at all while
-  // another thread maps something; what has no answer by then is asked on by the next call.
+  // Asks about the next `count` mappings by turn, or an eighth of all if that is more, and unmaps
+  // those that are over: call it every now and then, as nobody says so. Waits `patience` at most
+  // for the daemon, and not at all while another thread maps something; what has no answer by then
+  // is asked on by the next call.
   void UnmapOver(size_t count, absl::Duration patience) ABSL_LOCKS_EXCLUDED(mutex_);
 
   // Rises whenever something is unmapped, before any section that can know of it is over: addresses

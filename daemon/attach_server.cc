@@ -50,11 +50,14 @@ absl::StatusOr<std::unique_ptr<AttachServer>> AttachServer::Create(Options optio
 
 absl::Status AttachServer::Start() {
   // Where there is no watch a page that a client keeps counts no longer than the client.
-  if (CheckHolderWatch(false).ok()) {
-    if (absl::StatusOr<HolderWatch> pages = HolderWatch::Create(); pages.ok()) {
-      pages_ = *std::move(pages);
-      options_.memory.pages = &*pages_;
-    }
+  absl::Status watched = CheckHolderWatch(false);
+  absl::StatusOr<HolderWatch> pages = HolderWatch::Create();
+  watched.Update(pages.status());
+  if (watched.ok()) {
+    pages_ = *std::move(pages);
+    options_.memory.pages = &*pages_;
+  } else {
+    log::Warn("nobody knows what clients keep of their pages", {{"reason", watched.message()}});
   }
   epoll_ = OwnedFd(epoll_create1(EPOLL_CLOEXEC));
   stop_ = OwnedFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -220,7 +223,7 @@ void AttachServer::EndIfGone(uint64_t id) {
 }
 
 void AttachServer::ForgetEndedPages() {
-  if (kept_pages_.empty()) return;
+  if (!pages_) return;
   for (const int ended : pages_->TakeEnded()) {
     const auto page = kept_pages_.find(ended);
     if (page == kept_pages_.end()) continue;  // it was given to nobody

@@ -62,7 +62,7 @@ class Demo:
 
     def start_daemon(self, tag, *flags):
         self.daemon = Daemon(
-            self.processes, tag, "--set", "memory.segment_bytes=1MiB",
+            self.processes, tag, "--set", "memory.segment_bytes=256KiB",
             "--set", f"pools=[{{name: 'hbm:0', kind: hbm, budget_bytes: {HBM_BYTES >> 20}MiB}}, "
                      f"{{name: 'dram:0', kind: dram, budget_bytes: {DRAM_BYTES >> 20}MiB}}]", *flags)
 

@@ -48,8 +48,9 @@ absl::StatusOr<SegmentIndex> SimPool::AddSegment() {
   return SegmentIndex(index);
 }
 
-void SimPool::ReleaseSegment(SegmentIndex segment, TenantId /*owner*/) {
+void SimPool::ReleaseSegment(SegmentIndex segment, TenantId owner) {
   KVTIER_CHECK(exists(segment));
+  if (keep_released_) ++kept_[owner];
   table_[segment.value()] = Segment{};
   released_.push_back(segment.value());
   --segments_;
@@ -57,6 +58,16 @@ void SimPool::ReleaseSegment(SegmentIndex segment, TenantId /*owner*/) {
 
 std::byte* SimPool::Address(SegmentIndex segment) const {
   return exists(segment) ? table_[segment.value()].bytes.get() : nullptr;
+}
+
+void SimPool::KeepReleased(bool keep) {
+  keep_released_ = keep;
+  if (!keep) kept_.clear();
+}
+
+uint64_t SimPool::kept(TenantId owner) {
+  const auto found = kept_.find(owner);
+  return found == kept_.end() ? 0 : found->second;
 }
 
 void SimPool::FailAdds(uint32_t count, absl::Status status) {

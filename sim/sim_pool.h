@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,6 +33,10 @@ class SimPool : public MemoryPool {
   void ReleaseSegment(SegmentIndex segment, TenantId owner) override;
   std::byte* Address(SegmentIndex segment) const override;
 
+  // Whether processes outside keep what is released from now on; false: they keep nothing any more.
+  void KeepReleased(bool keep);
+  uint64_t kept(TenantId owner) override;
+
   // The next `count` calls of AddSegment fail with `status`.
   void FailAdds(uint32_t count, absl::Status status);
 
@@ -53,6 +58,8 @@ class SimPool : public MemoryPool {
   std::vector<uint32_t> released_;  // indices to use again, last released first
   uint32_t used_max_ = 0;           // indices from here on were never used
   uint32_t segments_ = 0;
+  bool keep_released_ = false;
+  std::map<TenantId, uint64_t> kept_;
   uint32_t fail_adds_ = 0;
   absl::Status fail_status_;
 };

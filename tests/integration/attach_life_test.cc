@@ -17,6 +17,7 @@
 #include "tests/integration/attach_fixture.h"
 #include "tests/support/in_place_blocks.h"
 #include "tests/support/raw_shared_client.h"
+#include "tiering/host/holder_watch.h"
 
 namespace kvtier::test_support {
 namespace {
@@ -179,6 +180,8 @@ TEST_F(AttachLifeTest, WhoSaysGoodbyeIsGoneAndMayComeAgain) {
 
 // Else it could take a page of the machine's memory with each goodbye.
 TEST_F(AttachLifeTest, WhoKeepsItsPageCountsUntilItLetsGo) {
+  if (const auto watch = HolderWatch::Create(); !watch.ok())
+    GTEST_SKIP() << "no inotify here: " << watch.status();
   Start("limits: {sessions_max: 2}\nlisten: {http: '127.0.0.1:0'}\n");
   const auto session = RawSession::Attach(socket(), getpid());
   ASSERT_NE(session, nullptr);

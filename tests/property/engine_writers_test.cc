@@ -1,5 +1,6 @@
 // Several clients that write in place, and others beside them: nobody's inbox costs the others what
 // they stored, and where there are too few segments for all writers they write by stream.
+#include <algorithm>
 #include <deque>
 #include <optional>
 
@@ -178,6 +179,76 @@ TEST(EngineWriters, WhoHasNothingThereTakesEvenThat) {
   EXPECT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(100)), IsOk());
   EXPECT_EQ(fixture.Matched(caller, model, {NumberedKey(100)}), 1u);
   EXPECT_LE(fixture.engine().counters().dropped_chunks, 2 * kPerSegment);
+}
+
+// Each of four segments is the inbox that a writer is at, and what is next to go lies in those.
+TEST(EngineWriters, AStreamBesideThemIsNotRefused) {
+  constexpr size_t kWriters = 4, kSegments = 16;
+  EngineFixture fixture(Shared({kSegments}));
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  std::deque<InPlaceWriter> writers;
+  for (size_t i = 0; i < kWriters; ++i) writers.emplace_back(&fixture);
+  uint64_t number = 0;
+  while (number < kWriters * kPerSegment) {
+    InPlaceWriter& writer = writers[number % kWriters];
+    ASSERT_THAT(writer.Put(model, kNoParent, NumberedKey(++number)), IsOk());
+  }
+  while (number < kSegments * kPerSegment)
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(++number)), IsOk());
+  uint64_t least = number;
+  for (int put = 0; put < 100; ++put) {
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(++number)), IsOk());
+    least = std::min(least, fixture.engine().Totals(std::nullopt).chunks);
+    fixture.engine().CheckInvariants();
+  }
+  EXPECT_GE(least, (kSegments - kWriters) * kPerSegment);
+}
+
+// Their inboxes are the emptiest segments, and more than are looked at for what can go.
+TEST(EngineWriters, ALateOneGetsAnInboxBesideMany) {
+  constexpr size_t kWriters = 24, kSegments = 64;
+  EngineFixture fixture(Shared({kSegments}));
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  std::deque<InPlaceWriter> writers;
+  uint64_t number = 0;
+  for (size_t i = 0; i < kWriters; ++i)
+    ASSERT_THAT(writers.emplace_back(&fixture).Put(model, kNoParent, NumberedKey(++number)),
+                IsOk());
+  for (size_t i = 0; i < (kSegments - kWriters) * kPerSegment; ++i)
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(++number)), IsOk());
+  ASSERT_EQ(fixture.engine().counters().dropped_chunks, 0u);
+  EXPECT_EQ(AsksInPlace(fixture, writers.emplace_back(&fixture), model), true);
+  EXPECT_LE(fixture.engine().counters().dropped_chunks, kPerSegment);
+}
+
+// Processes keep all that is given back. Writers come and go: each would have a segment emptied for
+// it, and none of them would bring a fresh one.
+TEST(EngineWriters, WhatIsKeptDoesNotCostWhatIsStored) {
+  constexpr size_t kSegments = 16;
+  EngineFixture fixture(Shared({kSegments}));
+  const Caller caller = fixture.Attach();
+  const ModelId model = fixture.Register(caller, DenseModel());
+  uint64_t number = 0;
+  while (number < kSegments * kPerSegment)
+    ASSERT_THAT(fixture.Put(caller, model, kNoParent, NumberedKey(++number)), IsOk());
+  fixture.pool(0).KeepReleased(true);
+  uint64_t least = number;
+  for (int i = 0; i < 100; ++i) {
+    InPlaceWriter writer(&fixture);
+    EXPECT_THAT(writer.Put(model, kNoParent, NumberedKey(++number)), IsOk()) << i;
+    EXPECT_LE(fixture.pool(0).kept(TenantId(0)) + fixture.engine().Pools()[0].segments,
+              2 * kSegments);
+    least = std::min(least, fixture.engine().Totals(std::nullopt).chunks);
+    fixture.Advance(absl::Milliseconds(1));
+    fixture.engine().CheckInvariants();
+  }
+  EXPECT_GE(fixture.pool(0).kept(TenantId(0)), kSegments / 2) << "they got fresh ones at first";
+  EXPECT_GE(least, kSegments * kPerSegment / 2);
+  fixture.pool(0).KeepReleased(false);
+  InPlaceWriter writer(&fixture);
+  EXPECT_EQ(AsksInPlace(fixture, writer, model), true);
 }
 
 // Where inboxes could take all of the last pool, nothing would move down, and what was written

@@ -1,5 +1,6 @@
 // What writing, reading and moving share: slots, eviction, dropping and hiding of chunks.
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -81,7 +82,9 @@ bool Engine::State::AllocateSlots(SlotUser user, const std::vector<PoolId>& cand
       ReclaimRetired(tenant);
       if (allocate(pool)) return true;
     }
-    Miss(tenant, pool, allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count));
+    // Who has no segment there would not get what is moved out of the others'.
+    if (allocator(pool).HasSegment(tenant, block_bytes, user.writer))
+      Miss(tenant, pool, allocator(pool).SlotBytes(block_bytes) * static_cast<int64_t>(count));
   }
   // A chunk has blocks of several sizes, in several pools: the room may be in any of them.
   const auto allocate_anywhere = [&] {
@@ -140,10 +143,7 @@ Bytes Engine::State::MakeRoomInPool(TenantId tenant, PoolId pool, Bytes block_by
   }
   const RowIndex victim = FindVictim(tenant, pool);
   if (victim != kNoRow) {
-    // What is free in an inbox serves its writer next; others wait for a victim among theirs.
-    const bool helps = HasSlotFor(user, pool, block_bytes, victim) ||
-                       (IsInInbox(victim, pool) && allocator(pool).HasSegment(tenant, block_bytes));
-    making.useless += helps ? 0 : 1;
+    making.useless += HasSlotFor(user, pool, block_bytes, victim) ? 0 : 1;
     return DropVictim(victim);
   }
   return evacuate ? Bytes(0) : EvacuateSegment(user, pool, block_bytes);
@@ -245,15 +245,21 @@ bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_by
 
 Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_bytes) {
   const SlotAllocator& slots = allocator(pool);
-  // Where the pool has to shrink, and for somebody who has nothing there at all, even an inbox that
-  // its writer is at goes. Another writer can write elsewhere, by stream.
-  const bool take_any = block_bytes == Bytes(0) || (user.writer == ShmClientId() &&
-                                                    !slots.HasSegment(user.tenant, block_bytes));
-  for (const SegmentIndex segment :
-       slots.EmptiestSegments(user.tenant, block_bytes, user.writer, kSegmentsPerEvacuation)) {
-    if (!take_any && WriterIsAt(*slots.UseOf(segment))) continue;
-    const Bytes freed = DropSegment(pool, segment);
-    if (freed > Bytes(0)) return freed;
+  // It would be given back and bring nothing: the tenant gets no fresh one.
+  if (block_bytes != Bytes(0) && slots.keeps_too_much(user.tenant)) return Bytes(0);
+  const std::vector<SegmentIndex> emptiest = slots.EmptiestSegments(
+      user.tenant, block_bytes, user.writer, std::numeric_limits<size_t>::max());
+  // What a writer is at stays where anything else can go; another writer can do without, and write
+  // by stream.
+  for (const bool at : {false, true}) {
+    if (at && user.writer != ShmClientId()) break;
+    size_t tried = 0;
+    for (const SegmentIndex segment : emptiest) {
+      if (WriterIsAt(*slots.UseOf(segment)) != at) continue;
+      const Bytes freed = DropSegment(pool, segment);
+      if (freed > Bytes(0)) return freed;
+      if (++tried == kSegmentsPerEvacuation) break;
+    }
   }
   return Bytes(0);
 }
@@ -261,7 +267,7 @@ Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_byt
 bool Engine::State::WriterIsAt(const SlotAllocator::SegmentUse& segment) const {
   if (!segment.newest || share == nullptr) return false;
   const EngineShare::Client* const writer = share->Find(segment.writer);
-  return writer != nullptr && writer->inboxes_wanted > 0;
+  return writer != nullptr && writer->inboxes_wanted > 0 && !WritersCrowd(segment.tenant);
 }
 
 bool Engine::State::EvacuateInbox(TenantId tenant, PoolId pool, size_t used_max) {

@@ -173,7 +173,9 @@ void EngineShare::AskToWrite(ShmClientId id, uint32_t slot_sizes, absl::Time now
   Client* const client = Find(id);
   KVTIER_CHECK(client != nullptr);
   client->asked_at = std::max(client->asked_at, now);
-  SetInboxesWanted(*client, std::max(client->inboxes_wanted, slot_sizes));
+  const bool afresh = client->wanted_from + kWriterWindow < now;
+  if (afresh) client->wanted_from = now;
+  SetInboxesWanted(*client, afresh ? slot_sizes : std::max(client->inboxes_wanted, slot_sizes));
 }
 
 void EngineShare::Observe(absl::Time now, absl::Duration section_max) {

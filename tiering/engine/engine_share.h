@@ -69,11 +69,14 @@ class EngineShare : public ResidencyObserver {
     uint64_t dropped = 0;  // as it last said
     bool over_limit = false;
     absl::Time reserved_at = absl::InfinitePast();  // last, in place
-    // When it last asked to, and how many inboxes it needs for what it asks for; 0: it does not.
+    // When it last asked to, and how many inboxes it needs for what it asked for since `wanted_from`;
+    // 0: it does not.
     absl::Time asked_at = absl::InfinitePast();
+    absl::Time wanted_from = absl::InfinitePast();
     uint32_t inboxes_wanted = 0;
   };
-  // A client counts as a writer for so long after it last asked to write in place.
+  // A client counts as a writer for so long after it last asked to write in place, with the most
+  // slot sizes that it asked for at once in about as long.
   static constexpr absl::Duration kWriterWindow = absl::Seconds(60);
   ShmClientId Add(Caller caller, wire::ClientPage* page);
   // False when there is no such client.

@@ -50,15 +50,16 @@ std::vector<int> HolderWatch::TakeEnded() {
       inotify_event event;
       std::memcpy(&event, buffer.data() + at, sizeof event);
       KVTIER_CHECK(event.len == 0);
-      if ((event.mask & IN_Q_OVERFLOW) != 0) TakeUnlisted(ended);
+      if ((event.mask & IN_Q_OVERFLOW) != 0) overflowed_ = true;
       if ((event.mask & IN_IGNORED) != 0 && watched_.erase(event.wd) == 1)
         ended.push_back(event.wd);
     }
   }
+  if (overflowed_) overflowed_ = !TakeUnlisted(ended);
   return ended;
 }
 
-void HolderWatch::TakeUnlisted(std::vector<int>& ended) {
+bool HolderWatch::TakeUnlisted(std::vector<int>& ended) {
   std::ifstream list(absl::StrCat("/proc/self/fdinfo/", inotify_.get()));
   absl::flat_hash_set<int> listed;
   for (std::string line; std::getline(list, line);) {
@@ -66,12 +67,13 @@ void HolderWatch::TakeUnlisted(std::vector<int>& ended) {
     if (std::sscanf(line.c_str(), "inotify wd:%x", &number) == 1)
       listed.insert(static_cast<int>(number));
   }
-  // Where there is no list, all of them stay: they count as held then, which is the safe side.
-  if (!list.eof()) return;
+  // No descriptor was left for it, say.
+  if (!list.eof()) return false;
   for (const int number : watched_) {
     if (!listed.contains(number)) ended.push_back(number);
   }
   for (const int number : ended) watched_.erase(number);
+  return true;
 }
 
 absl::Status CheckHolderWatch(bool huge_pages) {

@@ -36,11 +36,13 @@ class HolderWatch {
  private:
   explicit HolderWatch(OwnedFd inotify) : inotify_(std::move(inotify)) {}
 
-  // What of watched_ is not watched any more: the kernel had no room to say it one by one.
-  void TakeUnlisted(std::vector<int>& ended);
+  // What of watched_ is not watched any more: the kernel had no room to say it one by one. False:
+  // it cannot be told now. Those that ended count as held then, which is the safe side.
+  bool TakeUnlisted(std::vector<int>& ended);
 
   OwnedFd inotify_;
   absl::flat_hash_set<int> watched_;
+  bool overflowed_ = false;  // and what ended meanwhile is not known yet
 };
 
 // Whether such a watch sees what it should here, for memory of small or huge pages. Takes no page.

@@ -343,7 +343,7 @@ Bytes SlotAllocator::free_in_inboxes(TenantId tenant) const {
 uint64_t SlotAllocator::inboxes_max(TenantId tenant) const {
   KVTIER_CHECK(tenant.value() < tenants_.size());
   const uint64_t limit = std::min(tenants_[tenant.value()].segments_max, BudgetSegments());
-  return options_.inboxes_limited ? limit / 2 : limit;
+  return options_.inboxes_limited ? limit * 2 / 3 : limit;
 }
 
 Bytes SlotAllocator::RoomNow(TenantId id, Bytes block_bytes, ShmClientId writer) const {
@@ -391,6 +391,12 @@ Bytes SlotAllocator::held() const {
 
 Bytes SlotAllocator::kept(TenantId tenant) const {
   return segment_bytes_ * static_cast<int64_t>(options_.pool->kept(tenant));
+}
+
+bool SlotAllocator::keeps_too_much(TenantId id) const {
+  KVTIER_CHECK(id.value() < tenants_.size());
+  const Tenant& tenant = tenants_[id.value()];
+  return !tenant.too_much_kept.ok() && options_.pool->kept(id) > 0;
 }
 
 const absl::Status& SlotAllocator::growth(TenantId id) const {

@@ -42,7 +42,8 @@ class SlotAllocator {
     MemoryPool* pool = nullptr;  // outlives the allocator; its segments are all the allocator's
     Bytes budget;                // segments beyond it are not added
     std::vector<Bytes> quota;    // by tenant; counts whole segments
-    // At most half of what a tenant may have are inboxes. Blocks move into slots that are in none.
+    // At most two thirds of what a tenant may have are inboxes. Blocks move into slots that are in
+    // none.
     bool inboxes_limited = false;
   };
   // INVALID_ARGUMENT: more segments or pools than CopyRef can name, a budget below one segment or
@@ -150,6 +151,9 @@ class SlotAllocator {
   // Why the tenant last got no segment although quota and budget allowed it: it keeps too much, or
   // the pool refused it, or anybody else. OK: there was one since then, or none was asked for.
   const absl::Status& growth(TenantId tenant) const;
+  // It was refused a segment for what it keeps, and still keeps some: emptying another of its
+  // segments would bring no room.
+  bool keeps_too_much(TenantId tenant) const;
   // Memory given back to the pool that processes outside keep of what this tenant had.
   Bytes kept(TenantId tenant) const;
   // How far the pool is over its budget; 0 when it fits. `once_freed`: not counting segments whose

@@ -97,9 +97,12 @@ bool SlotAllocator::MayAdd(TenantId id, uint64_t fresh, const std::vector<Segmen
     const uint64_t sum = options_.pool->kept(id) + tenant.segments + EmptyOf(id) + fresh;
     return sum - std::min(sum, most);
   };
-  // What its processes still map of them is kept then, and frees nothing before they unmap it. So
-  // no more go than would do, or writers would lose all of theirs at once.
-  for (uint64_t i = beyond(); i > 0 && ReleaseEmptyOfOthers(own, id); --i) {
+  // What its processes still map of them is kept then, for a while at least. So they go as soon as
+  // the tenant has more than its limit with them, and no more than that: what is kept has the limit
+  // once more to wait in.
+  const uint64_t in_hand = tenant.segments + EmptyOf(id) + fresh;
+  for (uint64_t i = in_hand - std::min(in_hand, most / 2); i > 0; --i) {
+    if (!ReleaseEmptyOfOthers(own, id)) break;
   }
   if (beyond() == 0) return true;
   tenant.too_much_kept = absl::ResourceExhaustedError(absl::StrFormat(

@@ -24,8 +24,9 @@ constexpr TenantId kBert(1);
 class KeptTest : public HostPoolTest {
  protected:
   void SetUp() override {
-    if (const absl::Status works = CheckHolderWatch(false); !works.ok())
-      GTEST_SKIP() << "of this machine: " << works;
+    if (const auto watch = HolderWatch::Create(); !watch.ok())
+      GTEST_SKIP() << "no inotify here: " << watch.status();
+    ASSERT_THAT(CheckHolderWatch(false), IsOk());
   }
   HostPoolOptions SharedOptions() const {
     HostPoolOptions options = Options();

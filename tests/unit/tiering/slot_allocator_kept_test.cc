@@ -130,34 +130,39 @@ TEST_F(SlotAllocatorKeptTest, OwnEmptySegmentsAreUsedAgainWhateverIsKept) {
   FreeAll(slots_);
 }
 
-TEST_F(SlotAllocatorKeptTest, OtherEmptyOnesGoBackFirstAndNoMoreThanWouldDo) {
+TEST_F(SlotAllocatorKeptTest, OtherEmptyOnesGoBackFirstSoThatNobodyWaitsForThem) {
   // Bert's do not: he is not asked to help her.
   std::vector<CopyRef> berts;
   ASSERT_TRUE(Allocate(kBert, ShmClientId(1), 2, berts));
   FreeAll(berts);
   ASSERT_TRUE(Allocate(kBert, {}, 2, berts));
   FreeAll(berts);
-  // Two writers emptied all that Anna may have each, and she could have more within her quota.
+  // Writers one after the other empty all that Anna may have. She has no more than that in hand.
   const ShmClientId first(2), second(3), third(4);
   for (const ShmClientId writer : {first, second}) {
     ASSERT_TRUE(Allocate(kAnna, writer, kLimit, slots_));
     FreeAll(slots_);
   }
-  EXPECT_EQ(allocator_->segments(), 10u);
-  EXPECT_EQ(allocator_->RoomNow(kAnna, kSegment, third), kSegment * 3);
-  ASSERT_TRUE(Allocate(kAnna, third, 1, slots_));
-  EXPECT_EQ(pool_.released_by, std::vector<TenantId>({kAnna}));
-  EXPECT_EQ(allocator_->segments(), 10u);
-  EXPECT_EQ(allocator_->RoomNow(kAnna, kSegment, second), kSegment * 2);
-
-  // Those that go next are still mapped: it takes until the writer unmaps one.
+  EXPECT_EQ(pool_.released_by, std::vector<TenantId>(kLimit, kAnna));
+  EXPECT_EQ(allocator_->segments(), 4 + kLimit);
+  EXPECT_EQ(allocator_->RoomNow(kAnna, kSegment, third), kSegment * kLimit);
+  // One for one, and nobody waits until those that went are unmapped.
   for (const uint32_t segment : pool_.segments) pool_.mapped_outside.insert(segment);
-  EXPECT_FALSE(Allocate(kAnna, third, 1, slots_));
-  EXPECT_EQ(pool_.released_by.size(), 2u);
-  EXPECT_EQ(allocator_->kept(kAnna), kSegment);
-  --pool_.kept_for[kAnna];
-  EXPECT_TRUE(Allocate(kAnna, third, 1, slots_));
-  EXPECT_EQ(pool_.released_by.size(), 2u);
+  for (size_t i = 1; i <= kLimit; ++i) {
+    ASSERT_TRUE(Allocate(kAnna, third, 1, slots_));
+    EXPECT_EQ(pool_.released_by.size(), kLimit + i);
+    EXPECT_EQ(allocator_->kept(kAnna), kSegment * static_cast<int64_t>(i));
+    EXPECT_EQ(allocator_->segments(), 4 + kLimit);
+    EXPECT_FALSE(allocator_->keeps_too_much(kAnna));
+  }
+  // She keeps her limit and has it once more: that is all.
+  FreeAll(slots_);
+  for (const uint32_t segment : pool_.segments) pool_.mapped_outside.insert(segment);
+  EXPECT_FALSE(Allocate(kAnna, first, 1, slots_));
+  EXPECT_TRUE(allocator_->keeps_too_much(kAnna));
+  pool_.kept_for[kAnna] = 0;
+  EXPECT_FALSE(allocator_->keeps_too_much(kAnna));
+  EXPECT_TRUE(Allocate(kAnna, first, 1, slots_));
 }
 
 TEST_F(SlotAllocatorKeptTest, ABudgetBelowTheQuotaIsTheLimit) {

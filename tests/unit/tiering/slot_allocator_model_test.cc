@@ -94,7 +94,7 @@ class RandomOperations {
 
   uint64_t InboxesMax(TenantId tenant) const {
     const uint64_t limit = std::min(model_.QuotaSegments(tenant), BudgetSegments());
-    return inboxes_limited_ ? limit / 2 : limit;
+    return inboxes_limited_ ? limit * 2 / 3 : limit;
   }
   bool AtInboxesMax(TenantId tenant) const { return model_.Inboxes(tenant) >= InboxesMax(tenant); }
 
@@ -128,6 +128,7 @@ class RandomOperations {
     ASSERT_EQ(slot_bytes * static_cast<int64_t>(count) <=
                   allocator_->RoomNow(tenant, block_bytes, ShmClientId(writer)),
               fits && in_budget);
+    if (fits && in_budget && to_add > 0) GiveBackBeyondLimit(tenant, emptier, to_add);
     if (fits && in_budget) AddSegments(emptier, to_add);
     const uint64_t adds_before = pool_.adds_before_failure;
     std::vector<CopyRef> slots;
@@ -186,6 +187,21 @@ class RandomOperations {
 
   // What the pool is asked for: others' empty segments make room in the budget, and where the pool
   // refuses.
+  // With those to come a tenant has its limit at most in use and empty, as far as others of its
+  // empty ones can go.
+  void GiveBackBeyondLimit(TenantId tenant, NaiveSlots::Emptier emptier, uint64_t to_add) {
+    const auto is_tenants = [tenant](NaiveSlots::Emptier other) {
+      return other.first == 0 ? other.second == tenant.value() : TenantOf(other.first) == tenant;
+    };
+    uint64_t in_hand = model_.Held(tenant) + to_add;
+    for (const auto& [other, count] : model_.empty) in_hand += is_tenants(other) ? count : 0;
+    for (auto& [other, count] : model_.empty) {
+      for (; is_tenants(other) && other != emptier && count > 0; --count, --in_hand) {
+        if (in_hand <= std::min(model_.QuotaSegments(tenant), BudgetSegments())) return;
+      }
+    }
+  }
+
   void AddSegments(NaiveSlots::Emptier emptier, uint64_t count) {
     const uint64_t before = model_.Taken();
     uint64_t others_released = 0;
