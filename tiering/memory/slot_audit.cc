@@ -24,7 +24,8 @@ Bytes SlotAllocator::metadata_bytes() const {
   for (const auto& [id, writer] : writers_) {
     bytes += sizeof(id) + sizeof(writer);
     for (const auto& [slot_bytes, empty] : writer.empty)
-      bytes += sizeof(slot_bytes) + sizeof(empty) + empty.capacity() * sizeof(SegmentIndex);
+      bytes += sizeof(slot_bytes) + sizeof(std::vector<SegmentIndex>) +
+               empty.capacity() * sizeof(SegmentIndex);
   }
   for (const Segment& segment : table_) {
     bytes += segment.free.bytes() + segment.runs.capacity() * sizeof(uint16_t) +
