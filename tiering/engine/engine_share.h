@@ -69,8 +69,8 @@ class EngineShare : public ResidencyObserver {
     uint64_t dropped = 0;  // as it last said
     bool over_limit = false;
     absl::Time reserved_at = absl::InfinitePast();  // last, in place
-    // When it last asked to, and how many inboxes it needs for what it asked for since `wanted_from`;
-    // 0: it does not.
+    // When it last asked to, and how many inboxes it needs for what it asked for since
+    // `wanted_from`; 0: it does not.
     absl::Time asked_at = absl::InfinitePast();
     absl::Time wanted_from = absl::InfinitePast();
     uint32_t inboxes_wanted = 0;
