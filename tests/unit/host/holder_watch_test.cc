@@ -8,7 +8,6 @@
 #include <linux/memfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstring>
@@ -21,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/waiting_child.h"
 #include "tiering/host/host_segment.h"
 #include "tiering/host/memfd_access.h"
 
@@ -113,23 +113,11 @@ TEST_F(HoldersTest, WhatAForkedChildStillMapsCounts) {
   void* const mapped = mmap(nullptr, kSize, PROT_READ, MAP_SHARED, reader.get(), 0);
   ASSERT_NE(mapped, MAP_FAILED);
   reader.Close();
-  int pipe_ends[2];
-  ASSERT_EQ(pipe(pipe_ends), 0);
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    close(pipe_ends[1]);
-    char byte;
-    _exit(read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1);  // until the other end is closed
-  }
+  test_support::WaitingChild child;
   munmap(mapped, kSize);
   LetGo();
   EXPECT_FALSE(Ended());
-  close(pipe_ends[1]);
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  EXPECT_EQ(status, 0);
-  close(pipe_ends[0]);
+  child.End();
   EXPECT_TRUE(Ended());
 }
 

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -12,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "tests/support/waiting_child.h"
 #include "tests/unit/host/host_pool_fixture.h"
 #include "tiering/host/memfd_access.h"
 
@@ -87,15 +87,7 @@ TEST_F(KeptTest, AMappingOfAChildIsChargedToTheOwnerUntilTheChildEnds) {
   void* const mapped = mmap(nullptr, size, PROT_READ, MAP_SHARED, reader.get(), 0);
   ASSERT_NE(mapped, MAP_FAILED);
   reader.Close();
-  int pipe_ends[2];
-  ASSERT_EQ(pipe(pipe_ends), 0);
-  const pid_t child = fork();
-  ASSERT_GE(child, 0);
-  if (child == 0) {
-    close(pipe_ends[1]);
-    char byte;
-    _exit(read(pipe_ends[0], &byte, 1) == 0 ? 0 : 1);  // until the other end is closed
-  }
+  test_support::WaitingChild child;
   munmap(mapped, size);
   pool->ReleaseSegment(segment, kAnna);
   EXPECT_EQ(pool->kept(kAnna), 1u);
@@ -111,10 +103,7 @@ TEST_F(KeptTest, AMappingOfAChildIsChargedToTheOwnerUntilTheChildEnds) {
   EXPECT_EQ(Memfds(), 4) << "nor has it a descriptor";
   EXPECT_EQ(pool->kept(kAnna), 1u);
 
-  close(pipe_ends[1]);
-  int status = 0;
-  ASSERT_EQ(waitpid(child, &status, 0), child);
-  close(pipe_ends[0]);
+  child.End();
   EXPECT_EQ(pool->kept(kAnna), 0u) << "at once";
 }
 
