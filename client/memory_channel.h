@@ -35,9 +35,9 @@ class ScopedFd {
 };
 
 // Thread-safe; one request is under way at a time. Every call returns within twice the timeout (an
-// answer that Ask did not wait for comes first), and after
-// one that did not get its answer, all fail at once with UNAVAILABLE, until Keep opens another
-// socket for what is mapped already. Descriptors are close-on-exec.
+// answer that Ask did not wait for comes first), and after one that did not get its answer, all
+// fail at once with UNAVAILABLE, until Keep opens another socket for what is mapped already.
+// Descriptors are close-on-exec.
 //
 // Whoever has memory mapped that came through it holds it, so with the last of them nothing is
 // mapped any more: then it says goodbye to the daemon, which need not wait for the process's end.

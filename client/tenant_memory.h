@@ -69,8 +69,8 @@ class TenantMemory {
   bool lost() const { return lost_.load(std::memory_order_acquire); }
 
  private:
-  // A few heartbeats ask about all that a client usually has. An answer takes the daemon some ten
-  // microseconds; where it takes longer, heartbeats do not wait for it.
+  // A few heartbeats ask about all that a client usually has. Where the daemon takes longer to
+  // answer, they do not wait for it.
   static constexpr size_t kAskedPerKeep = 16;
   static constexpr absl::Duration kPatience = absl::Milliseconds(5);
 

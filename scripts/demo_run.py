@@ -32,6 +32,8 @@ QUESTIONS = ["Question: what does this part decide, and what does it cost? Answe
 OWN_DOCUMENT = "docs/decisions/0002-engine-behind-a-lock.md"
 HBM_BYTES = 2 << 20
 DRAM_BYTES = 17 << 20
+# Small enough for each worker to have segments of its own to write in both pools.
+SEGMENT_BYTES = 256 << 10
 # What a run that builds nothing should stay under.
 SECONDS_MAX = 30
 
@@ -62,7 +64,7 @@ class Demo:
 
     def start_daemon(self, tag, *flags):
         self.daemon = Daemon(
-            self.processes, tag, "--set", "memory.segment_bytes=256KiB",
+            self.processes, tag, "--set", f"memory.segment_bytes={SEGMENT_BYTES >> 10}KiB",
             "--set", f"pools=[{{name: 'hbm:0', kind: hbm, budget_bytes: {HBM_BYTES >> 20}MiB}}, "
                      f"{{name: 'dram:0', kind: dram, budget_bytes: {DRAM_BYTES >> 20}MiB}}]", *flags)
 

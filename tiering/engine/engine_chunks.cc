@@ -1,6 +1,5 @@
 // What writing, reading and moving share: slots, eviction, dropping and hiding of chunks.
 #include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -179,31 +178,29 @@ Bytes Engine::State::DropVictim(RowIndex victim) {
   return std::max(Bytes(1), DropChunk(victim, EventKind::kDropped));
 }
 
-bool Engine::State::HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const {
-  const SlotAllocator& slots = allocator(pool);
-  const Bytes slot_bytes = slots.SlotBytes(block_bytes);
+bool Engine::State::AnyCopyIn(RowIndex row, PoolId pool,
+                              absl::FunctionRef<bool(CopyRef)> wanted) const {
   const size_t planes = blocks.plane_count(blocks.model(row));
   for (size_t i = 0; i < planes; ++i) {
     const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
     for (const CopyRef copy : {block.best, block.second}) {
-      if (copy.valid() && copy.pool() == pool && slots.SlotBytesOf(copy) == slot_bytes &&
-          slots.writer(copy) == user.writer)
-        return true;
+      if (copy.valid() && copy.pool() == pool && wanted(copy)) return true;
     }
   }
   return false;
 }
 
+bool Engine::State::HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const {
+  const SlotAllocator& slots = allocator(pool);
+  const Bytes slot_bytes = slots.SlotBytes(block_bytes);
+  return AnyCopyIn(row, pool, [&](CopyRef copy) {
+    return slots.SlotBytesOf(copy) == slot_bytes && slots.writer(copy) == user.writer;
+  });
+}
+
 bool Engine::State::IsInInbox(RowIndex row, PoolId pool) const {
-  const size_t planes = blocks.plane_count(blocks.model(row));
-  for (size_t i = 0; i < planes; ++i) {
-    const Block& block = blocks.block(row, PlaneIndex(static_cast<uint16_t>(i)));
-    for (const CopyRef copy : {block.best, block.second}) {
-      if (copy.valid() && copy.pool() == pool && allocator(pool).writer(copy) != ShmClientId())
-        return true;
-    }
-  }
-  return false;
+  return AnyCopyIn(row, pool,
+                   [&](CopyRef copy) { return allocator(pool).writer(copy) != ShmClientId(); });
 }
 
 bool Engine::State::AllocateForMove(TenantId tenant, PoolId pool, Bytes block_bytes, size_t count,
@@ -247,8 +244,10 @@ Bytes Engine::State::EvacuateSegment(SlotUser user, PoolId pool, Bytes block_byt
   const SlotAllocator& slots = allocator(pool);
   // It would be given back and bring nothing: the tenant gets no fresh one.
   if (block_bytes != Bytes(0) && slots.keeps_too_much(user.tenant)) return Bytes(0);
+  // Each writer is at one of them at most.
+  const size_t writers = share == nullptr ? 0 : share->inboxes_wanted(user.tenant);
   const std::vector<SegmentIndex> emptiest = slots.EmptiestSegments(
-      user.tenant, block_bytes, user.writer, std::numeric_limits<size_t>::max());
+      user.tenant, block_bytes, user.writer, kSegmentsPerEvacuation + writers);
   // What a writer is at stays where anything else can go; another writer can do without, and write
   // by stream.
   for (const bool at : {false, true}) {

@@ -117,6 +117,7 @@ struct Engine::State : public PlacementView {
   absl::Status CheckFits(TenantId tenant, const std::vector<SlotGroup>& groups,
                          uint32_t chunk_count) const;
 
+  // How many different sizes their slots have: so many inboxes it takes to write them in place.
   uint32_t SlotSizes(const std::vector<SlotGroup>& groups) const;
 
   // --- shared memory
@@ -187,6 +188,7 @@ struct Engine::State : public PlacementView {
   // can go.
   Bytes EvictOne(TenantId tenant, PoolId pool);
   Bytes DropVictim(RowIndex victim);
+  bool AnyCopyIn(RowIndex row, PoolId pool, absl::FunctionRef<bool(CopyRef)> wanted) const;
   // The chunk has a block in the pool whose slot is one of those that such blocks of the user get.
   bool HasSlotFor(SlotUser user, PoolId pool, Bytes block_bytes, RowIndex row) const;
   // It has a block in the pool in some client's inbox.

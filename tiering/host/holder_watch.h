@@ -30,7 +30,7 @@ class HolderWatch {
   absl::StatusOr<int> Add(const std::string& name, int fd);
 
   // Numbers of the memory that came to its end since the last call: nobody has it any more, this
-  // process included. A microsecond while there is none.
+  // process included. One system call while there is none.
   std::vector<int> TakeEnded();
 
  private:

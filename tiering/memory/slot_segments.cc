@@ -93,10 +93,6 @@ bool SlotAllocator::AddEmpty(TenantId tenant, std::vector<SegmentIndex>& own) {
 bool SlotAllocator::MayAdd(TenantId id, uint64_t fresh, const std::vector<SegmentIndex>& own) {
   Tenant& tenant = tenants_[id.value()];
   const uint64_t most = KeptOrHadMax(tenant);
-  const auto beyond = [&] {
-    const uint64_t sum = options_.pool->kept(id) + tenant.segments + EmptyOf(id) + fresh;
-    return sum - std::min(sum, most);
-  };
   // What its processes still map of them is kept then, for a while at least. So they go as soon as
   // the tenant has more than its limit with them, and no more than that: what is kept has the limit
   // once more to wait in.
@@ -104,11 +100,12 @@ bool SlotAllocator::MayAdd(TenantId id, uint64_t fresh, const std::vector<Segmen
   for (uint64_t i = in_hand - std::min(in_hand, most / 2); i > 0; --i) {
     if (!ReleaseEmptyOfOthers(own, id)) break;
   }
-  if (beyond() == 0) return true;
+  const uint64_t kept = options_.pool->kept(id);
+  if (kept + tenant.segments + EmptyOf(id) + fresh <= most) return true;
   tenant.too_much_kept = absl::ResourceExhaustedError(absl::StrFormat(
       "processes of the tenant keep %d segments of %s mapped that were given back; with %d that it "
       "has and %d empty ones it gets none beyond %d until they unmap some",
-      options_.pool->kept(id), FormatBytes(segment_bytes_), tenant.segments, EmptyOf(id), most));
+      kept, FormatBytes(segment_bytes_), tenant.segments, EmptyOf(id), most));
   return false;
 }
 
