@@ -18,7 +18,7 @@
 namespace kvtier::replay {
 namespace {
 
-double NowSeconds() {
+double MachineSeconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
@@ -53,9 +53,11 @@ class Conductor {
     repeat_s_ = begin_s_;
     report_.repeats = 1;
     PlanKill();
+    round_s_ = begin_s_;
     while (status.ok() && !Finished()) {
       const double next_s = SendDue();
       status = Wait(next_s);
+      round_s_ = NowSeconds();
     }
     // What was played before a signal counts.
     if (!status.ok() && !(absl::IsCancelled(status) && report_.counts.requests > 0)) return status;
@@ -66,6 +68,8 @@ class Conductor {
   }
 
  private:
+  double NowSeconds() const { return options_.now_s ? options_.now_s() : MachineSeconds(); }
+
   absl::Status StartWorker(uint32_t index) {
     auto process = WorkerProcess::Start(options_.worker_command(index));
     if (!process.ok()) return process.status();
@@ -82,7 +86,7 @@ class Conductor {
 
   bool TimeIsUp() const {
     return options_.duration > absl::ZeroDuration() &&
-           NowSeconds() - begin_s_ >= absl::ToDoubleSeconds(options_.duration);
+           round_s_ - begin_s_ >= absl::ToDoubleSeconds(options_.duration);
   }
 
   // Begins the trace again where it is to be repeated.
@@ -130,7 +134,7 @@ class Conductor {
       if (!worker.ready || worker.playing || worker.next >= worker.plays.size()) continue;
       const uint32_t index = worker.plays[worker.next];
       const double due_s = DueSeconds(schedule_[index]);
-      if (due_s > NowSeconds()) {
+      if (due_s > round_s_) {
         next_s = std::min(next_s, due_s);
         continue;
       }
@@ -254,6 +258,9 @@ class Conductor {
   std::vector<Worker> workers_;
   ReplayReport report_;
   double begin_s_ = 0;
+  // What all decisions of one round go by. Were the time up for a later one only, the round would
+  // send nobody anything and then wait for an answer.
+  double round_s_ = 0;
   double repeat_s_ = 0;        // when the trace was begun last
   double repeat_trace_s_ = 0;  // how far in the trace that is
   double kill_s_ = kNever;

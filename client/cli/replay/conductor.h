@@ -22,10 +22,12 @@ struct ConductorOptions {
   uint32_t workers = 1;
   // Command line of worker `i`.
   std::function<std::vector<std::string>(uint32_t)> worker_command{};
-  double speed = 0;                             // the trace's seconds in one; 0: do not wait at all
-  absl::Duration duration{};                    // repeat the trace for so long; zero: play it once
-  absl::Duration kill_every{};                  // kill a random worker about so often; zero: never
-  uint64_t seed = 0;                            // of the killing
+  double speed = 0;             // the trace's seconds in one; 0: do not wait at all
+  absl::Duration duration{};    // repeat the trace for so long; zero: play it once
+  absl::Duration kill_every{};  // kill a random worker about so often; zero: never
+  uint64_t seed = 0;            // of the killing
+  // Seconds of a clock that does not go back; empty: the machine's.
+  std::function<double()> now_s{};
   std::function<void(uint64_t)> on_progress{};  // chunks of a request that was played
 };
 
