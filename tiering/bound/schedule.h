@@ -1,0 +1,48 @@
+// A feasible answer to an instance: which copies exist when, and how each phase's work is split.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/types/span.h"
+#include "tiering/bound/option_table.h"
+
+namespace kvtier::bound {
+
+// From the start of `phase` on, the block is in `state`.
+struct StateChange {
+  uint32_t phase = 0;
+  StateIndex state = 0;
+  friend bool operator==(const StateChange& a, const StateChange& b) = default;
+};
+
+// Of the blocks of `block_class` that in `phase` go from `from` to `to` with `accesses` accesses,
+// this part of all their bytes takes option number `option` of the table's list; in units of 2^-20,
+// and the parts of one such group sum to 2^20. Groups that are not named take option 0.
+struct OptionPart {
+  uint32_t phase = 0;
+  uint32_t block_class = 0;
+  uint32_t accesses = 0;
+  StateIndex from = 0;
+  StateIndex to = 0;
+  uint16_t option = 0;
+  uint32_t part = 0;
+};
+inline constexpr uint32_t kWholePart = 1u << 20;
+
+// Changes of block b are changes[first_change[b] .. first_change[b + 1]), ascending by phase, the
+// first at its birth; none is at or behind its death, and the last state counts to the end
+// (bounds.md 5). Plain data; schedule_checker.h says whether it is feasible and what it takes.
+struct Schedule {
+  std::vector<uint64_t> first_change;
+  std::vector<StateChange> changes;
+  std::vector<OptionPart> parts;  // ascending by phase
+
+  absl::Span<const StateChange> Changes(size_t block) const {
+    return absl::MakeConstSpan(changes).subspan(first_change[block],
+                                                first_change[block + 1] - first_change[block]);
+  }
+};
+
+}  // namespace kvtier::bound
