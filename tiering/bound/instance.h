@@ -1,5 +1,5 @@
 // A placement problem: blocks that are read in phases, tiers that may hold them, resources that
-// reading and moving them loads. The formulation is that of bounds.md 2.
+// reading and moving them loads. docs/BOUND.md has the formulation.
 #pragma once
 
 #include <cstddef>
@@ -27,6 +27,15 @@ struct Resource {
 };
 
 inline constexpr uint8_t kNoResource = 0xff;
+
+// Limits that Check holds instances to, so that sums have room.
+inline constexpr uint64_t kUnitsMax = uint64_t{1} << 62;       // a capacity, a rate, a base load
+inline constexpr uint64_t kBlockUnitsMax = uint64_t{1} << 60;  // what a block loads in a phase
+inline constexpr size_t kBlocksMax = size_t{1} << 31;
+inline constexpr uint32_t kPhasesMax = uint32_t{1} << 31;
+inline constexpr size_t kTablesMax = 256;
+inline constexpr size_t kAccessesMax = 1024;  // of a block in a phase
+inline constexpr size_t kOptionsMax = 1024;   // in a list
 
 // Blocks that differ only in when they live and are read.
 struct BlockClass {
@@ -76,8 +85,9 @@ struct Instance {
 };
 
 // INVALID_ARGUMENT names the object, the number and the limit. Checks all that the comments above
-// say, that every block has a path (no access that none of its states can serve), and that sums
-// stay far from overflow: bytes of all blocks, and loads that one phase can have, at most 2^62.
+// say, that every block has a path (no access that none of its states can serve), and that the
+// bytes of all blocks are at most kUnitsMax. What a phase can load in all is below 2^92: sums of
+// loads over blocks are for __int128. Takes time in proportion to accesses and phases.
 absl::Status Check(const Instance& instance);
 
 }  // namespace kvtier::bound

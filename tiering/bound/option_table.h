@@ -32,8 +32,8 @@ struct Option {
 // For each number of accesses in a phase (0 to accesses_max()) and each pair of states, the options
 // to be in `from` at the start of the phase, in `to` at the start of the next, and to serve the
 // accesses meanwhile. An empty list forbids the transition. Valid for a bound if every real
-// sequence of operations loads at least a convex combination of the list (closure rule,
-// bounds.md 2.4). Immutable once built but for Add; safe to read from any thread.
+// sequence of operations loads at least a convex combination of the list (the closure rule of
+// docs/BOUND.md). Immutable once built but for Add; safe to read from any thread.
 class OptionTable {
  public:
   OptionTable() = default;

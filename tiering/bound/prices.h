@@ -9,7 +9,7 @@
 
 namespace kvtier::bound {
 
-// Any prices give a valid bound (bounds.md 3.2) that obey: `share` >= 0, summing to at most 1 in
+// Any prices give a valid bound (docs/BOUND.md) that obey: `share` >= 0, summing to at most 1 in
 // each phase; `room` >= 0. What breaks that by rounding is mended where a bound is certified.
 struct Prices {
   Prices() = default;

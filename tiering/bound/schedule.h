@@ -33,7 +33,7 @@ inline constexpr uint32_t kWholePart = 1u << 20;
 
 // Changes of block b are changes[first_change[b] .. first_change[b + 1]), ascending by phase, the
 // first at its birth; none is at or behind its death, and the last state counts to the end
-// (bounds.md 5). Plain data; schedule_checker.h says whether it is feasible and what it takes.
+// (docs/BOUND.md). Plain data; schedule_checker.h says whether it is feasible and what it takes.
 struct Schedule {
   std::vector<uint64_t> first_change;
   std::vector<StateChange> changes;
