@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -18,17 +19,24 @@ absl::Status Bad(const absl::FormatSpec<Args...>& format, const Args&... args) {
   return absl::InvalidArgumentError(absl::StrFormat(format, args...));
 }
 
+absl::Status LongName(const char* what, const std::string& name) {
+  return Bad("the name of %s %s... has %d bytes; the limit is %d", what, name.substr(0, 16),
+             name.size(), kNameBytesMax);
+}
+
 absl::Status CheckMachine(const Instance& instance) {
   if (instance.tiers.empty() || instance.tiers.size() > kTiersMax)
     return Bad("%d tiers; there can be 1 to %d", instance.tiers.size(), kTiersMax);
   if (instance.resources.empty() || instance.resources.size() > kResourcesMax)
     return Bad("%d resources; there can be 1 to %d", instance.resources.size(), kResourcesMax);
   for (const Tier& tier : instance.tiers) {
+    if (tier.name.size() > kNameBytesMax) return LongName("tier", tier.name);
     if (tier.capacity_bytes > kUnitsMax)
       return Bad("tier %s has a capacity of %d bytes; the limit is %d", tier.name,
                  tier.capacity_bytes, kUnitsMax);
   }
   for (const Resource& resource : instance.resources) {
+    if (resource.name.size() > kNameBytesMax) return LongName("resource", resource.name);
     if (resource.units_per_second == 0 || resource.units_per_second > kUnitsMax)
       return Bad("resource %s has a rate of %d units per second; it can have 1 to %d",
                  resource.name, resource.units_per_second, kUnitsMax);

@@ -36,6 +36,7 @@ inline constexpr uint32_t kPhasesMax = uint32_t{1} << 31;
 inline constexpr size_t kTablesMax = 256;
 inline constexpr size_t kAccessesMax = 1024;  // of a block in a phase
 inline constexpr size_t kOptionsMax = 1024;   // in a list
+inline constexpr size_t kNameBytesMax = 256;  // of a tier or a resource
 
 // Blocks that differ only in when they live and are read.
 struct BlockClass {
