@@ -122,6 +122,7 @@ Reads ReadsOfLayer(const SyntheticOptions& options, const std::vector<uint32_t>&
   const auto memory = static_cast<float>(options.persistence);
   const auto fresh =
       static_cast<float>(options.drift * std::sqrt(1 - options.persistence * options.persistence));
+  const auto noise = static_cast<float>(options.noise);
   Reads reads(count);
   size_t living = 0;
   for (uint32_t step = 0; step < options.steps; ++step) {
@@ -129,7 +130,7 @@ Reads ReadsOfLayer(const SyntheticOptions& options, const std::vector<uint32_t>&
     score.resize(living);
     for (size_t b = 0; b < living; ++b) {
       drift[b] = memory * drift[b] + fresh * NormalLike(rng);
-      score[b] = lasting[b] + drift[b] + 0.5f * NormalLike(rng) + (b + 8 >= living ? 2.0f : 0.0f);
+      score[b] = lasting[b] + drift[b] + noise * NormalLike(rng) + (b + 8 >= living ? 2.0f : 0.0f);
     }
     const auto wanted = static_cast<size_t>(
         std::max(1.0, std::round(options.read_share * static_cast<double>(living))));

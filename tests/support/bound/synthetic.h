@@ -18,7 +18,7 @@ enum class SyntheticModel {
 
 // Scores are -`rank_exponent` x log(rank), ranks being a random order, plus a process with memory
 // `persistence` from step to step and standard deviation `drift`, plus fresh noise of standard
-// deviation 0.5, plus a boost for the newest eight blocks and the first one. In each step the
+// deviation `noise`, plus a boost for the newest eight blocks and the first one. In each step the
 // blocks of each layer with the best scores are read, `read_share` of those that live.
 struct SyntheticOptions {
   SyntheticModel model = SyntheticModel::kExclusive;
@@ -36,6 +36,7 @@ struct SyntheticOptions {
   uint64_t gpu_rate = 400'000'000'000;  // that, unless it is the GPU's own
   double persistence = 0.95;
   double drift = 1;
+  double noise = 0.25;
   double rank_exponent = 0.8;
   uint64_t seed = 1;
 };
