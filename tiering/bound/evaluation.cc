@@ -47,15 +47,15 @@ double Evaluator::Hard(const Prices& prices, Evaluation* evaluation) {
   return value;
 }
 
-double Evaluator::Soft(const Prices& prices, double temperature, Evaluation& evaluation) {
+double Evaluator::Soft(const Prices& prices, double temperature, Evaluation* evaluation) {
   KVTIER_CHECK(temperature > 0);
-  double value = BaseValue(prices, &evaluation);
+  double value = BaseValue(prices, evaluation);
   const std::vector<double> unit_prices = UnitPrices(instance_, prices);
   for (const CostGroup& group : groups_) {
     value += SoftSweep(instance_, group, prices, unit_prices, temperature, executor_, *soft_,
                        evaluation);
   }
-  evaluation.value = value;
+  if (evaluation != nullptr) evaluation->value = value;
   return value;
 }
 

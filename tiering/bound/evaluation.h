@@ -40,8 +40,8 @@ class Evaluator {
   // Smoothed: each byte costs -temperature x log(sum over its paths of exp(-cost / temperature)),
   // which is at most the cheapest path's cost, so the value is at most that of Hard; loads and
   // occupancy are the mean over paths in proportion to exp(-cost / temperature), and the slope is
-  // exact for the smoothed value. Temperature: seconds a byte, above zero.
-  double Soft(const Prices& prices, double temperature, Evaluation& evaluation);
+  // exact for the smoothed value. Temperature: seconds a byte, above zero. Null as above.
+  double Soft(const Prices& prices, double temperature, Evaluation* evaluation);
 
   const Instance& instance() const { return instance_; }
   Executor& executor() { return executor_; }

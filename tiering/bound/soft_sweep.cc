@@ -71,26 +71,22 @@ class Sweep {
     FixScales();
   }
 
-  double Run(Evaluation& evaluation) {
+  double Run(Evaluation* evaluation) {
     PriceChoices();
     BuildTable();
-    const size_t items = group_.item_begins.size() - 1;
-    memory_.item_seconds.assign(items, 0);
+    const bool record = evaluation != nullptr;
+    memory_.item_seconds.assign(group_.item_begins.size() - 1, 0);
     memory_.lanes.resize(executor_.lanes());
-    for (Lane& lane : memory_.lanes) {
-      lane.share.assign(layout_.entries() * K * K, 0);
-      lane.recomputed.assign(instance_.phase_count, 0);
-    }
-    executor_.Run(items, [this](size_t item, size_t lane) {
-      double seconds = 0;
-      for (uint32_t i = group_.item_begins[item]; i < group_.item_begins[item + 1]; ++i) {
-        seconds += Block(group_.blocks[i], memory_.lanes[lane]);
-      }
-      memory_.item_seconds[item] = seconds;
+    if (record) ClearLanes();
+    executor_.Run(memory_.item_seconds.size(), [this, record](size_t item, size_t lane) {
+      memory_.item_seconds[item] =
+          record ? Item<true>(item, memory_.lanes[lane]) : Item<false>(item, memory_.lanes[lane]);
     });
-    AddLanes();
-    Unwind();
-    AddLoads(evaluation);
+    if (record) {
+      AddLanes();
+      Unwind();
+      AddLoads(*evaluation);
+    }
     double seconds = 0;
     for (const double of_item : memory_.item_seconds) seconds += of_item;
     return seconds;
@@ -102,6 +98,22 @@ class Sweep {
   Number* Weight(size_t entry) { return &memory_.weight[entry * K * K]; }
   const double* UnitPricesOf(uint32_t phase) const {
     return &unit_prices_[size_t{phase} * instance_.resources.size()];
+  }
+
+  void ClearLanes() {
+    for (Lane& lane : memory_.lanes) {
+      lane.share.assign(layout_.entries() * K * K, 0);
+      lane.recomputed.assign(instance_.phase_count, 0);
+    }
+  }
+
+  template <bool kRecord>
+  double Item(size_t item, Lane& lane) {
+    double seconds = 0;
+    for (uint32_t i = group_.item_begins[item]; i < group_.item_begins[item + 1]; ++i) {
+      seconds += Block<kRecord>(group_.blocks[i], lane);
+    }
+    return seconds;
   }
 
   // Sums of shares stay below 2^61, so that no order of adding them matters.
@@ -220,12 +232,8 @@ class Sweep {
   };
 
   // way.values := way.values x matrix, brought near 1.
+  template <bool kRecord>
   void Advance(size_t entry, const Number* matrix, uint32_t accesses, Way& way, Lane& lane) {
-    if (lane.steps.size() <= way.steps) {
-      lane.steps.resize(2 * way.steps + 16);
-      lane.values.resize(lane.steps.size() * K);
-    }
-    Number* const before = &lane.values[way.steps * K];
     Number sum = 0;
     std::array<Number, K> next;
     for (size_t to = 0; to < K; ++to) {
@@ -234,13 +242,19 @@ class Sweep {
       next[to] = value;
       sum += value;
     }
-    for (size_t from = 0; from < K; ++from) before[from] = way.values[from];
     int64_t exponent = 0;
     const Number shrink = Shrink(sum, exponent);
+    if constexpr (kRecord) {
+      if (lane.steps.size() <= way.steps) {
+        lane.steps.resize(2 * way.steps + 16);
+        lane.values.resize(lane.steps.size() * K);
+      }
+      std::copy(way.values.begin(), way.values.end(), &lane.values[way.steps * K]);
+      lane.steps[way.steps++] = {static_cast<uint32_t>(entry), accesses, shrink};
+    }
     for (size_t to = 0; to < K; ++to) way.values[to] = next[to] * shrink;
     way.exponent += exponent;
     way.log_scale += memory_.log_scale[entry];
-    lane.steps[way.steps++] = {static_cast<uint32_t>(entry), accesses, shrink};
   }
 
   // The weights of an access with all numbers of recomputes, each worth `recompute`.
@@ -265,6 +279,7 @@ class Sweep {
                                  (size_t{layout_.accesses_max} * layout_.variants));
   }
 
+  template <bool kRecord>
   double Block(size_t block, Lane& lane) {
     const BlockClass& block_class = instance_.ClassOf(block);
     Way way;
@@ -276,21 +291,22 @@ class Sweep {
         [&](uint32_t first, uint32_t last) {
           const uint32_t level = first == last ? 0 : PhaseTable::LevelOf(first, last);
           const size_t entry = layout_.table.Entry(level, first);
-          Advance(entry, Weight(entry), 0, way, lane);
+          Advance<kRecord>(entry, Weight(entry), 0, way, lane);
           if (first == last) return;
           const size_t behind = layout_.table.Entry(level, last);
-          Advance(behind, Weight(behind), 0, way, lane);
+          Advance<kRecord>(behind, Weight(behind), 0, way, lane);
         },
         [&](uint32_t phase, uint32_t times) {
           const size_t entry = layout_.AccessEntry(phase, times);
-          if (layout_.variants == 1) return Advance(entry, Weight(entry), times, way, lane);
+          if (layout_.variants == 1)
+            return Advance<kRecord>(entry, Weight(entry), times, way, lane);
           std::array<Number, K * K> matrix;
           AddVariants(entry, RecomputeWeight(block_class, phase), matrix.data());
-          Advance(entry, matrix.data(), times, way, lane);
+          Advance<kRecord>(entry, matrix.data(), times, way, lane);
         });
     Number sum = 0;
     for (const Number value : way.values) sum += value;
-    GoBack(block_class, way.steps, sum, lane);
+    if constexpr (kRecord) GoBack(block_class, way.steps, sum, lane);
     const double log_sum = static_cast<double>(std::log(sum)) +
                            kLog2 * static_cast<double>(way.exponent) + way.log_scale;
     return -temperature_ * log_sum * static_cast<double>(block_class.bytes);
@@ -455,7 +471,7 @@ class Sweep {
 
 double SoftSweep(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices, double temperature, Executor& executor,
-                 SoftScratch& scratch, Evaluation& evaluation) {
+                 SoftScratch& scratch, Evaluation* evaluation) {
   const bool wide = CostRange(instance, group, unit_prices) > kUsualRange * temperature;
   return WithWidth(group.table->state_count(), [&](auto width) {
     if (wide) {

@@ -39,13 +39,14 @@ struct SoftScratch {
 };
 
 // Sum over the group's blocks of bytes x the smoothed cost of a byte, in seconds; adds the mean
-// load and occupancy to `evaluation`. See Evaluator::Soft; `unit_prices` is UnitPrices of the same.
+// load and occupancy to `evaluation` unless it is null. See Evaluator::Soft; `unit_prices` is
+// UnitPrices of the same.
 //
 // Weights exp(-cost / temperature) are summed as they are, with common factors taken out, so costs
 // that differ by more than some 500 temperatures would vanish from a double where a path may yet
 // need them; with such costs the sweep uses numbers of a wider range, slower.
 double SoftSweep(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices, double temperature, Executor& executor,
-                 SoftScratch& scratch, Evaluation& evaluation);
+                 SoftScratch& scratch, Evaluation* evaluation);
 
 }  // namespace kvtier::bound

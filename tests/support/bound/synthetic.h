@@ -25,7 +25,7 @@ struct SyntheticOptions {
   uint32_t blocks = 2000;  // of all layers; a multiple of `layers`
   uint32_t steps = 200;
   uint32_t layers = 1;       // each step has this many phases, and a block is read in its layer's
-  double read_share = 0.05;  // of a layer's living blocks, at least one
+  double read_share = 0.10;  // of a layer's living blocks, at least one
   double gpu_share = 0.12;   // of all bytes fit into the GPU's memory
   double peer_share = 0.06;  // and into the peer's, with three tiers
   double floor_share = 0;    // of the time the slow tier takes for all reads of a phase

@@ -1,0 +1,170 @@
+#include "tiering/bound/price_space.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <functional>
+
+#include "absl/types/span.h"
+
+namespace kvtier::bound {
+namespace {
+
+// A phase with fewer accesses than this part of the average counts as if it had so many.
+constexpr double kLeastWeight = 0.1;
+
+// Bytes that some option loads on each resource, and whether any recomputes.
+struct Uses {
+  std::array<bool, kResourcesMax> resource{};
+  bool recompute = false;
+};
+
+Uses UsesOf(const Instance& instance) {
+  Uses uses;
+  for (const OptionTable& table : instance.tables) {
+    for (size_t accesses = 0; accesses <= table.accesses_max(); ++accesses) {
+      for (StateIndex from = 0; from < table.state_count(); ++from) {
+        for (StateIndex to = 0; to < table.state_count(); ++to) {
+          for (const Option& option : table.Options(accesses, from, to)) {
+            for (size_t r = 0; r < instance.resources.size(); ++r) {
+              uses.resource[r] = uses.resource[r] || option.per_byte[r] > 0;
+            }
+            uses.recompute = uses.recompute || option.recomputes > 0;
+          }
+        }
+      }
+    }
+  }
+  return uses;
+}
+
+}  // namespace
+
+PriceSpace::PriceSpace(const Instance& instance)
+    : instance_(instance), phase_weight_(instance.phase_count, 0) {
+  double accessed_bytes = 0, living_bytes = 0, recompute_units = 0, bytes = 0;
+  for (size_t block = 0; block < instance.block_count(); ++block) {
+    const BlockClass& block_class = instance.ClassOf(block);
+    const auto size = static_cast<double>(block_class.bytes);
+    const auto accesses = instance.Accesses(block);
+    bytes += size;
+    accessed_bytes += size * static_cast<double>(accesses.size());
+    living_bytes += size * (instance.death[block] - instance.birth[block]);
+    recompute_units +=
+        static_cast<double>(block_class.recompute_units) * static_cast<double>(accesses.size());
+    for (const uint32_t phase : accesses) phase_weight_[phase] += size;
+  }
+  const Uses uses = UsesOf(instance);
+  for (size_t r = 0; r < instance.resources.size(); ++r) {
+    if (!uses.resource[r] || r == instance.compute_resource) continue;
+    unit_ = std::max(unit_, 1 / static_cast<double>(instance.resources[r].units_per_second));
+  }
+  if (uses.recompute && accessed_bytes > 0) {
+    const Resource& compute = instance.resources[instance.compute_resource];
+    unit_ = std::max(
+        unit_, recompute_units / accessed_bytes / static_cast<double>(compute.units_per_second));
+  }
+  if (unit_ == 0) unit_ = 1 / static_cast<double>(instance.resources[0].units_per_second);
+  const double average = std::max(1.0, accessed_bytes / static_cast<double>(instance.phase_count));
+  for (double& weight : phase_weight_) weight = std::max(kLeastWeight, weight / average);
+  const auto blocks = static_cast<double>(std::max<size_t>(1, instance.block_count()));
+  room_unit_ = unit_ * std::max(accessed_bytes, 1.0) / std::max(living_bytes, 1.0);
+  value_unit_ = unit_ * std::max(1.0, bytes / blocks);
+}
+
+Prices PriceSpace::Start() const {
+  const size_t resources = instance_.resources.size();
+  Prices prices(instance_.phase_count, resources, instance_.tiers.size());
+  const Uses uses = UsesOf(instance_);
+  const size_t compute = instance_.compute_resource;
+  for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
+    const auto share = prices.Share(phase);
+    const auto base = instance_.BaseLoad(phase);
+    double rates = 0;
+    for (size_t r = 0; r < resources; ++r) {
+      if (r == compute || !(uses.resource[r] || base[r] > 0)) continue;
+      share[r] = static_cast<double>(instance_.resources[r].units_per_second);
+      rates += share[r];
+    }
+    const bool computes = compute < resources && (base[compute] > 0 || uses.recompute);
+    const double rest = !computes ? 1 : rates > 0 ? 0.5 : 0;
+    for (double& of_resource : share) of_resource *= rates > 0 ? rest / rates : 0;
+    if (computes) share[compute] = 1 - rest;
+  }
+  return prices;
+}
+
+double PriceSpace::ShareSlope(const Evaluation& slope, size_t index) const {
+  const size_t resource = index % instance_.resources.size();
+  return slope.load[index] /
+         (static_cast<double>(instance_.resources[resource].units_per_second) * value_unit_);
+}
+
+double PriceSpace::RoomSlope(const Evaluation& slope, size_t index) const {
+  const size_t tier = index % instance_.tiers.size();
+  return (slope.occupancy[index] - static_cast<double>(instance_.tiers[tier].capacity_bytes)) *
+         room_unit_ / value_unit_;
+}
+
+Prices PriceSpace::Step(const Prices& point, const Evaluation& slope, double curvature) const {
+  Prices next = point;
+  for (uint32_t phase = 0; phase < point.phase_count; ++phase) {
+    const size_t first = phase * point.resource_count;
+    const double length = 1 / (curvature * phase_weight_[phase]);
+    for (size_t r = 0; r < point.resource_count; ++r) {
+      next.share[first + r] += length * ShareSlope(slope, first + r);
+    }
+    ProjectOnSimplex(next.Share(phase));
+  }
+  for (size_t i = 0; i < next.room.size(); ++i) {
+    next.room[i] = std::max(0.0, next.room[i] + RoomSlope(slope, i) / curvature * room_unit_);
+  }
+  return next;
+}
+
+double PriceSpace::Gain(const Evaluation& slope, const Prices& from, const Prices& to) const {
+  double gain = 0;
+  for (size_t i = 0; i < from.share.size(); ++i) {
+    gain += ShareSlope(slope, i) * (to.share[i] - from.share[i]);
+  }
+  for (size_t i = 0; i < from.room.size(); ++i) {
+    gain += RoomSlope(slope, i) * (to.room[i] - from.room[i]) / room_unit_;
+  }
+  return gain;
+}
+
+double PriceSpace::HalfSquare(const Prices& from, const Prices& to) const {
+  double square = 0;
+  for (size_t i = 0; i < from.share.size(); ++i) {
+    const double moved = to.share[i] - from.share[i];
+    square += phase_weight_[i / from.resource_count] * moved * moved;
+  }
+  for (size_t i = 0; i < from.room.size(); ++i) {
+    const double moved = (to.room[i] - from.room[i]) / room_unit_;
+    square += moved * moved;
+  }
+  return square / 2;
+}
+
+double PriceSpace::FirstCurvature(const Evaluation& slope) const {
+  double most = 0;
+  for (size_t i = 0; i < slope.load.size(); ++i) {
+    most = std::max(most, ShareSlope(slope, i) / phase_weight_[i / instance_.resources.size()]);
+  }
+  return std::max(10 * most, 1e-6);
+}
+
+void ProjectOnSimplex(absl::Span<double> point) {
+  std::array<double, kResourcesMax> sorted;
+  std::copy(point.begin(), point.end(), sorted.begin());
+  std::sort(sorted.begin(), sorted.begin() + point.size(), std::greater<>());
+  double sum = 0, level = 0;
+  for (size_t i = 0; i < point.size(); ++i) {
+    sum += sorted[i];
+    const double candidate = (sum - 1) / static_cast<double>(i + 1);
+    if (sorted[i] > candidate) level = candidate;
+  }
+  for (double& coordinate : point) coordinate = std::max(0.0, coordinate - level);
+}
+
+}  // namespace kvtier::bound

@@ -1,0 +1,57 @@
+// Prices as points of a space in which one step length fits all of them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tiering/bound/evaluation.h"
+#include "tiering/bound/instance.h"
+#include "tiering/bound/prices.h"
+
+namespace kvtier::bound {
+
+// Shares are their own coordinates; a room price is measured in what keeping a byte for a phase is
+// worth if each access that it saves is worth unit(). Values are measured in the time that
+// unit() gives the average block.
+class PriceSpace {
+ public:
+  explicit PriceSpace(const Instance& instance);
+
+  // Seconds a byte that an access of a copy in the worst place takes: to read it through the
+  // slowest resource or, where the average recompute takes longer, that. Temperatures are in
+  // proportion to it.
+  double unit() const { return unit_; }
+
+  // Half of each phase's share to compute, if it has a floor, and the rest in proportion to rates,
+  // so that all resources that are read take the same time; room is free.
+  Prices Start() const;
+
+  // point + (slope at point) / curvature, with each phase's shares brought back to the nearest that
+  // sum to one and room prices to zero or above. `slope` is of Evaluator.
+  Prices Step(const Prices& point, const Evaluation& slope, double curvature) const;
+
+  // In units of the value: slope x (to - from), and half the square of their distance.
+  double Gain(const Evaluation& slope, const Prices& from, const Prices& to) const;
+  double HalfSquare(const Prices& from, const Prices& to) const;
+
+  // A curvature with which a first step moves no share by more than about a tenth.
+  double FirstCurvature(const Evaluation& slope) const;
+
+  double value_unit() const { return value_unit_; }
+
+ private:
+  double ShareSlope(const Evaluation& slope, size_t index) const;
+  double RoomSlope(const Evaluation& slope, size_t index) const;
+
+  const Instance& instance_;
+  std::vector<double>
+      phase_weight_;  // how fast the slope in a phase's shares changes, 1 on average
+  double unit_ = 0;
+  double room_unit_ = 0;
+  double value_unit_ = 0;
+};
+
+// The nearest point of which no coordinate is below zero and the sum is one.
+void ProjectOnSimplex(absl::Span<double> point);
+
+}  // namespace kvtier::bound
