@@ -1,0 +1,22 @@
+// Divides each phase's work among its options, for a whole schedule.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "tiering/base/executor.h"
+#include "tiering/bound/instance.h"
+#include "tiering/bound/schedule.h"
+
+namespace kvtier::bound {
+
+struct SplitResult {
+  double seconds = 0;  // of all phases, before parts are rounded to 2^-20
+  // What each resource's time is worth in each phase, [phase][resource]; see phase_split.h.
+  std::vector<double> shares;
+};
+
+// Replaces the schedule's parts by those with which every phase ends soonest. The paths are legal.
+SplitResult SplitOptions(const Instance& instance, Schedule& schedule, Executor& executor);
+
+}  // namespace kvtier::bound

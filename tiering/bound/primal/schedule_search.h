@@ -1,0 +1,67 @@
+// Looks for a schedule as near to the bound as it can.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "tiering/base/executor.h"
+#include "tiering/bound/instance.h"
+#include "tiering/bound/prices.h"
+#include "tiering/bound/schedule.h"
+
+namespace kvtier::bound {
+
+// A schedule that somebody else made, as a policy in the simulator.
+struct NamedSchedule {
+  std::string name;
+  Schedule schedule;
+};
+
+struct ScheduleSearchOptions {
+  uint64_t seed = 1;
+  // Of the path sampler, as parts of the time that the slowest resource which reads load takes for
+  // a byte.
+  std::vector<double> temperatures = {0.0007, 0.002, 0.006};
+  size_t passes = 8;  // of local search, for each candidate
+  // At most so many candidates, the best by their first time, are improved by local search.
+  size_t improved = 8;
+};
+
+struct SearchProgress {
+  std::string candidate;    // what is being tried
+  double best_seconds = 0;  // infinite before the first
+};
+
+struct CandidateTime {
+  std::string name;
+  double first_seconds = 0;  // as constructed
+  double seconds = 0;        // as improved
+};
+
+struct FoundSchedule {
+  Schedule schedule;
+  uint64_t picoseconds = 0;  // by CheckSchedule
+  double seconds = 0;        // that, rounded up
+  std::string name;          // of the candidate
+  std::vector<CandidateTime> candidates;
+};
+
+// A portfolio: paths drawn at each temperature, with room repaired; Belady's rule; a static fill by
+// frequency; and `others`, whose schedules must pass CheckSchedule. Each is improved by local
+// search, and the best is returned with its work divided exactly. What it returns depends on
+// instance, prices, options and `others` only, not on the executor's lanes; `progress` is asked now
+// and then and may end the search by returning false, then the best so far is returned.
+//
+// NOT_FOUND if no candidate is feasible, INVALID_ARGUMENT if one of `others` is not. The instance
+// has passed Check.
+absl::StatusOr<FoundSchedule> FindSchedule(
+    const Instance& instance, const Prices& prices, const ScheduleSearchOptions& options,
+    absl::Span<const NamedSchedule> others, Executor& executor,
+    const std::function<bool(const SearchProgress&)>& progress);
+
+}  // namespace kvtier::bound
