@@ -15,11 +15,11 @@
 #include "client/cli/option_values.h"
 #include "client/cli/progress.h"
 #include "client/cli/replay/conductor.h"
-#include "client/cli/replay/schedule.h"
-#include "client/cli/replay/trace_reader.h"
 #include "client/cli/replay/worker_process.h"
 #include "client/cli/text_table.h"
 #include "client/daemon_channel.h"
+#include "sim/schedule.h"
+#include "sim/trace_reader.h"
 
 namespace kvtier::cli {
 namespace {
@@ -38,7 +38,7 @@ struct ReplayOptions {
   double speed = 1;       // 0: max
   uint64_t bytes_per_token = 128;
   uint64_t block_tokens = 512;
-  uint64_t limit = replay::kRequestsMax;
+  uint64_t limit = sim::kRequestsMax;
   uint64_t seed = 0;
   absl::Duration duration;
   absl::Duration kill_every;
@@ -233,7 +233,7 @@ std::string CountText(uint64_t count, uint64_t total, const char* what) {
 }
 
 absl::Status RunReplay(const ReplayOptions& options) {
-  auto trace = replay::ReadTrace(
+  auto trace = sim::ReadTrace(
       options.trace,
       {.block_tokens = static_cast<uint32_t>(options.block_tokens), .requests_max = options.limit});
   if (!trace.ok()) return trace.status();
@@ -241,18 +241,18 @@ absl::Status RunReplay(const ReplayOptions& options) {
   if (chunk_bytes > kChunkBytesMax) {
     return UsageError(TooLarge(options, trace->block_tokens, kChunkBytesMax, "the limit"));
   }
-  const std::vector<replay::Play> schedule =
-      replay::MakeSchedule(*trace, {.workers = static_cast<uint32_t>(options.workers),
-                                    .sessions = static_cast<uint32_t>(
-                                        options.sessions == 0 ? options.workers : options.sessions),
-                                    .seed = options.seed,
-                                    .requests_max = options.limit});
+  const std::vector<sim::Play> schedule =
+      sim::MakeSchedule(*trace, {.workers = static_cast<uint32_t>(options.workers),
+                                 .sessions = static_cast<uint32_t>(
+                                     options.sessions == 0 ? options.workers : options.sessions),
+                                 .seed = options.seed,
+                                 .requests_max = options.limit});
   if (absl::Status listens = CheckDaemonListens(options.common.socket); !listens.ok())
     return absl::IsUnavailable(listens) ? NoDaemonError(listens) : listens;
   uint64_t requests = 0, chunks = 0;  // 0: not known, as the trace is repeated
   if (options.duration <= absl::ZeroDuration()) {
     requests = schedule.size();
-    for (const replay::Play& play : schedule) chunks += trace->requests[play.request].block_count;
+    for (const sim::Play& play : schedule) chunks += trace->requests[play.request].block_count;
   }
   CatchSignals();  // from here on there are workers to end
   Progress progress("replay", chunks * chunk_bytes, options.progress);
@@ -290,7 +290,7 @@ void AddWorkerCommand(CLI::App& app, int& exit_code) {
   command->add_option("--name", options->name)->required();
   command->add_option("--block-tokens", options->block_tokens)
       ->required()
-      ->check(CLI::Range(1, static_cast<int>(replay::kBlockTokensMax)));
+      ->check(CLI::Range(1, static_cast<int>(sim::kBlockTokensMax)));
   command->add_option("--bytes-per-token", options->bytes_per_token)
       ->required()
       ->check(CLI::Range(1, static_cast<int>(kChunkBytesMax)));
@@ -327,9 +327,9 @@ void AddReplayCommand(CLI::App& app, int& exit_code) {
       ->type_name("X");
   AddSizeOption(*command, "--bytes-per-token", options->bytes_per_token, 1, 1 << 20,
                 "Bytes of KV for a token");
-  AddCountOption(*command, "--block-tokens", options->block_tokens, 1, replay::kBlockTokensMax,
+  AddCountOption(*command, "--block-tokens", options->block_tokens, 1, sim::kBlockTokensMax,
                  "Tokens of a block, of JSONL; sessions say it themselves");
-  AddCountOption(*command, "--limit", options->limit, 1, replay::kRequestsMax,
+  AddCountOption(*command, "--limit", options->limit, 1, sim::kRequestsMax,
                  "Play the first so many requests");
   AddCountOption(*command, "--seed", options->seed, 0, ~uint64_t{0},
                  "Of the order and the pauses of sessions, and of the killing");

@@ -9,7 +9,7 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
-#include "client/cli/replay/trace_generator.h"
+#include "sim/trace_generator.h"
 
 namespace kvtier::cli {
 namespace {
@@ -23,16 +23,16 @@ struct GenerateOptions {
   uint64_t seed = 0;
   uint64_t block_tokens = 512;
   // What the kind has where the option was not given.
-  std::vector<std::function<void(replay::WorkloadOptions&)>> changes;
+  std::vector<std::function<void(sim::WorkloadOptions&)>> changes;
 };
 
-replay::WorkloadKind KindOf(const std::string& name) {
-  if (name == "chat") return replay::WorkloadKind::kChat;
-  return name == "rag" ? replay::WorkloadKind::kRag : replay::WorkloadKind::kAgent;
+sim::WorkloadKind KindOf(const std::string& name) {
+  if (name == "chat") return sim::WorkloadKind::kChat;
+  return name == "rag" ? sim::WorkloadKind::kRag : sim::WorkloadKind::kAgent;
 }
 
 absl::Status RunGenerate(const GenerateOptions& options) {
-  replay::WorkloadOptions workload = replay::DefaultWorkload(KindOf(options.kind));
+  sim::WorkloadOptions workload = sim::DefaultWorkload(KindOf(options.kind));
   workload.requests = options.requests;
   workload.seed = options.seed;
   workload.block_tokens = static_cast<uint32_t>(options.block_tokens);
@@ -41,7 +41,7 @@ absl::Status RunGenerate(const GenerateOptions& options) {
   auto output = OutputFile::Create(options.output);
   if (!output.ok()) return output.status();
   std::string buffer;
-  absl::Status status = replay::GenerateTrace(workload, [&](std::string_view line) -> absl::Status {
+  absl::Status status = sim::GenerateTrace(workload, [&](std::string_view line) -> absl::Status {
     buffer.append(line);
     if (buffer.size() < kWriteBytes) return CheckInterrupted();
     const std::string full = std::exchange(buffer, {});
@@ -54,18 +54,18 @@ absl::Status RunGenerate(const GenerateOptions& options) {
 // A number that replaces the kind's own where it is given.
 template <typename Number>
 void AddChange(CLI::App& command, GenerateOptions& options, const std::string& name,
-               Number replay::WorkloadOptions::*field, uint64_t min, uint64_t max,
+               Number sim::WorkloadOptions::*field, uint64_t min, uint64_t max,
                const std::string& description) {
   std::string defaults;
   for (const char* kind : {"chat", "rag", "agent"}) {
-    const replay::WorkloadOptions workload = replay::DefaultWorkload(KindOf(kind));
+    const sim::WorkloadOptions workload = sim::DefaultWorkload(KindOf(kind));
     defaults += (defaults.empty() ? "" : ", ") + std::to_string(workload.*field);
   }
   auto value = std::make_shared<uint64_t>(0);
   CLI::Option* option = AddCountOption(command, name, *value, min, max, description);
   option->description(description + ", " + std::to_string(min) + " to " + std::to_string(max) +
                       " (default " + defaults + ")");
-  options.changes.push_back([value, option, field](replay::WorkloadOptions& workload) {
+  options.changes.push_back([value, option, field](sim::WorkloadOptions& workload) {
     if (option->count() > 0) workload.*field = static_cast<Number>(*value);
   });
 }
@@ -73,7 +73,7 @@ void AddChange(CLI::App& command, GenerateOptions& options, const std::string& n
 void AddGenerateCommand(CLI::App& trace, int& exit_code) {
   auto options = std::make_shared<GenerateOptions>();
   CLI::App* command = trace.add_subcommand("generate", "Makes up a trace in the Mooncake format");
-  using Workload = replay::WorkloadOptions;
+  using Workload = sim::WorkloadOptions;
   command
       ->add_option("--kind", options->kind,
                    "chat: conversations, each behind one of a few system prompts; rag: questions "

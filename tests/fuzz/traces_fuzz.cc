@@ -10,11 +10,11 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "client/cli/replay/play_message.h"
-#include "client/cli/replay/schedule.h"
-#include "client/cli/replay/trace_reader.h"
+#include "sim/schedule.h"
+#include "sim/trace_reader.h"
 #include "tiering/base/check.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 void CheckStatus(const absl::Status& status) {
@@ -49,24 +49,24 @@ void CheckTrace(const Trace& trace) {
 }
 
 }  // namespace
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace kvtier::replay;  // NOLINT(google-build-using-namespace)
+  using namespace kvtier::sim;  // NOLINT(google-build-using-namespace)
   const std::string text(reinterpret_cast<const char*>(data), size);
   Trace lines{.block_tokens = 512};
   for (const absl::string_view line : absl::StrSplit(text, '\n'))
-    kvtier::replay::CheckStatus(AppendMooncakeLine({line.data(), line.size()}, "here", lines));
-  kvtier::replay::CheckTrace(lines);
+    kvtier::sim::CheckStatus(AppendMooncakeLine({line.data(), line.size()}, "here", lines));
+  kvtier::sim::CheckTrace(lines);
   // Twice: the second session must not run into the first one's.
   Trace sessions;
   for (const char* name : {"a", "b"}) {
     const absl::Status status = AppendSession(text, name, "here", sessions);
-    kvtier::replay::CheckStatus(status);
+    kvtier::sim::CheckStatus(status);
     if (!status.ok()) return 0;
   }
-  kvtier::replay::CheckTrace(sessions);
-  (void)DecodeRequest(text);
-  (void)DecodeResult(text);
+  kvtier::sim::CheckTrace(sessions);
+  (void)kvtier::replay::DecodeRequest(text);
+  (void)kvtier::replay::DecodeResult(text);
   return 0;
 }

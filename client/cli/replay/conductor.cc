@@ -34,7 +34,8 @@ struct Worker {
 
 class Conductor {
  public:
-  Conductor(const Trace& trace, const std::vector<Play>& schedule, const ConductorOptions& options)
+  Conductor(const sim::Trace& trace, const std::vector<sim::Play>& schedule,
+            const ConductorOptions& options)
       : trace_(trace),
         schedule_(schedule),
         options_(options),
@@ -114,12 +115,12 @@ class Conductor {
     return false;
   }
 
-  double DueSeconds(const Play& play) const {
+  double DueSeconds(const sim::Play& play) const {
     return options_.speed > 0 ? repeat_s_ + play.at_s / options_.speed : 0;
   }
 
   // Repeats go on where the trace ended; not 0, which would be none.
-  uint64_t LogicalTimeUs(const Play& play) const {
+  uint64_t LogicalTimeUs(const sim::Play& play) const {
     return 1 + static_cast<uint64_t>((report_.trace_seconds + play.at_s) * 1e6);
   }
 
@@ -141,7 +142,7 @@ class Conductor {
       ++worker.next;
       worker.playing = index;
       repeat_trace_s_ = std::max(repeat_trace_s_, schedule_[index].at_s);
-      const TraceRequest& request = trace_.requests[schedule_[index].request];
+      const sim::TraceRequest& request = trace_.requests[schedule_[index].request];
       const auto ids = trace_.IdsOf(request);
       // A worker that is gone shows by the end of its output.
       (void)worker.process->Send(EncodeRequest(
@@ -251,8 +252,8 @@ class Conductor {
 
   static constexpr double kNever = 1e18;
 
-  const Trace& trace_;
-  const std::vector<Play>& schedule_;
+  const sim::Trace& trace_;
+  const std::vector<sim::Play>& schedule_;
   const ConductorOptions& options_;
   Rng rng_;
   std::vector<Worker> workers_;
@@ -268,7 +269,8 @@ class Conductor {
 
 }  // namespace
 
-absl::StatusOr<ReplayReport> Conduct(const Trace& trace, const std::vector<Play>& schedule,
+absl::StatusOr<ReplayReport> Conduct(const sim::Trace& trace,
+                                     const std::vector<sim::Play>& schedule,
                                      const ConductorOptions& options) {
   return Conductor(trace, schedule, options).Run();
 }

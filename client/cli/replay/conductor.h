@@ -13,8 +13,8 @@
 #include "absl/time/time.h"
 #include "client/cli/replay/latency_histogram.h"
 #include "client/cli/replay/play_message.h"
-#include "client/cli/replay/schedule.h"
-#include "client/cli/replay/trace.h"
+#include "sim/schedule.h"
+#include "sim/trace.h"
 
 namespace kvtier::replay {
 
@@ -57,7 +57,8 @@ struct ReplayReport {
 // dies kDeathsInARowMax times without finishing a request is given up, and another one takes what
 // it had left. Errors: what the daemon has against the workers at the start; CANCELLED: a signal
 // came before any request was played. All workers have ended when it returns.
-absl::StatusOr<ReplayReport> Conduct(const Trace& trace, const std::vector<Play>& schedule,
+absl::StatusOr<ReplayReport> Conduct(const sim::Trace& trace,
+                                     const std::vector<sim::Play>& schedule,
                                      const ConductorOptions& options);
 inline constexpr uint32_t kDeathsInARowMax = 3;
 

@@ -14,11 +14,11 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kFrameBytesMax = 4096 + 8 * kBlocksPerRequestMax;
+constexpr uint64_t kFrameBytesMax = 4096 + 8 * sim::kBlocksPerRequestMax;
 
 struct RequestHead {
   uint64_t number;
-  TraceRequest request;
+  sim::TraceRequest request;
   uint64_t logical_time_us;
 };
 static_assert(std::is_trivially_copyable_v<RequestHead>);

@@ -10,14 +10,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cli/replay/trace.h"
+#include "sim/trace.h"
 
 namespace kvtier::replay {
 
 // One request to play.
 struct PlayRequest {
   uint64_t number = 0;
-  TraceRequest request{};
+  sim::TraceRequest request{};
   std::vector<uint64_t> ids{};
   uint64_t logical_time_us = 0;  // of the trace; 0: none is told to the daemon
 };

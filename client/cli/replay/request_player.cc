@@ -77,7 +77,7 @@ std::vector<Key> RequestPlayer::Keys(const PlayRequest& request) const {
   keys.reserve(request.ids.size());
   Key parent{};
   for (uint32_t i = 0; i < request.ids.size(); ++i) {
-    const BlockName name = NameOf(request.request, i, request.ids[i]);
+    const sim::BlockName name = sim::NameOf(request.request, i, request.ids[i]);
     char text[sizeof(name)];
     std::memcpy(text, &name, sizeof(name));
     parent = model_.OpaqueKey(parent, {text, sizeof(text)});

@@ -30,10 +30,10 @@ int Work() {
 // What is played in ten seconds, by a clock that stands still until it was read so many times and
 // then goes on by far more than that at every reading.
 absl::StatusOr<ReplayReport> PlayUntilRead(int times) {
-  Trace trace;
+  sim::Trace trace;
   trace.block_tokens = 16;
   trace.requests.resize(2);
-  const std::vector<Play> schedule = {{.request = 0}, {.request = 1}};
+  const std::vector<sim::Play> schedule = {{.request = 0}, {.request = 1}};
   ConductorOptions options;
   options.worker_command = [](uint32_t) {
     return std::vector<std::string>{std::string(kWorkerName)};

@@ -75,8 +75,8 @@ TEST(PlayMessageTest, RequestsAndResultsArriveAsTheyWere) {
   ASSERT_OK_AND_ASSIGN(const PlayRequest same, DecodeRequest(EncodeRequest(request)));
   EXPECT_EQ(same.number, 7u);
   EXPECT_EQ(same.ids, request.ids);
-  EXPECT_EQ(NameOf(same.request, 1, 5), (BlockName{11, 1}));
-  EXPECT_EQ(NameOf(same.request, 2, 9), (BlockName{12, 9}));
+  EXPECT_EQ(sim::NameOf(same.request, 1, 5), (sim::BlockName{11, 1}));
+  EXPECT_EQ(sim::NameOf(same.request, 2, 9), (sim::BlockName{12, 9}));
   std::string cut = EncodeRequest(request);
   cut.pop_back();
   EXPECT_THAT(DecodeRequest(cut), StatusIs(absl::StatusCode::kDataLoss));

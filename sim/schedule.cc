@@ -1,4 +1,4 @@
-#include "client/cli/replay/schedule.h"
+#include "sim/schedule.h"
 
 #include <algorithm>
 #include <numeric>
@@ -7,7 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "tiering/base/rng.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 std::vector<Play> ByTime(std::vector<Play> plays, uint64_t requests_max) {
@@ -106,4 +106,4 @@ std::vector<Play> MakeSchedule(const Trace& trace, const ScheduleOptions& option
                 options.requests_max);
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

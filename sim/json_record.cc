@@ -1,4 +1,4 @@
-#include "client/cli/replay/json_record.h"
+#include "sim/json_record.h"
 
 #include <cmath>
 #include <utility>
@@ -6,9 +6,9 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "client/cli/replay/trace.h"
+#include "sim/trace.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 constexpr size_t kShownBytesMax = 64;
@@ -141,4 +141,4 @@ absl::StatusOr<uint32_t> JsonRecord::HashIds(uint64_t room, std::vector<uint64_t
   return static_cast<uint32_t>(count);
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -1,4 +1,4 @@
-#include "client/cli/replay/trace_generator.h"
+#include "sim/trace_generator.h"
 
 #include <algorithm>
 #include <map>
@@ -10,7 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "tiering/base/rng.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 // Whole numbers only: what a library's logarithm returns is not the same everywhere.
@@ -128,4 +128,4 @@ absl::Status GenerateTrace(const WorkloadOptions& options,
   return absl::OkStatus();
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

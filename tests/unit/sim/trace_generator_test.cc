@@ -1,7 +1,7 @@
 // Proves that synthetic traces are functions of their options, that they read back, and that their
 // prompts share what the kind promises: checked on the trace as it was read, against what a reader
 // of the help expects, for many seeds.
-#include "client/cli/replay/trace_generator.h"
+#include "sim/trace_generator.h"
 
 #include <gtest/gtest.h>
 
@@ -11,13 +11,13 @@
 #include <string>
 #include <vector>
 
-#include "client/cli/replay/trace_reader.h"
+#include "sim/trace_reader.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 using test_support::IsOk;
@@ -165,4 +165,4 @@ TEST(TraceGeneratorTest, SomeDocumentsAreAskedAboutFarMoreOften) {
 }
 
 }  // namespace
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

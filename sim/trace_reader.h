@@ -12,9 +12,9 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "client/cli/replay/trace.h"
+#include "sim/trace.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 struct TraceReadOptions {
   // Of JSONL, which does not say it.
@@ -35,4 +35,4 @@ absl::Status AppendMooncakeLine(std::string_view line, const std::string& place,
 absl::Status AppendSession(std::string_view text, const std::string& name, const std::string& place,
                            Trace& trace);
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/replay/json_record.h"
-#include "client/cli/replay/trace_reader.h"
+#include "sim/json_record.h"
+#include "sim/trace_reader.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 constexpr size_t kTextBytesMax = 1024;
@@ -98,10 +98,10 @@ class SessionReader {
       return ReadAgent(
           record, {.start_s = agent.start_s + *t, .scope = agent.scope, .depth = agent.depth + 1});
     }
-    for (const char* field : {"in", "out"}) {
-      auto tokens = record.CountOr(field, 0, kTokensMax);
-      if (!tokens.ok()) return tokens.status();
-    }
+    auto tokens = record.CountOr("in", 0, kTokensMax);
+    if (!tokens.ok()) return tokens.status();
+    auto answer_tokens = record.CountOr("out", 0, kTokensMax);
+    if (!answer_tokens.ok()) return answer_tokens.status();
     auto model = record.TextOrEmpty("model", kTextBytesMax);
     if (!model.ok()) return model.status();
     if (trace_.requests.size() >= kRequestsMax)
@@ -112,6 +112,7 @@ class SessionReader {
     request.first_block = trace_.ids.size();
     auto blocks = record.HashIds(kIdsMax - trace_.ids.size(), trace_.ids);
     if (!blocks.ok()) return blocks.status();
+    request.tokens = *tokens;
     request.block_count = *blocks;
     request.scope = agent.scope;
     // Whole blocks only: the one after them has tokens of the conversation. Of another model, or
@@ -155,4 +156,4 @@ absl::Status AppendSession(std::string_view text, const std::string& name, const
   return absl::OkStatus();
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -10,7 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 using Json = nlohmann::json;
 
@@ -50,4 +50,4 @@ class JsonRecord {
   std::string place_;
 };
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <vector>
 
-#include "client/cli/replay/trace.h"
+#include "sim/trace.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 struct ScheduleOptions {
   uint32_t workers = 1;
@@ -38,4 +38,4 @@ inline constexpr double kSessionPauseSecondsMax = 60;
 // branch starts a conversation. `requests` gives the order.
 std::vector<uint32_t> LinkConversations(const Trace& trace, const std::vector<uint32_t>& requests);
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

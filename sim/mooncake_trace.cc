@@ -4,10 +4,10 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
-#include "client/cli/replay/json_record.h"
-#include "client/cli/replay/trace_reader.h"
+#include "sim/json_record.h"
+#include "sim/trace_reader.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 namespace {
 constexpr int kDepthMax = 16;  // fields that are not read may nest
@@ -58,9 +58,10 @@ absl::Status AppendMooncakeLine(std::string_view line, const std::string& place,
   if (!blocks.ok()) return blocks.status();
   absl::Status fits = CheckBlocks(*record, *input_tokens, *blocks, trace.block_tokens);
   if (!fits.ok()) return fits;
+  request.tokens = *input_tokens;
   request.block_count = *blocks;
   trace.requests.push_back(request);
   return absl::OkStatus();
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -7,7 +7,7 @@
 
 #include "absl/types/span.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 // A block of a prompt, as the trace names it: equal names after equal prefixes are equal blocks.
 // Scope 0 is the trace's own; ids of a session are in a scope of the session's own.
@@ -20,6 +20,7 @@ struct BlockName {
 struct TraceRequest {
   double at_s = 0;           // since the start of the trace, or of the request's session
   uint64_t first_block = 0;  // of its prompt, in Trace::ids
+  uint64_t tokens = 0;       // of its prompt; 0: not known
   uint32_t block_count = 0;
   // The first blocks of a session's prompts, tools and system prompt, are named by their position,
   // in a scope that sessions with the same tools share.
@@ -62,4 +63,4 @@ inline constexpr size_t kSessionFileBytesMax = 64 << 20;
 inline constexpr size_t kSessionsMax = 100'000;
 inline constexpr int kAgentDepthMax = 8;  // agents within agents
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

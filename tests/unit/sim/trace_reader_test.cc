@@ -1,6 +1,6 @@
 // Proves that traces of both formats are read as their format says, and that whatever else a file
 // has in it is an error that names the place and the limit. Traces are made here, a few lines each.
-#include "client/cli/replay/trace_reader.h"
+#include "sim/trace_reader.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +14,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/support/temp_dir.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 using test_support::IsOk;
@@ -312,4 +312,4 @@ TEST_F(TraceReaderTest, CutAndChangedFilesAreReadOrRefused) {
 }
 
 }  // namespace
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -1,4 +1,4 @@
-#include "client/cli/replay/trace_reader.h"
+#include "sim/trace_reader.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -12,7 +12,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 struct CloseFile {
@@ -148,4 +148,4 @@ absl::StatusOr<Trace> ReadTrace(const std::string& path, const TraceReadOptions&
   return trace;
 }
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

@@ -1,6 +1,8 @@
 // Proves who plays what and when: conversations are found and stay with one worker in order, work
 // is shared out, sessions run so many at a time with seeded order and pauses, and a limit takes the
 // first requests by time.
+#include "sim/schedule.h"
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -10,11 +12,10 @@
 #include <set>
 #include <vector>
 
-#include "client/cli/replay/schedule.h"
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 namespace {
 
 using ::testing::ElementsAre;
@@ -163,4 +164,4 @@ TEST(ReplayScheduleTest, TheSeedDecidesOrderAndPauses) {
 }
 
 }  // namespace
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim

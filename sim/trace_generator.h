@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 
-namespace kvtier::replay {
+namespace kvtier::sim {
 
 enum class WorkloadKind {
   kChat,   // conversations behind one of a few system prompts: each turn extends the one before
@@ -42,4 +42,4 @@ WorkloadOptions DefaultWorkload(WorkloadKind kind);
 absl::Status GenerateTrace(const WorkloadOptions& options,
                            const std::function<absl::Status(std::string_view)>& write);
 
-}  // namespace kvtier::replay
+}  // namespace kvtier::sim
