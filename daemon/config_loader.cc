@@ -15,7 +15,7 @@
 #include "daemon/config_check.h"
 #include "daemon/config_defaults.h"
 #include "daemon/config_mapper.h"
-#include "daemon/config_tree.h"
+#include "proto/yaml/config_tree.h"
 #include "tiering/base/status_macros.h"
 
 namespace kvtier {

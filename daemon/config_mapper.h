@@ -7,7 +7,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "daemon/config_tree.h"
+#include "proto/yaml/config_tree.h"
 #include "kvtier/v1/config.pb.h"
 
 namespace kvtier {

@@ -6,7 +6,7 @@
 
 #include "absl/status/status.h"
 #include "daemon/config_limits.h"
-#include "daemon/config_tree.h"
+#include "proto/yaml/config_tree.h"
 
 namespace kvtier {
 

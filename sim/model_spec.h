@@ -55,6 +55,6 @@ struct ModelSpec {
 // INVALID_ARGUMENT "NAME: field is N; ..." for what no model can be. What passes keeps all of the
 // above below 2^62 for prompts of up to kPromptTokensMax tokens.
 absl::Status CheckModel(const ModelSpec& model);
-inline constexpr uint64_t kPromptTokensMax = 16 << 20;
+inline constexpr uint64_t kPromptTokensMax = 1 << 20;
 
 }  // namespace kvtier::sim

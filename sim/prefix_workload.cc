@@ -84,6 +84,7 @@ class Builder {
 
 absl::StatusOr<PrefixWorkload> MakePrefixWorkload(const Trace& trace, const ModelSpec& model,
                                                   const PrefixWorkloadOptions& options) {
+  if (trace.requests.empty()) return absl::InvalidArgumentError("the trace has no request");
   const std::vector<Play> plays = MakeSchedule(
       trace,
       {.sessions = options.sessions, .seed = options.seed, .requests_max = options.requests_max});

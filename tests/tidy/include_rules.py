@@ -25,6 +25,7 @@ _TIERING = _CORE + ("tiering/host",)
 # `api` the client's public headers.
 ALLOWED = {
     "proto/wire": ("proto/wire",),
+    "proto/yaml": ("proto/yaml", "tiering/base"),
     "tiering/base": _BASE,
     "tiering/block": _STATE,
     "tiering/memory": _STATE,
@@ -39,12 +40,12 @@ ALLOWED = {
     "tiering/host": _TIERING,
     "tiering": _CORE,
     "kernels": _TIERING + ("kernels",),
-    "daemon": _TIERING + ("kernels", "daemon", "proto", "pb"),
+    "daemon": _TIERING + ("kernels", "daemon", "proto", "proto/yaml", "pb"),
     "client": ("client", "api", "proto", "proto/wire", "pb"),
     "client/include": ("api",),
     "client/python": ("client/python", "api"),
     "client/gpu": ("client", "api", "proto", "proto/wire", "pb", "kernels"),
-    "sim": _CORE + ("sim",),
+    "sim": _CORE + ("proto/yaml", "sim"),
 }
 # Programs may link, and so include, anything of kvtier.
 PROGRAMS = ("daemon/main.cc", "client/cli/", "client/examples/", "bench/", "tests/")
@@ -82,7 +83,7 @@ def _own_kind(header):
         return "pb"
     if header.startswith(("client/include/", "kvtier/")):
         return "api"
-    return _folder(header, ("proto", "proto/wire", "daemon", "client", "client/gpu", "client/python", "kernels", "sim",
+    return _folder(header, ("proto", "proto/wire", "proto/yaml", "daemon", "client", "client/gpu", "client/python", "kernels", "sim",
                             "bench", "tests", "tiering") + _TIERING)
 
 

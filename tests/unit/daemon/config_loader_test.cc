@@ -19,7 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "daemon/config_check.h"
 #include "daemon/config_limits.h"
-#include "daemon/config_tree.h"
+#include "proto/yaml/config_tree.h"
 #include "daemon/config_units.h"
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"

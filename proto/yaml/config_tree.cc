@@ -1,4 +1,4 @@
-#include "daemon/config_tree.h"
+#include "proto/yaml/config_tree.h"
 
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>
