@@ -1,0 +1,74 @@
+#include "sim/machine_parts.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "tiering/base/status_macros.h"
+
+namespace kvtier::sim {
+namespace {
+
+absl::StatusOr<std::vector<size_t>> ChooseTiers(const Machine& machine,
+                                                const std::vector<std::string>& names) {
+  std::vector<size_t> chosen;
+  for (const std::string& name : names) {
+    const std::optional<size_t> tier = FindTier(machine, name);
+    if (!tier) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          machine.name, " has no tier ", name, "; it has ",
+          absl::StrJoin(machine.tiers, ", ",
+                        [](std::string* out, const MachineTier& one) { out->append(one.name); })));
+    }
+    if (std::find(chosen.begin(), chosen.end(), *tier) != chosen.end())
+      return absl::InvalidArgumentError(absl::StrCat("tier ", name, " is named twice"));
+    chosen.push_back(*tier);
+  }
+  std::sort(chosen.begin(), chosen.end());
+  for (size_t i = 0; names.empty() && i < machine.tiers.size(); ++i) chosen.push_back(i);
+  return chosen;
+}
+
+uint8_t AddResource(MachineParts& parts, std::string name, uint64_t units_per_second) {
+  parts.resources.push_back({std::move(name), units_per_second});
+  return static_cast<uint8_t>(parts.resources.size() - 1);
+}
+
+void AddTier(const MachineTier& tier, bool on_gpu, uint64_t capacity_bytes, MachineParts& parts) {
+  bound::TierPorts ports{.on_gpu = on_gpu};
+  ports.memory = on_gpu ? parts.hbm : AddResource(parts, tier.name, tier.bytes_per_second);
+  if (tier.link) {
+    const std::string name = absl::StrCat(tier.name, ".", tier.link->name);
+    ports.link_in = AddResource(parts, name + ".to_gpu", tier.link->to_gpu_bytes_per_second);
+    ports.link_out = AddResource(parts, name + ".from_gpu", tier.link->from_gpu_bytes_per_second);
+  }
+  parts.ports.push_back(ports);
+  parts.tiers.push_back({tier.name, capacity_bytes});
+}
+
+}  // namespace
+
+absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const ModelSpec& model,
+                                              const std::vector<std::string>& tier_names) {
+  MachineParts parts;
+  KVTIER_ASSIGN_OR_RETURN(parts.machine_tier, ChooseTiers(machine, tier_names));
+  const MachineTier& own = machine.tiers.front();
+  const bool own_chosen = parts.machine_tier.front() == 0;
+  if (model.weight_bytes > own.capacity_bytes ||
+      (own_chosen && model.weight_bytes == own.capacity_bytes)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the weights of ", model.name, " are ", model.weight_bytes, " bytes, and tier ", own.name,
+        " of ", machine.name, " has ", own.capacity_bytes, "; both can be set"));
+  }
+  parts.hbm = AddResource(parts, own.name, own.bytes_per_second);
+  for (const size_t index : parts.machine_tier) {
+    const MachineTier& tier = machine.tiers[index];
+    AddTier(tier, index == 0, tier.capacity_bytes - (index == 0 ? model.weight_bytes : 0), parts);
+  }
+  parts.compute = AddResource(parts, "compute", machine.flops_per_second);
+  parts.inclusive = machine.inclusive && parts.tiers.size() > 1 &&
+                    parts.machine_tier.back() + 1 == machine.tiers.size();
+  return parts;
+}
+
+}  // namespace kvtier::sim
