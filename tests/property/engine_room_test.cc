@@ -34,6 +34,24 @@ TEST_F(EngineRoom, AReservationThatCannotFitDropsNothing) {
   EXPECT_EQ(Dropped(fixture), 0u);
 }
 
+// What the last pool keeps free for the next reservations does not grow with it.
+TEST_F(EngineRoom, TheLastPoolKeepsASixteenthFreeButAtMostSixteenSegments) {
+  for (const auto& [segments, chunks] : {std::pair(64, 4 * (64 - 4)), {1024, 4 * (1024 - 16)}}) {
+    EngineFixtureOptions options;
+    options.segments = {static_cast<uint32_t>(segments)};
+    EngineFixture fixture(options);
+    const Caller caller = fixture.Attach();
+    const ModelId model = fixture.Register(caller, DenseModel());
+    for (int number = 0; number < 4 * segments; ++number) {
+      ASSERT_THAT(
+          fixture.Put(caller, model, kNoParent, NumberedKey(1 + static_cast<uint64_t>(number))),
+          IsOk());
+    }
+    fixture.Settle();
+    EXPECT_EQ(fixture.engine().Totals(std::nullopt).chunks, static_cast<uint64_t>(chunks));
+  }
+}
+
 // One chunk of four in each segment is in use, so that no segment can be emptied for another slot
 // size: trying may cost some chunks, but not all that a tenant has.
 TEST_F(EngineRoom, WhatIsDroppedInVainIsBounded) {

@@ -14,9 +14,11 @@ namespace {
 constexpr uint32_t kSweepMin = 256;
 constexpr uint32_t kSweepShare = 16;
 
-// The last pool keeps this share of a tenant's room free, so that a reservation rarely waits for an
-// eviction that readers hold up.
+// The last pool keeps this share of a tenant's room free, but no more than so many segments, so
+// that a reservation rarely waits for an eviction that readers hold up. What readers hold up is
+// what few requests evict: it does not grow with the pool, and what is kept free holds no chunk.
 constexpr int64_t kLastPoolFreeShare = 16;
+constexpr int64_t kLastPoolFreeSegmentsMax = 16;
 constexpr int kEvictionsPerTick = 256;
 // Ticks that a pool over its budget may go without one slot less in use before chunks are dropped.
 constexpr uint32_t kStalledTicksMax = 8;
@@ -98,7 +100,8 @@ void Engine::State::SweepIncomplete(absl::Time now) {
 bool Engine::State::HasRoomAhead(TenantId tenant, PoolId pool) const {
   const SlotAllocator& slots = allocator(pool);
   const PoolRoom room = Room(tenant, pool);
-  const Bytes wanted(room.limit.count() / kLastPoolFreeShare);
+  const Bytes wanted = std::min(Bytes(room.limit.count() / kLastPoolFreeShare),
+                                pools[pool.value()]->segment_bytes() * kLastPoolFreeSegmentsMax);
   const Bytes free = room.limit - (room.used - slots.retired(tenant));
   // What is free in inboxes is of use to their writers alone. Some of it comes with each eviction,
   // though, so there is an end.
