@@ -119,7 +119,7 @@ constexpr FieldLimit kLimits[] = {
     List("tenants[].quota_bytes", 0, CopyRef::kPoolsMax, "the pools' budgets", "by pool name"),
     Size("tenants[].quota_bytes{}", 64 * kKiB, 64 * kTiB, 0,
          "at most this of the pool; whole segments"),
-    Choice("policy.name", "lru|static", "lru", "where blocks go"),
+    Choice("policy.name", "lru|lfu|s3fifo|static", "lru", "where blocks go"),
     List("policy.static_share", 0, CopyRef::kPoolsMax, "none",
          "of policy static: share of each chunk's blocks by pool; sums to 1"),
     Fraction("policy.static_share[]", 0, 1, 0, "share of one pool"),

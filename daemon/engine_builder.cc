@@ -13,7 +13,9 @@
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 #include "tiering/host/cpu_copy_engine.h"
+#include "tiering/plan/lfu_policy.h"
 #include "tiering/plan/lru_policy.h"
+#include "tiering/plan/s3fifo_policy.h"
 #include "tiering/plan/static_split_policy.h"
 
 namespace kvtier {
@@ -49,6 +51,8 @@ absl::StatusOr<std::unique_ptr<HostPool>> BuildPool(const v1::Config& config,
 
 absl::StatusOr<std::unique_ptr<PlacementPolicy>> BuildPolicy(const v1::PolicyConfig& policy) {
   if (policy.name() == "lru") return LruPolicy::Create();
+  if (policy.name() == "lfu") return LfuPolicy::Create();
+  if (policy.name() == "s3fifo") return S3FifoPolicy::Create();
   KVTIER_CHECK(policy.name() == "static");
   return StaticSplitPolicy::Create({policy.static_share().begin(), policy.static_share().end()});
 }

@@ -17,8 +17,10 @@
 #include "tests/support/test_seed.h"
 #include "tiering/base/check.h"
 #include "tiering/base/rng.h"
+#include "tiering/plan/lfu_policy.h"
 #include "tiering/plan/lru_policy.h"
 #include "tiering/plan/placement_policy.h"
+#include "tiering/plan/s3fifo_policy.h"
 #include "tiering/plan/static_split_policy.h"
 
 namespace kvtier::test_support {
@@ -55,7 +57,10 @@ class PolicyTable : public PlacementView {
   static ModelId ModelOf(TenantId tenant) { return ModelId(tenant.value()); }
 
   // A visible chunk placed where the policy says; kNoRow when it names no pool.
-  RowIndex Commit(TenantId tenant, RowIndex parent);
+  RowIndex Commit(TenantId tenant, RowIndex parent) {
+    return Commit(tenant, parent, NumberedKey(next_key_++));
+  }
+  RowIndex Commit(TenantId tenant, RowIndex parent, const wire::ChunkKey& key);
   // Takes a droppable chunk out.
   void Drop(RowIndex row);
   // Performs an idea that names a copy that is there. The engine may refuse any: false for the
@@ -125,8 +130,8 @@ std::vector<PoolId> PolicyTable::Place(TenantId tenant, PlaneIndex plane) {
   return pools;
 }
 
-RowIndex PolicyTable::Commit(TenantId tenant, RowIndex parent) {
-  const RowIndex row = table_.Create(ModelOf(tenant), NumberedKey(next_key_++), parent, 16);
+RowIndex PolicyTable::Commit(TenantId tenant, RowIndex parent, const wire::ChunkKey& key) {
+  const RowIndex row = table_.Create(ModelOf(tenant), key, parent, 16);
   KVTIER_CHECK(row != kNoRow);
   for (uint16_t i = 0; i < 3; ++i) {
     const std::vector<PoolId> pools = Place(tenant, PlaneIndex(i));
@@ -358,6 +363,11 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(PolicyCase{"lru", 2, [] { return LruPolicy::Create(); }},
                       PolicyCase{"lru_one_pool", 1, [] { return LruPolicy::Create(); }},
                       PolicyCase{"lru_four_pools", 4, [] { return LruPolicy::Create(); }},
+                      PolicyCase{"lfu", 2, [] { return LfuPolicy::Create(); }},
+                      PolicyCase{"lfu_one_pool", 1, [] { return LfuPolicy::Create(); }},
+                      PolicyCase{"s3fifo", 2, [] { return S3FifoPolicy::Create(); }},
+                      PolicyCase{"s3fifo_one_pool", 1, [] { return S3FifoPolicy::Create(); }},
+                      PolicyCase{"s3fifo_four_pools", 4, [] { return S3FifoPolicy::Create(); }},
                       PolicyCase{"static_even", 2,
                                  [] {
                                    return StaticSplit({0.5, 0.5});
@@ -428,6 +438,62 @@ TEST(LruPolicyTest, OldChainsGoBeforeTheTailsOfNewOnes) {
         view.Drop(chain[i]);
       }
     }
+  }
+}
+
+TEST(LfuPolicyTest, WhatWasReadLeastGoesFirst) {
+  PolicyTable view(1, LfuPolicy::Create());
+  std::vector<RowIndex> rows;
+  for (int i = 0; i < 4; ++i) rows.push_back(view.Commit(TenantId(0), kNoRow));
+  const auto touch = [&](int i) {
+    view.policy().OnTouch(absl::MakeConstSpan(&rows[static_cast<size_t>(i)], 1));
+  };
+  for (const int i : {0, 0, 0, 1, 2, 2, 1, 3}) touch(i);
+  // Twice: 1 was read after 2.
+  for (const int i : {3, 2, 1, 0}) {
+    EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), rows[static_cast<size_t>(i)]);
+    view.Drop(rows[static_cast<size_t>(i)]);
+  }
+}
+
+// Room for twelve chunks, so one in the small queue. What was read twice there stays, what was
+// dropped and comes again stays at once, and what is in the main queue has three lives.
+TEST(S3FifoPolicyTest, SmallQueueMainQueueAndWhatIsRemembered) {
+  PolicyTable view(1, S3FifoPolicy::Create());
+  const auto victim = [&] { return view.Victim(TenantId(0), PoolId(0)); };
+  const auto touch = [&](RowIndex row, int times) {
+    for (int i = 0; i < times; ++i) view.policy().OnTouch(absl::MakeConstSpan(&row, 1));
+  };
+  const RowIndex kept = view.Commit(TenantId(0), kNoRow);
+  const RowIndex once = view.Commit(TenantId(0), kNoRow);
+  touch(kept, 2);
+  touch(once, 1);
+  EXPECT_EQ(victim(), once) << "read once is not enough";
+  const wire::ChunkKey key = view.table().key(once);
+  view.Drop(once);
+  // Only `kept` is left, in the main queue.
+  const RowIndex again = view.Commit(TenantId(0), kNoRow, key);
+  EXPECT_EQ(victim(), kept) << "the small queue is empty, and nothing was read in the main one";
+  touch(kept, 1);
+  EXPECT_EQ(victim(), again) << "it came into the main queue, behind what has been read since";
+  touch(again, 1);
+  EXPECT_EQ(victim(), kept) << "read once, spared once";
+}
+
+// As much is remembered as the main queue may hold: nine tenths of twelve chunks.
+TEST(S3FifoPolicyTest, RemembersAsManyBytesAsTheMainQueueHasRoomFor) {
+  for (const int others : {9, 11}) {
+    PolicyTable view(1, S3FifoPolicy::Create());
+    const RowIndex first = view.Commit(TenantId(0), kNoRow);
+    const wire::ChunkKey key = view.table().key(first);
+    view.Drop(first);
+    for (int i = 0; i < others; ++i) view.Drop(view.Commit(TenantId(0), kNoRow));
+    const RowIndex again = view.Commit(TenantId(0), kNoRow, key);
+    // Two in the small queue: one more than it should have.
+    const RowIndex small = view.Commit(TenantId(0), kNoRow);
+    const RowIndex smaller = view.Commit(TenantId(0), kNoRow);
+    EXPECT_EQ(view.Victim(TenantId(0), PoolId(0)), others == 9 ? small : again) << others;
+    EXPECT_NE(again, smaller);
   }
 }
 

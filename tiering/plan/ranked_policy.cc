@@ -1,4 +1,4 @@
-#include "tiering/plan/lru_policy.h"
+#include "tiering/plan/ranked_policy.h"
 
 #include <algorithm>
 
@@ -12,7 +12,12 @@ constexpr uint32_t kQueued = 1u << 25;        // waits in promotions_
 constexpr uint32_t kPrefetched = 1u << 26;    // a queued one that was asked for by a hint
 
 constexpr size_t kPromotionsMax = 4096;
+// Rows of one list that one search for a victim looks at: with a few ranks, with many, and of those
+// that were given another place instead.
 constexpr int kVictimScanMax = 64;
+constexpr int kVictimScanOfManyMax = 8;
+constexpr size_t kManyRanks = 4;
+constexpr int kSparedMax = 1024;
 constexpr int kDemotionScanMax = 256;
 // Room that demotion keeps free: what arrives between two ticks must find a place in the fast pool.
 constexpr int64_t kFreeShare = 8;
@@ -20,17 +25,17 @@ constexpr absl::Duration kPrefetchPatience = absl::Seconds(5);
 
 }  // namespace
 
-void LruPolicy::Bind(const PlacementView* view, BlockTable* table) {
+void RankedPolicy::Bind(const PlacementView* view, BlockTable* table) {
   view_ = view;
   table_ = table;
   pool_count_ = view->pool_count();
   queued_.resize(view->tenant_count());
   retried_.resize(view->tenant_count());
   retrying_.resize(view->tenant_count());
-  lru_ = std::make_unique<ChunkLru>(table, view->tenant_count() * pool_count_);
+  lists_ = std::make_unique<ChunkLru>(table, view->tenant_count() * pool_count_ * rank_count_);
 }
 
-void LruPolicy::Refile(RowIndex row) {
+void RankedPolicy::Refile(RowIndex row) {
   size_t fastest = pool_count_;
   bool below = false;
   const size_t planes = table_->plane_count(table_->model(row));
@@ -41,84 +46,116 @@ void LruPolicy::Refile(RowIndex row) {
     fastest = std::min(fastest, pool);
     below |= pool > 0;
   }
-  lru_->SetFlag(row, kBelowFastest, below);
+  lists_->SetFlag(row, kBelowFastest, below);
   if (fastest == pool_count_) {  // every copy is lost; it stays where it is until it is dropped
-    if (lru_->Contains(row)) return;
+    if (lists_->Contains(row)) return;
     fastest = pool_count_ - 1;
   }
-  const size_t list = ListFor(table_->tenant(row), fastest);
-  if (lru_->Contains(row)) {
-    if (lru_->ListOf(row) == list) return;
-    lru_->Remove(row);
+  if (!lists_->Contains(row)) {
+    lists_->PushFront(row, ListFor(table_->tenant(row), fastest, NewRank(row)));
+    return;
   }
-  lru_->PushFront(row, list);
+  const size_t list = ListFor(table_->tenant(row), fastest, RankOf(row));
+  if (lists_->ListOf(row) == list) return;
+  lists_->Remove(row);
+  lists_->PushFront(row, list);
 }
 
-void LruPolicy::OnCommit(RowIndex row) {
+void RankedPolicy::OnCommit(RowIndex row) {
   Refile(row);
-  lru_->FileCommit(row);
+  lists_->FileCommit(row);
 }
 
-void LruPolicy::OnTouch(absl::Span<const RowIndex> rows) {
+void RankedPolicy::OnTouch(absl::Span<const RowIndex> rows) {
   for (size_t i = rows.size(); i-- > 0;) {
-    if (!lru_->Contains(rows[i])) continue;
-    lru_->MoveToFront(rows[i]);
-    if (lru_->HasFlag(rows[i], kBelowFastest)) QueuePromotion(rows[i]);
+    if (!lists_->Contains(rows[i])) continue;
+    Touched(rows[i]);
+    if (lists_->HasFlag(rows[i], kBelowFastest)) QueuePromotion(rows[i]);
   }
 }
 
-// Recency knows touches only; how much attention a block got is for policies that rank by it.
-void LruPolicy::OnRead(RowIndex, PlaneIndex, uint32_t, double) {}
+// Whole chunks are ranked; how much attention a block got is for policies that rank by it.
+void RankedPolicy::OnRead(RowIndex, PlaneIndex, uint32_t, double) {}
 
-void LruPolicy::OnPrefetch(RowIndex row) {
+void RankedPolicy::OnPrefetch(RowIndex row) {
   OnTouch(absl::MakeConstSpan(&row, 1));
-  if (lru_->HasFlag(row, kQueued)) lru_->SetFlag(row, kPrefetched, true);
+  if (lists_->HasFlag(row, kQueued)) lists_->SetFlag(row, kPrefetched, true);
 }
 
-void LruPolicy::OnResidency(RowIndex row) {
-  if (lru_->Contains(row)) Refile(row);
+void RankedPolicy::OnResidency(RowIndex row) {
+  if (lists_->Contains(row)) Refile(row);
 }
 
-void LruPolicy::OnRemove(RowIndex row) {
-  if (lru_->Contains(row)) lru_->Remove(row);
+void RankedPolicy::OnRemove(RowIndex row) {
+  if (!lists_->Contains(row)) return;
+  Leaves(row);
+  lists_->Remove(row);
 }
 
-void LruPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& pools) {
+void RankedPolicy::MoveToRank(RowIndex row, size_t rank) {
+  const size_t list = lists_->ListOf(row) - RankOf(row) + rank;
+  if (list == lists_->ListOf(row)) {
+    lists_->MoveToFront(row);
+    return;
+  }
+  lists_->Remove(row);
+  lists_->PushFront(row, list);
+}
+
+void RankedPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& pools) {
   for (size_t pool = 0; pool < pool_count_; ++pool)
     pools.push_back(PoolId(static_cast<uint8_t>(pool)));
 }
 
-RowIndex LruPolicy::Victim(TenantId tenant, PoolId pool) {
+RowIndex RankedPolicy::Victim(TenantId tenant, PoolId pool) {
   RowIndex unblocks = kNoRow;
-  // The pool's own list first; a chunk that straddles pools is in a faster one's list, or in the
+  const size_t first = FirstRank(tenant);
+  // The pool's own lists first; a chunk that straddles pools is in a faster one's list, or in the
   // last one's when all its copies were lost.
   for (size_t step = 0; step < pool_count_; ++step) {
-    const size_t list = ListFor(tenant, (pool.value() + step) % pool_count_);
-    RowIndex row = lru_->Back(list);
-    for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
-      const RowIndex next = lru_->TowardsFront(row);
-      if (!table_->Droppable(row)) {
-        lru_->MoveNextToLeaf(row);
-      } else {
-        const VictimHelp help = HelpOf(*table_, row, pool);
-        if (help == VictimHelp::kFrees) return row;
-        if (help == VictimHelp::kUnblocks && unblocks == kNoRow) unblocks = row;
-      }
-      row = next;
+    const size_t lists = ListFor(tenant, (pool.value() + step) % pool_count_, 0);
+    RowIndex victim = VictimOf(lists + first, pool, unblocks);
+    for (size_t rank = 0; rank < rank_count_ && victim == kNoRow; ++rank) {
+      if (rank != first) victim = VictimOf(lists + rank, pool, unblocks);
     }
+    if (victim != kNoRow) return victim;
   }
   return unblocks;
 }
 
-void LruPolicy::QueuePromotion(RowIndex row) {
+RowIndex RankedPolicy::VictimOf(size_t list, PoolId pool, RowIndex& unblocks) {
+  const int scan_max = rank_count_ < kManyRanks ? kVictimScanMax : kVictimScanOfManyMax;
+  RowIndex row = lists_->Back(list);
+  int spared = 0;
+  for (int scanned = 0; row != kNoRow && scanned < scan_max && spared < kSparedMax;) {
+    const RowIndex next = lists_->TowardsFront(row);
+    if (Spared(row)) {
+      ++spared;
+      row = next;
+      continue;
+    }
+    ++scanned;
+    if (!table_->Droppable(row)) {
+      lists_->MoveNextToLeaf(row);
+    } else {
+      const VictimHelp help = HelpOf(*table_, row, pool);
+      if (help == VictimHelp::kFrees) return row;
+      if (help == VictimHelp::kUnblocks && unblocks == kNoRow) unblocks = row;
+    }
+    row = next;
+  }
+  return kNoRow;
+}
+
+void RankedPolicy::QueuePromotion(RowIndex row) {
   size_t& queued = queued_[table_->tenant(row).value()];
-  if (lru_->HasFlag(row, kQueued) || queued >= kPromotionsMax / queued_.size()) return;
+  if (lists_->HasFlag(row, kQueued) || queued >= kPromotionsMax / queued_.size()) return;
   ++queued;
-  lru_->SetFlag(row, kQueued, true);
+  lists_->SetFlag(row, kQueued, true);
   promotions_.push_back({row, table_->generation(row), table_->tenant(row)});
 }
 
-void LruPolicy::Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) {
+void RankedPolicy::Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& ideas) {
   // Promotions first: they serve what was just asked for; the room that demotions keep free is
   // theirs.
   const size_t end = ideas.size() + ideas_max;
@@ -138,8 +175,8 @@ void LruPolicy::Plan(absl::Time now, size_t ideas_max, std::vector<MoveIdea>& id
   }
 }
 
-bool LruPolicy::Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveIdea>& ideas,
-                       int64_t& surplus) const {
+bool RankedPolicy::Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveIdea>& ideas,
+                          int64_t& surplus) const {
   const ModelId model = table_->model(row);
   const size_t planes = table_->plane_count(model);
   for (size_t i = 0; i < planes; ++i) {
@@ -153,8 +190,8 @@ bool LruPolicy::Demote(RowIndex row, PoolId from, size_t end, std::vector<MoveId
   return true;
 }
 
-void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
-                              std::vector<MoveIdea>& ideas) {
+void RankedPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
+                                 std::vector<MoveIdea>& ideas) {
   const PoolRoom room = view_->Room(tenant, pool);
   const int64_t used_target = room.limit.count() - room.limit.count() / kFreeShare;
   // Where slots of one size have run out although bytes are left, as much goes as was missed; once
@@ -162,8 +199,21 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
   const int64_t again = pool == PoolId(0) ? retried_[tenant.value()] : 0;
   const int64_t missed = std::min(room.missed.count() - again, room.limit.count() / kFreeShare);
   int64_t surplus = std::max(room.used.count() - used_target, missed);
-  RowIndex row = lru_->Back(ListFor(tenant, pool.value()));
-  for (int scanned = 0; row != kNoRow && surplus > 0 && scanned < kDemotionScanMax; ++scanned) {
+  const size_t first = FirstRank(tenant);
+  int scanned = 0;
+  for (size_t i = 0; i <= rank_count_ && surplus > 0; ++i) {
+    // The rank that goes first, then all others from the lowest on.
+    const size_t rank = i == 0 ? first : i - 1;
+    if (i > 0 && rank == first) continue;
+    if (!DemoteList(ListFor(tenant, pool.value(), rank), pool, end, ideas, surplus, scanned))
+      return;
+  }
+}
+
+bool RankedPolicy::DemoteList(size_t list, PoolId pool, size_t end, std::vector<MoveIdea>& ideas,
+                              int64_t& surplus, int& scanned) const {
+  RowIndex row = lists_->Back(list);
+  for (; row != kNoRow && surplus > 0 && scanned < kDemotionScanMax; ++scanned) {
     if (table_->moves(row) > 0) {
       // Already on its way out: its room comes free without another idea.
       const size_t planes = table_->plane_count(table_->model(row));
@@ -172,13 +222,14 @@ void LruPolicy::PlanDemotions(TenantId tenant, PoolId pool, size_t end,
             view_->SlotBytes(table_->model(row), PlaneIndex(static_cast<uint16_t>(i))).count();
       }
     } else if (!Demote(row, pool, end, ideas, surplus)) {
-      return;
+      return false;
     }
-    row = lru_->TowardsFront(row);
+    row = lists_->TowardsFront(row);
   }
+  return true;
 }
 
-void LruPolicy::PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>& ideas) {
+void RankedPolicy::PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>& ideas) {
   std::vector<int64_t> rooms(view_->tenant_count(), -1);
   for (size_t left = promotions_.size(); left > 0 && ideas.size() < end; --left) {
     Promotion promotion = promotions_.front();
@@ -190,7 +241,7 @@ void LruPolicy::PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>
       continue;
     }
     bool again = false;
-    if (there && lru_->Contains(row)) {
+    if (there && lists_->Contains(row)) {
       int64_t& room = rooms[promotion.tenant.value()];
       if (room < 0) {
         const PoolRoom fastest = view_->Room(promotion.tenant, PoolId(0));
@@ -207,12 +258,12 @@ void LruPolicy::PlanPromotions(absl::Time now, size_t end, std::vector<MoveIdea>
       continue;
     }
     --queued_[promotion.tenant.value()];
-    if (there) lru_->SetFlag(row, kQueued | kPrefetched, false);
+    if (there) lists_->SetFlag(row, kQueued | kPrefetched, false);
   }
 }
 
-bool LruPolicy::Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas,
-                        int64_t& room) const {
+bool RankedPolicy::Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas,
+                           int64_t& room) const {
   const ModelId model = table_->model(row);
   const size_t planes = table_->plane_count(model);
   for (size_t i = 0; i < planes; ++i) {
@@ -229,8 +280,9 @@ bool LruPolicy::Promote(RowIndex row, size_t end, std::vector<MoveIdea>& ideas,
   return true;
 }
 
-bool LruPolicy::TriedAgain(Promotion& promotion, absl::Time now) const {
-  if (!lru_->HasFlag(promotion.row, kPrefetched) || !lru_->HasFlag(promotion.row, kBelowFastest))
+bool RankedPolicy::TriedAgain(Promotion& promotion, absl::Time now) const {
+  if (!lists_->HasFlag(promotion.row, kPrefetched) ||
+      !lists_->HasFlag(promotion.row, kBelowFastest))
     return false;
   if (promotion.until == absl::InfinitePast()) promotion.until = now + kPrefetchPatience;
   return now < promotion.until;
