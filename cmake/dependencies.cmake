@@ -19,6 +19,7 @@ if(KVTIER_BUILD_TESTS)
   find_package(GTest CONFIG REQUIRED)
   find_package(benchmark CONFIG REQUIRED)
   find_package(rapidcheck CONFIG QUIET)
+  pkg_check_modules(CLP QUIET IMPORTED_TARGET clp)
 endif()
 
 # CUDA is optional: only kernels/ uses it. Its language is enabled here because CMake wants that done in
