@@ -1,5 +1,5 @@
-"""Proves that scripts/verify_bound.py and the verifier in C++ agree to the last quantum, on right and wrong certificates
-of small instances, and that damaged files are refused.
+"""Proves that scripts/verify_bound.py and the verifier in C++ agree to the last quantum, on right and wrong
+certificates of small instances, and that damaged files are refused.
 """
 
 import argparse
