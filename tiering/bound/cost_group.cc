@@ -1,7 +1,9 @@
 #include "tiering/bound/cost_group.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <set>
 #include <utility>
 
 namespace kvtier::bound {
@@ -81,16 +83,38 @@ void CutIntoItems(const Instance& instance, CostGroup& group) {
   }
 }
 
+// For each table that recomputes without access, the lowest recompute_units / bytes of its groups,
+// ascending; for others only zero.
+std::vector<std::vector<double>> GroupFloors(const Instance& instance) {
+  std::vector<std::set<double>> numbers(instance.tables.size());
+  for (const BlockClass& block_class : instance.classes) {
+    numbers[block_class.table].insert(RecomputePerByte(block_class));
+  }
+  std::vector<std::vector<double>> floors(instance.tables.size(), {0});
+  for (size_t t = 0; t < instance.tables.size(); ++t) {
+    if (numbers[t].empty() || !RecomputesWithoutAccess(instance.tables[t])) continue;
+    floors[t].assign(numbers[t].begin(), numbers[t].end());
+    if (floors[t].size() <= kGroupsOfATableMax) continue;
+    std::vector<double> even;
+    for (size_t i = 0; i < kGroupsOfATableMax; ++i) {
+      even.push_back(floors[t][i * floors[t].size() / kGroupsOfATableMax]);
+    }
+    floors[t] = std::move(even);
+  }
+  return floors;
+}
+
 }  // namespace
 
 std::vector<CostGroup> CostGroups(const Instance& instance) {
-  std::vector<bool> splits;
-  for (const OptionTable& table : instance.tables) splits.push_back(RecomputesWithoutAccess(table));
+  const std::vector<std::vector<double>> floors = GroupFloors(instance);
   std::map<std::pair<uint8_t, double>, size_t> numbers;
   std::vector<size_t> group_of_class;
   std::vector<CostGroup> groups;
   for (const BlockClass& block_class : instance.classes) {
-    const double recompute = splits[block_class.table] ? RecomputePerByte(block_class) : 0;
+    const std::vector<double>& of_table = floors[block_class.table];
+    const double recompute = *std::prev(
+        std::upper_bound(of_table.begin(), of_table.end(), RecomputePerByte(block_class)));
     const auto [it, added] = numbers.try_emplace({block_class.table, recompute}, groups.size());
     group_of_class.push_back(it->second);
     if (added) groups.emplace_back().table = &instance.tables[block_class.table];

@@ -33,14 +33,16 @@ class Evaluator {
   Evaluator(const Instance& instance, Executor& executor);
   ~Evaluator();
 
-  // The Lagrangian bound (docs/BOUND.md): each block takes a cheapest path. With `evaluation` null
+  // The Lagrangian bound (docs/BOUND.md): each block takes a cheapest path; or a little less, where
+  // cost_group.h says so. With `evaluation` null
   // only the value is found.
   double Hard(const Prices& prices, Evaluation* evaluation);
 
   // Smoothed: each byte costs -temperature x log(sum over its paths of exp(-cost / temperature)),
   // which is at most the cheapest path's cost, so the value is at most that of Hard; loads and
   // occupancy are the mean over paths in proportion to exp(-cost / temperature), and the slope is
-  // exact for the smoothed value. Temperature: seconds a byte, above zero. Null as above.
+  // exact for the smoothed value. Temperature: seconds a byte, above zero; one too low for the
+  // range of numbers is raised, which only lowers the value. Null as above.
   double Soft(const Prices& prices, double temperature, Evaluation* evaluation);
 
   const Instance& instance() const { return instance_; }

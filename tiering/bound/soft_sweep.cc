@@ -14,8 +14,9 @@ namespace kvtier::bound {
 namespace {
 
 constexpr double kLog2 = 0.69314718055994530942;
-// In temperatures; see the header.
+// In temperatures; see the header. Products of a few phases' weights stay in range with these.
 constexpr double kUsualRange = 500;
+constexpr double kWideRange = 2500;
 
 // 2^-e for a `value` in [2^e, 2^(e+1)), and e.
 double Shrink(double value, int64_t& exponent) {
@@ -33,18 +34,19 @@ long double Shrink(long double value, int64_t& exponent) {
 }
 
 // How far apart the costs of one phase's choices can be for one block, in seconds a byte.
-double CostRange(const Instance& instance, const CostGroup& group,
+double CostRange(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices) {
   double range = 0;
   const size_t resources = instance.resources.size();
   for (uint32_t phase = 0; phase < instance.phase_count; ++phase) {
-    const double* const prices = &unit_prices[phase * resources];
+    const double* const of_phase = &unit_prices[phase * resources];
     double most = 0;
     for (const Choice& choice : group.choices) {
-      double cost = group.Cost(choice.first_option, prices);
+      double cost = group.Cost(choice.first_option, of_phase) +
+                    OccupancyPrice(group.table->states()[choice.from], prices, phase);
       if (choice.recomputes > 0) {
         cost +=
-            choice.recomputes * group.recompute_per_byte_max * prices[instance.compute_resource];
+            choice.recomputes * group.recompute_per_byte_max * of_phase[instance.compute_resource];
       }
       most = std::max(most, cost);
     }
@@ -245,10 +247,8 @@ class Sweep {
     int64_t exponent = 0;
     const Number shrink = Shrink(sum, exponent);
     if constexpr (kRecord) {
-      if (lane.steps.size() <= way.steps) {
-        lane.steps.resize(2 * way.steps + 16);
-        lane.values.resize(lane.steps.size() * K);
-      }
+      if (lane.steps.size() <= way.steps) lane.steps.resize(2 * way.steps + 16);
+      if (lane.values.size() < (way.steps + 1) * K) lane.values.resize(lane.steps.size() * K);
       std::copy(way.values.begin(), way.values.end(), &lane.values[way.steps * K]);
       lane.steps[way.steps++] = {static_cast<uint32_t>(entry), accesses, shrink};
     }
@@ -472,7 +472,9 @@ class Sweep {
 double SoftSweep(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices, double temperature, Executor& executor,
                  SoftScratch& scratch, Evaluation* evaluation) {
-  const bool wide = CostRange(instance, group, unit_prices) > kUsualRange * temperature;
+  const double range = CostRange(instance, group, prices, unit_prices);
+  const bool wide = range > kUsualRange * temperature;
+  temperature = std::max(temperature, range / kWideRange);
   return WithWidth(group.table->state_count(), [&](auto width) {
     if (wide) {
       return Sweep<width(), long double>(instance, group, prices, unit_prices, temperature,

@@ -44,7 +44,8 @@ struct SoftScratch {
 //
 // Weights exp(-cost / temperature) are summed as they are, with common factors taken out, so costs
 // that differ by more than some 500 temperatures would vanish from a double where a path may yet
-// need them; with such costs the sweep uses numbers of a wider range, slower.
+// need them; with such costs the sweep uses numbers of a wider range, slower. It does not cool
+// below what those can hold, some 2500th of the difference.
 double SoftSweep(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices, double temperature, Executor& executor,
                  SoftScratch& scratch, Evaluation* evaluation);
