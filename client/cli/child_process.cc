@@ -38,7 +38,8 @@ std::string LogTail(const std::string& path) {
 
 absl::StatusOr<std::unique_ptr<ScratchDirectory>> ScratchDirectory::Create() {
   std::error_code error;
-  std::string path = (std::filesystem::temp_directory_path(error) / "kvtier-bench-XXXXXX").string();
+  std::string path =
+      (std::filesystem::temp_directory_path(error) / "kvtier-scratch-XXXXXX").string();
   if (error || ::mkdtemp(path.data()) == nullptr) {
     return absl::ResourceExhaustedError(
         absl::StrCat("cannot make a temporary directory ", path, ": ", std::strerror(errno)));

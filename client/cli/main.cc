@@ -37,6 +37,7 @@ int Main(int argc, char** argv) {
   AddReplayCommand(app, exit_code);
   AddTraceCommand(app, exit_code);
   AddDrainCommand(app, exit_code);
+  AddReportCommand(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // for help or the version

@@ -36,13 +36,14 @@ def project_version():
 
 def metadata(version):
     return (f"Metadata-Version: 2.1\nName: kvtier\nVersion: {version}\nSummary: {SUMMARY}\n"
-            "Requires-Python: >=3.9\nProvides-Extra: numpy\nRequires-Dist: numpy; extra == 'numpy'\n")
+            "Requires-Python: >=3.9\nProvides-Extra: numpy\nRequires-Dist: numpy; extra == 'numpy'\n"
+            "Provides-Extra: report\nRequires-Dist: matplotlib>=3.6; extra == 'report'\n")
 
 
 def pack(extension, version, output):
     """Writes the wheel; returns its path. Another version's wheel in the same folder is removed."""
     extension, output, tag = pathlib.Path(extension), pathlib.Path(output), wheel_tag()
-    files = {f"kvtier/{path.name}": path.read_bytes() for path in sorted((HERE / "kvtier").iterdir())
+    files = {str(path.relative_to(HERE)): path.read_bytes() for path in sorted((HERE / "kvtier").rglob("*"))
              if path.suffix in PACKED}
     files[f"kvtier/{extension.name}"] = extension.read_bytes()
     information = f"kvtier-{version}.dist-info"

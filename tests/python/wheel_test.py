@@ -71,12 +71,14 @@ class Wheel(unittest.TestCase):
         with zipfile.ZipFile(wheel()) as archive:
             names = {name for name in archive.namelist() if ".dist-info" not in name}
             self.assertIsNone(archive.testzip())
-        sources = {f"kvtier/{path.name}" for path in (ROOT / "client" / "python" / "kvtier").iterdir()
+        folder = ROOT / "client" / "python"
+        sources = {str(path.relative_to(folder)) for path in (folder / "kvtier").rglob("*")
                    if path.suffix in (".py", ".pyi", ".typed")}
         extensions = {name for name in names if name.endswith(".so")}
         self.assertEqual(len(extensions), 1, names)
         self.assertEqual(names - extensions, sources)
         self.assertIn("kvtier/py.typed", names)
+        self.assertIn("kvtier/report/page.py", names)
 
 
 class Interface(unittest.TestCase):

@@ -87,7 +87,7 @@ def main():
 
             def help_is_there():
                 for args in ([], ["status"], ["pools"], ["blocks"], ["put"], ["get"], ["drain"], ["bench"],
-                             ["replay"], ["trace"], ["trace", "generate"]):
+                             ["replay"], ["trace"], ["trace", "generate"], ["report"]):
                     assert "--help" in world.run(*args, "--help", socket=False)[0]
                 for figure in ("rpc", "copy", "engine", "index"):
                     assert "Ceiling:" in world.run("bench", figure, "--help", socket=False)[0]

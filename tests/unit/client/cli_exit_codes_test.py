@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import cli_world  # noqa: E402
 import junit  # noqa: E402
 
-COMMANDS = "status, pools, blocks, put, get, bench, replay, trace or drain"
+COMMANDS = "status, pools, blocks, put, get, bench, replay, trace, drain or report"
 ADMIN_ONLY = ("segments", "retired_bytes", "mean_run_length", "moved_in_blocks")
 
 
