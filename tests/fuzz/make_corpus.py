@@ -9,6 +9,8 @@ import pathlib
 import random
 import struct
 
+from bound_corpus import bounds
+
 HERE = pathlib.Path(__file__).resolve().parent
 
 
@@ -352,7 +354,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=str(HERE / "corpus"))
     args = parser.parse_args()
-    for target in (requests, safetensors, config, engine_ops, traces):
+    for target in (requests, safetensors, config, engine_ops, traces, bounds):
         folder = pathlib.Path(args.out) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in target():
