@@ -6,37 +6,13 @@
 #include <functional>
 
 #include "absl/types/span.h"
+#include "tiering/bound/resource_use.h"
 
 namespace kvtier::bound {
 namespace {
 
 // A phase with fewer accesses than this part of the average counts as if it had so many.
 constexpr double kLeastWeight = 0.1;
-
-// Bytes that some option loads on each resource, and whether any recomputes.
-struct Uses {
-  std::array<bool, kResourcesMax> resource{};
-  bool recompute = false;
-};
-
-Uses UsesOf(const Instance& instance) {
-  Uses uses;
-  for (const OptionTable& table : instance.tables) {
-    for (size_t accesses = 0; accesses <= table.accesses_max(); ++accesses) {
-      for (StateIndex from = 0; from < table.state_count(); ++from) {
-        for (StateIndex to = 0; to < table.state_count(); ++to) {
-          for (const Option& option : table.Options(accesses, from, to)) {
-            for (size_t r = 0; r < instance.resources.size(); ++r) {
-              uses.resource[r] = uses.resource[r] || option.per_byte[r] > 0;
-            }
-            uses.recompute = uses.recompute || option.recomputes > 0;
-          }
-        }
-      }
-    }
-  }
-  return uses;
-}
 
 }  // namespace
 
@@ -54,12 +30,12 @@ PriceSpace::PriceSpace(const Instance& instance)
         static_cast<double>(block_class.recompute_units) * static_cast<double>(accesses.size());
     for (const uint32_t phase : accesses) phase_weight_[phase] += size;
   }
-  const Uses uses = UsesOf(instance);
+  const ResourceUse uses = UseOf(instance);
   for (size_t r = 0; r < instance.resources.size(); ++r) {
-    if (!uses.resource[r] || r == instance.compute_resource) continue;
+    if (!uses.loaded[r] || r == instance.compute_resource) continue;
     unit_ = std::max(unit_, 1 / static_cast<double>(instance.resources[r].units_per_second));
   }
-  if (uses.recompute && accessed_bytes > 0) {
+  if (uses.recomputes && accessed_bytes > 0) {
     const Resource& compute = instance.resources[instance.compute_resource];
     unit_ = std::max(
         unit_, recompute_units / accessed_bytes / static_cast<double>(compute.units_per_second));
@@ -75,18 +51,18 @@ PriceSpace::PriceSpace(const Instance& instance)
 Prices PriceSpace::Start() const {
   const size_t resources = instance_.resources.size();
   Prices prices(instance_.phase_count, resources, instance_.tiers.size());
-  const Uses uses = UsesOf(instance_);
+  const ResourceUse uses = UseOf(instance_);
   const size_t compute = instance_.compute_resource;
   for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
     const auto share = prices.Share(phase);
     const auto base = instance_.BaseLoad(phase);
     double rates = 0;
     for (size_t r = 0; r < resources; ++r) {
-      if (r == compute || !(uses.resource[r] || base[r] > 0)) continue;
+      if (r == compute || !(uses.loaded[r] || base[r] > 0)) continue;
       share[r] = static_cast<double>(instance_.resources[r].units_per_second);
       rates += share[r];
     }
-    const bool computes = compute < resources && (base[compute] > 0 || uses.recompute);
+    const bool computes = compute < resources && (base[compute] > 0 || uses.recomputes);
     const double rest = !computes ? 1 : rates > 0 ? 0.5 : 0;
     for (double& of_resource : share) of_resource *= rates > 0 ? rest / rates : 0;
     if (computes) share[compute] = 1 - rest;

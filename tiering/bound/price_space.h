@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "tiering/bound/evaluation.h"
 #include "tiering/bound/instance.h"
 #include "tiering/bound/prices.h"
@@ -21,6 +22,10 @@ class PriceSpace {
   // slowest resource or, where the average recompute takes longer, that. Temperatures are in
   // proportion to it.
   double unit() const { return unit_; }
+
+  // Seconds a byte for a phase: what keeping the average block is worth, if each of its accesses
+  // saves unit().
+  double room_unit() const { return room_unit_; }
 
   // Half of each phase's share to compute, if it has a floor, and the rest in proportion to rates,
   // so that all resources that are read take the same time; room is free.

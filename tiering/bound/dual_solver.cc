@@ -1,0 +1,170 @@
+#include "tiering/bound/dual_solver.h"
+
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "tiering/bound/block_sample.h"
+#include "tiering/bound/evaluation.h"
+#include "tiering/bound/merged_phases.h"
+#include "tiering/bound/price_space.h"
+#include "tiering/bound/special_prices.h"
+#include "tiering/bound/window.h"
+
+namespace kvtier::bound {
+namespace {
+
+// Ascents that start from good prices begin cooler.
+constexpr double kCold = 0.1;
+constexpr double kLifted = 0.006;
+constexpr double kEnd = 0.003;
+// Fewer merged phases than these are not worth the trouble.
+constexpr uint32_t kMergedPhasesMin = 8;
+
+// The least number of phases between two accesses of one block, which is the step if phases are
+// layers.
+uint32_t LeastGap(const Instance& instance) {
+  uint32_t least = instance.phase_count;
+  for (size_t block = 0; block < instance.block_count(); ++block) {
+    const auto accesses = instance.Accesses(block);
+    for (size_t i = 1; i < accesses.size(); ++i) {
+      least = std::min(least, accesses[i] - accesses[i - 1]);
+    }
+  }
+  return least;
+}
+
+uint32_t StrideOf(const Instance& instance, const DualOptions& options) {
+  const uint64_t wanted =
+      std::max({uint64_t{1}, options.sample_accesses,
+                uint64_t{options.sample_accesses_per_phase} * instance.phase_count});
+  return static_cast<uint32_t>(std::clamp<uint64_t>(instance.access_count() / wanted, 1,
+                                                    std::numeric_limits<uint32_t>::max()));
+}
+
+class Solver {
+ public:
+  Solver(const Instance& instance, const DualOptions& options, Executor& executor,
+         const DualCallback& progress)
+      : instance_(instance), options_(options), executor_(executor), progress_(progress) {}
+
+  DualResult Run() {
+    Evaluator evaluator(instance_, executor_);
+    const PriceSpace space(instance_);
+    result_.last_temperature = kEnd * space.unit();
+    Take(BestSpecialPrices(evaluator));
+    result_.special_seconds = result_.bound;
+    result_.roofline_seconds = RooflineSeconds(evaluator);
+    if (!Report("special", 1, 1, result_.bound)) return std::move(result_);
+
+    const std::optional<Prices> start = SolveParts();
+    if (start) Take({*start, evaluator.Hard(*start, nullptr)});
+    if (result_.ended_early) return std::move(result_);
+    Take(Climb(evaluator, start ? *start : space.Start(), start ? kLifted : kCold,
+               start ? AffordableIterations() : options_.iterations, "all"));
+    return std::move(result_);
+  }
+
+ private:
+  void Take(Priced priced) {
+    if (!result_.prices.share.empty() && priced.bound <= result_.bound) return;
+    result_.prices = std::move(priced.prices);
+    result_.bound = priced.bound;
+  }
+
+  bool Report(std::string_view stage, uint32_t iteration, uint32_t iterations, double bound) {
+    if (!progress_ || progress_({stage, iteration, iterations, bound})) return true;
+    result_.ended_early = true;
+    return false;
+  }
+
+  uint32_t AffordableIterations() const {
+    const uint64_t affordable =
+        options_.full_accesses / std::max<uint64_t>(1, instance_.access_count());
+    return static_cast<uint32_t>(std::clamp<uint64_t>(
+        affordable, std::min(options_.full_iterations_min, options_.iterations),
+        options_.iterations));
+  }
+
+  Priced Climb(Evaluator& evaluator, const Prices& start, double first_temperature,
+               uint32_t iterations, std::string_view stage) {
+    const bool whole = &evaluator.instance() == &instance_;
+    const AscentOptions options = {
+        .iterations = iterations, .first_temperature = first_temperature, .last_temperature = kEnd};
+    return Ascend(evaluator, start, options, [&](const AscentProgress& at) {
+      return Report(stage, at.iteration, at.iterations,
+                    whole ? std::max(result_.bound, at.bound) : result_.bound);
+    });
+  }
+
+  // Prices of the whole found on smaller problems; none if it is small itself.
+  std::optional<Prices> SolveParts() {
+    const uint32_t stride = StrideOf(instance_, options_);
+    if (stride == 1) return SolvePart(instance_);
+    const BlockSample sample = SampleBlocks(instance_, stride, options_.seed);
+    std::optional<Prices> found = SolvePart(sample.instance);
+    if (!found) {
+      Evaluator evaluator(sample.instance, executor_);
+      found = Climb(evaluator, PriceSpace(sample.instance).Start(), kCold, options_.iterations,
+                    "sample")
+                  .prices;
+    }
+    return LiftFromSample(*std::move(found), sample.share);
+  }
+
+  // With phases merged, by windows, or both; none if neither applies.
+  std::optional<Prices> SolvePart(const Instance& part) {
+    std::optional<Prices> found = SolveMerged(part);
+    const uint32_t length = options_.window_phases;
+    const bool sampled = &part != &instance_;
+    if (result_.ended_early || (!found && length == 0)) return found;
+    if (length > 0 && length < part.phase_count) return SolveWindows(part, found);
+    if (!found || !sampled) return found;
+    Evaluator evaluator(part, executor_);
+    return Climb(evaluator, *found, kLifted, options_.iterations, "sample").prices;
+  }
+
+  std::optional<Prices> SolveMerged(const Instance& part) {
+    const uint32_t gap = LeastGap(part);
+    if (gap <= 1 || part.phase_count / gap < kMergedPhasesMin) return std::nullopt;
+    const auto merged = MergePhases(part, gap, 1);
+    if (!merged.ok()) return std::nullopt;
+    Evaluator evaluator(*merged, executor_);
+    const Priced found =
+        Climb(evaluator, PriceSpace(*merged).Start(), kCold, options_.iterations, "merged");
+    return LiftFromMerged(found.prices, gap, part.phase_count);
+  }
+
+  Prices SolveWindows(const Instance& part, const std::optional<Prices>& start) {
+    Prices found = start ? *start : PriceSpace(part).Start();
+    for (uint32_t first = 0; first < part.phase_count && !result_.ended_early;
+         first += options_.window_phases) {
+      const uint32_t end = part.phase_count - first < options_.window_phases
+                               ? part.phase_count
+                               : first + options_.window_phases;
+      const Instance window = Window(part, first, end);
+      Evaluator evaluator(window, executor_);
+      const Prices from = PricesOf(found, first, end);
+      CopyPrices(
+          Climb(evaluator, from, start ? kLifted : kCold, options_.iterations, "window").prices,
+          first, found);
+    }
+    return found;
+  }
+
+  const Instance& instance_;
+  const DualOptions options_;
+  Executor& executor_;
+  const DualCallback& progress_;
+  DualResult result_;
+};
+
+}  // namespace
+
+DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
+                     const DualCallback& progress) {
+  return Solver(instance, options, executor, progress).Run();
+}
+
+}  // namespace kvtier::bound

@@ -1,0 +1,54 @@
+// The best bound within reach of an instance's size.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string_view>
+
+#include "tiering/base/executor.h"
+#include "tiering/bound/ascent.h"
+#include "tiering/bound/instance.h"
+
+namespace kvtier::bound {
+
+struct DualOptions {
+  uint32_t iterations = 300;  // of the ascent on a part of the problem, or on all if it is small
+  // A problem of more accesses starts with a sample of its blocks of about so many, and at least so
+  // many in each phase on average.
+  uint64_t sample_accesses = 300'000;
+  uint32_t sample_accesses_per_phase = 400;
+  // Iterations on everything after other stages: as many as take so many accesses in all, but not
+  // fewer than the least and not more than `iterations`.
+  uint64_t full_accesses = 150'000'000;
+  uint32_t full_iterations_min = 6;
+  // Above zero: windows of so many phases are ascended one by one, instead of the sample at once.
+  uint32_t window_phases = 0;
+  uint64_t seed = 1;  // of samples
+};
+
+struct DualProgress {
+  std::string_view stage;  // "special", "merged", "sample", "window", "all"
+  uint32_t iteration = 0;  // of the stage
+  uint32_t iterations = 0;
+  double bound = 0;  // seconds, of the whole instance; what other stages find is not one
+};
+// Called after each iteration of any stage; false ends the solver with the best prices so far.
+using DualCallback = std::function<bool(const DualProgress&)>;
+
+struct DualResult {
+  Prices prices;
+  double bound = 0;             // seconds, Evaluator::Hard at `prices`
+  double roofline_seconds = 0;  // RooflineSeconds
+  double special_seconds = 0;   // BestSpecialPrices
+  double last_temperature = 0;  // seconds a byte, that of the last smoothed ascent
+  bool ended_early = false;     // by the callback
+};
+
+// Special prices; then, where they pay, ascents on a sample of blocks with phases merged so that
+// none has more accesses of a block than one, on the sample itself, and on everything, each
+// starting where the one before ended. The result's bound is that of everything. Deterministic: a
+// function of instance and options, and of when the callback ends it. `instance` passed Check.
+DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
+                     const DualCallback& progress);
+
+}  // namespace kvtier::bound
