@@ -22,8 +22,8 @@ size_t ImproveLocally(WorkingSchedule& schedule, const PathPrices& prices,
                       const LocalSearchOptions& options, const std::function<bool()>& go_on) {
   const Instance& instance = schedule.instance();
   const size_t blocks = instance.block_count();
-  MoveCosts moves(schedule, prices, options.priced);
-  Router router(schedule, prices, moves, options.priced);
+  MoveCosts moves(schedule, prices, options.weights);
+  Router router(schedule, prices, moves, options.weights);
   // Less than this is rounding.
   const double least = 1e-9 * schedule.Seconds() / instance.phase_count;
   size_t changed = 0;

@@ -11,9 +11,8 @@
 namespace kvtier::bound {
 
 struct LocalSearchOptions {
-  // The part of a path's priced cost that is added to what it adds to the phases' times. It leads
-  // off plateaus, on which what is saved shows only when several blocks have moved.
-  double priced = 0.02;
+  // They lead off plateaus, on which what is saved shows only when several blocks have moved.
+  PriceWeights weights = {0.02, 0.02};
   size_t passes = 8;
   // Ends when a pass gains less than this part of the time.
   double least_gain = 1e-4;

@@ -37,10 +37,11 @@ std::vector<uint32_t> TypicalClasses(const Instance& instance) {
 
 }  // namespace
 
-MoveCosts::MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices, double priced)
+MoveCosts::MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices,
+                     PriceWeights weights)
     : schedule_(&schedule),
       prices_(&prices),
-      priced_(priced),
+      weights_(weights),
       typical_class_(TypicalClasses(schedule.instance())) {
   const Instance& instance = schedule.instance();
   move_of_.assign(instance.tables.size() * kStatesMax * kStatesMax, SIZE_MAX);
@@ -56,8 +57,8 @@ MoveCosts::MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices, 
         move.from = from;
         move.to = to;
         move.late = std::popcount(states[to]) >= std::popcount(states[from]);
-        move.bytes = static_cast<double>(instance.classes[typical_class_[table]].bytes);
-        move.price_per_byte = priced_ * move.bytes;
+        move.room_weight =
+            weights_.room * static_cast<double>(instance.classes[typical_class_[table]].bytes);
         move.edge.assign(edge, edge + schedule.cuts().size());
         move.seconds.resize(instance.phase_count);
         move.cheapest.resize((instance.phase_count + kRun - 1) / kRun);
@@ -74,8 +75,8 @@ double MoveCosts::Cost(const Move& move, uint32_t phase) const {
   // phase by the difference of their sums only.
   const double stay = prices_->RoomSum(move.table, move.from)[phase + 1] -
                       prices_->RoomSum(move.table, move.to)[phase + 1];
-  return schedule_->Increase(phase, move.edge.data()) + move.price_per_byte * stay +
-         priced_ * prices_->Edge(typical_class_[move.table], phase, 0, move.from, move.to);
+  return schedule_->Increase(phase, move.edge.data()) + move.room_weight * stay +
+         weights_.edges * prices_->Edge(typical_class_[move.table], phase, 0, move.from, move.to);
 }
 
 uint32_t MoveCosts::Scan(const Move& move, uint32_t begin, uint32_t end) const {

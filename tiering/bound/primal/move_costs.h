@@ -19,8 +19,7 @@ class MoveCosts {
  public:
   static constexpr uint32_t kNone = 0xffffffff;
 
-  // `priced` is the part of the priced cost that counts.
-  MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices, double priced);
+  MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices, PriceWeights weights);
 
   // Takes up the present times of a phase, or of all.
   void Refresh(uint32_t phase);
@@ -38,8 +37,7 @@ class MoveCosts {
     StateIndex from = 0;
     StateIndex to = 0;
     bool late = false;               // of equals the last
-    double bytes = 0;                // of the middling block
-    double price_per_byte = 0;       // the part of prices that counts, times bytes
+    double room_weight = 0;          // that of prices, times the middling block's bytes
     std::vector<double> edge;        // seconds by cut of the middling block
     std::vector<double> seconds;     // by phase
     std::vector<uint32_t> cheapest;  // by run
@@ -54,7 +52,7 @@ class MoveCosts {
 
   const WorkingSchedule* schedule_;
   const PathPrices* prices_;
-  double priced_;
+  PriceWeights weights_;
   std::vector<uint32_t> typical_class_;  // by table
   std::vector<Move> moves_;
   std::vector<size_t> move_of_;  // [table][from][to], number in moves_ or SIZE_MAX

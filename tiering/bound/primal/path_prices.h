@@ -10,6 +10,12 @@
 
 namespace kvtier::bound {
 
+// Which part of each kind of priced cost counts beside what a path really adds to phases' times.
+struct PriceWeights {
+  double edges = 0;  // of what reads and moves load
+  double room = 0;   // of what is kept
+};
+
 // Seconds. Immutable; safe to read from any thread. `instance` stays valid.
 class PathPrices {
  public:

@@ -17,7 +17,7 @@ namespace {
 
 // Against the exact increase of phases that still are over capacity, the prices say more about what
 // a way is worth.
-constexpr double kPriced = 0.5;
+constexpr PriceWeights kWeights = {0.5, 0.5};
 constexpr uint32_t kPhasesBetweenQuestions = 16;
 
 // A block's gap between accesses, behind which it is read in phase `next`.
@@ -36,8 +36,8 @@ class Repair {
       : schedule_(schedule),
         instance_(schedule.instance()),
         readers_(readers),
-        moves_(schedule, prices, kPriced),
-        router_(schedule, prices, moves_, kPriced),
+        moves_(schedule, prices, kWeights),
+        router_(schedule, prices, moves_, kWeights),
         gaps_(instance_.tiers.size()),
         entering_(instance_.phase_count) {
     for (size_t block = 0; block < instance_.block_count(); ++block) Note(block, 0);

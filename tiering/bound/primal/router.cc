@@ -7,12 +7,12 @@
 namespace kvtier::bound {
 
 Router::Router(const WorkingSchedule& schedule, const PathPrices& prices, const MoveCosts& moves,
-               double priced)
+               PriceWeights weights)
     : schedule_(schedule),
       instance_(schedule.instance()),
       prices_(prices),
       moves_(moves),
-      priced_(priced) {
+      weights_(weights) {
   for (const OptionTable& table : instance_.tables) {
     std::array<bool, kStatesMax> free{};
     for (StateIndex k = 0; k < table.state_count(); ++k) {
@@ -26,26 +26,27 @@ Router::Router(const WorkingSchedule& schedule, const PathPrices& prices, const 
 double Router::Cost(size_t block, const Path& path) const {
   const uint32_t block_class = instance_.block_class[block];
   const size_t table = instance_.classes[block_class].table;
-  const double price_per_byte = priced_ * static_cast<double>(instance_.classes[block_class].bytes);
+  const double room_weight =
+      weights_.room * static_cast<double>(instance_.classes[block_class].bytes);
   double cost = 0;
   ForEachEdge(instance_, block, path,
               [&](uint32_t phase, uint32_t accesses, StateIndex from, StateIndex to) {
                 cost += schedule_.Increase(phase,
                                            schedule_.cuts().Edge(block_class, accesses, from, to));
-                if (priced_ > 0) {
-                  cost += priced_ * prices_.Edge(block_class, phase, accesses, from, to);
+                if (weights_.edges > 0) {
+                  cost += weights_.edges * prices_.Edge(block_class, phase, accesses, from, to);
                 }
               });
   for (size_t i = 0; i < path.size(); ++i) {
     const uint32_t end = i + 1 < path.size() ? path[i + 1].phase : instance_.death[block];
-    cost += price_per_byte * prices_.Stay(table, path[i].state, path[i].phase, end);
+    cost += room_weight * prices_.Stay(table, path[i].state, path[i].phase, end);
   }
   return cost;
 }
 
 double Router::MoveCost(uint32_t phase, StateIndex from, StateIndex to) const {
   double cost = schedule_.Increase(phase, schedule_.cuts().Edge(class_, 0, from, to));
-  if (priced_ > 0) cost += priced_ * prices_.Edge(class_, phase, 0, from, to);
+  if (weights_.edges > 0) cost += weights_.edges * prices_.Edge(class_, phase, 0, from, to);
   return cost;
 }
 
@@ -55,8 +56,8 @@ uint32_t Router::BestMove(StateIndex from, StateIndex to, uint32_t begin, uint32
   uint32_t best = moves_.Cheapest(table_, from, to, begin, end);
   if (best == MoveCosts::kNone) return best;
   const auto total = [&](uint32_t phase) {
-    return MoveCost(phase, from, to) + price_per_byte_ * (prices_.RoomSum(table_, from)[phase + 1] -
-                                                          prices_.RoomSum(table_, to)[phase + 1]);
+    return MoveCost(phase, from, to) + room_weight_ * (prices_.RoomSum(table_, from)[phase + 1] -
+                                                       prices_.RoomSum(table_, to)[phase + 1]);
   };
   for (const auto& [phase, states] : hints_) {
     if (phase < begin || phase >= end || phase == best) continue;
@@ -88,7 +89,7 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
   }
   const std::array<bool, kStatesMax>& free = stays_free_[table_];
   const auto stay = [&](StateIndex k, uint32_t from, uint32_t to) {
-    return price_per_byte_ * prices_.Stay(table_, k, from, to + 1);
+    return room_weight_ * prices_.Stay(table_, k, from, to + 1);
   };
   for (StateIndex to = 0; to < states_; ++to) {
     out[to] = kInfinite;
@@ -150,7 +151,7 @@ void Router::Access(uint32_t phase, uint32_t count, bool last, const Costs& in, 
       const double* const edge = schedule_.cuts().Edge(class_, count, from, to);
       if (edge == nullptr) continue;
       double cost = in[from] + schedule_.Increase(phase, edge);
-      if (priced_ > 0) cost += priced_ * prices_.Edge(class_, phase, count, from, to);
+      if (weights_.edges > 0) cost += weights_.edges * prices_.Edge(class_, phase, count, from, to);
       if (cost < out[to]) {
         out[to] = cost;
         stage.from[to] = from;
@@ -163,7 +164,7 @@ double Router::Route(size_t block, const Path& hints, Path& path) {
   class_ = instance_.block_class[block];
   table_ = instance_.classes[class_].table;
   states_ = instance_.tables[table_].state_count();
-  price_per_byte_ = priced_ * static_cast<double>(instance_.classes[class_].bytes);
+  room_weight_ = weights_.room * static_cast<double>(instance_.classes[class_].bytes);
   hints_.clear();
   if (hints.size() > 1) {
     ForEachEdge(instance_, block, hints,

@@ -16,7 +16,7 @@
 namespace kvtier::bound {
 
 // Dynamic program over a block's accesses: what an edge costs is what it adds to its phase's time,
-// exactly, plus a part `priced` of its cost at the bound's prices, which leads off plateaus.
+// exactly, plus a part of its cost at the bound's prices, which leads off plateaus.
 // Between two accesses the block stays, or moves once, or goes and comes back, each in the cheapest
 // phases that room allows; so the work is in proportion to its accesses. The block is out of the
 // schedule meanwhile. Not thread-safe.
@@ -25,7 +25,7 @@ class Router {
   static constexpr double kInfinite = std::numeric_limits<double>::infinity();
 
   Router(const WorkingSchedule& schedule, const PathPrices& prices, const MoveCosts& moves,
-         double priced);
+         PriceWeights weights);
 
   // Room is asked for at the starts of phases below this only; at first of all.
   void set_room_until(uint32_t phase) { room_until_ = phase; }
@@ -62,7 +62,7 @@ class Router {
   const Instance& instance_;
   const PathPrices& prices_;
   const MoveCosts& moves_;
-  const double priced_;
+  const PriceWeights weights_;
   uint32_t room_until_ = std::numeric_limits<uint32_t>::max();
   std::vector<std::array<bool, kStatesMax>> stays_free_;  // by table: idle staying costs nothing
 
@@ -70,7 +70,7 @@ class Router {
   uint32_t class_ = 0;
   size_t table_ = 0;
   size_t states_ = 0;
-  double price_per_byte_ = 0;
+  double room_weight_ = 0;  // that of prices, times bytes
   std::vector<std::pair<uint32_t, std::pair<StateIndex, StateIndex>>> hints_;
   std::vector<Stage> stages_;
 };

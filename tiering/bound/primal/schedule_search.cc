@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "tiering/base/rng.h"
 #include "tiering/bound/primal/batch_min.h"
+#include "tiering/bound/primal/exchange_search.h"
 #include "tiering/bound/primal/local_search.h"
 #include "tiering/bound/primal/option_split.h"
 #include "tiering/bound/primal/path_prices.h"
@@ -209,6 +210,13 @@ class Search {
       LocalSearchOptions local;
       local.passes = options_.passes;
       (void)ImproveLocally(working, prices_, local, [this] { return Asked(); });
+      if (options_.exchange_passes > 0) {
+        ExchangeOptions exchange;
+        exchange.seed = options_.seed;
+        exchange.passes = options_.exchange_passes;
+        (void)ImproveByExchange(working, prices_, exchange, [this] { return Asked(); });
+        (void)ImproveLocally(working, prices_, local, [this] { return Asked(); });
+      }
       const double by_cuts = working.Seconds();
       candidate.schedule = working.ToSchedule();
       const SplitResult split = SplitOptions(instance_, candidate.schedule, executor_);

@@ -26,8 +26,9 @@ struct ScheduleSearchOptions {
   uint64_t seed = 1;
   // Of the path sampler, as parts of the time that the slowest resource which reads load takes for
   // a byte.
-  std::vector<double> temperatures = {0.0007, 0.002, 0.006};
-  size_t passes = 8;  // of local search, for each candidate
+  std::vector<double> temperatures = {0.003, 0.006, 0.012};
+  size_t passes = 8;           // of local search, for each candidate
+  size_t exchange_passes = 8;  // and of exchanges
   // At most so many candidates, the best by their first time, are improved by local search.
   size_t improved = 8;
 };

@@ -70,9 +70,9 @@ bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices) {
     }
   }
   if (wandering.empty()) return true;
-  constexpr double kPriced = 0.02;
-  MoveCosts moves(schedule, prices, kPriced);
-  Router router(schedule, prices, moves, kPriced);
+  constexpr PriceWeights kWeights = {0.02, 0.02};
+  MoveCosts moves(schedule, prices, kWeights);
+  Router router(schedule, prices, moves, kWeights);
   Path path;
   for (const uint32_t block : wandering) {
     if (router.Route(block, {}, path) == Router::kInfinite) return false;
