@@ -28,23 +28,26 @@ constexpr size_t kBlocksAtOnce = 1024;
 // Times by cuts that are short of the exact ones by more than this part ask for more cuts.
 constexpr double kCutsMissing = 2e-4;
 
-// Seconds a byte of the slowest resource that reads load.
-double SlowestRead(const Instance& instance) {
+// Seconds a byte of the slowest resource that reads or moves load.
+double SlowestSeconds(const Instance& instance) {
   double slowest = 0;
+  const auto take = [&](const BlockClass& block_class, const Option& option) {
+    for (size_t r = 0; r < instance.resources.size(); ++r) {
+      double load = option.per_byte[r] > 0 ? 1 : 0;
+      if (r == instance.compute_resource && option.recomputes > 0) {
+        load += static_cast<double>(block_class.recompute_units) /
+                static_cast<double>(block_class.bytes);
+      }
+      slowest =
+          std::max(slowest, load / static_cast<double>(instance.resources[r].units_per_second));
+    }
+  };
   for (const BlockClass& block_class : instance.classes) {
     const OptionTable& table = instance.tables[block_class.table];
-    for (size_t accesses = 1; accesses <= std::min<size_t>(1, table.accesses_max()); ++accesses) {
+    for (size_t accesses = 0; accesses <= std::min<size_t>(1, table.accesses_max()); ++accesses) {
       for (StateIndex from = 0; from < table.state_count(); ++from) {
-        for (const Option& option : table.Options(accesses, from, from)) {
-          for (size_t r = 0; r < instance.resources.size(); ++r) {
-            double load = option.per_byte[r];
-            if (r == instance.compute_resource) {
-              load += static_cast<double>(block_class.recompute_units) * option.recomputes /
-                      static_cast<double>(block_class.bytes);
-            }
-            slowest = std::max(slowest,
-                               load / static_cast<double>(instance.resources[r].units_per_second));
-          }
+        for (StateIndex to = 0; to < table.state_count(); ++to) {
+          for (const Option& option : table.Options(accesses, from, to)) take(block_class, option);
         }
       }
     }
@@ -67,7 +70,7 @@ class Search {
   }
 
   absl::StatusOr<FoundSchedule> Run(absl::Span<const NamedSchedule> others) {
-    const double unit = SlowestRead(instance_);
+    const double unit = SlowestSeconds(instance_);
     for (size_t i = 0; i < options_.temperatures.size() && unit > 0; ++i) {
       if (GoOn(Sampled(options_.temperatures[i]))) Sample(options_.temperatures[i], unit, i);
     }
