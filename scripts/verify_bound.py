@@ -13,7 +13,7 @@ import json
 import struct
 import sys
 
-SHARE_BITS = 20
+SHARE_BITS = 40
 ROOM_BITS = 32
 QUANTA_PER_SECOND_MAX = 1 << 54
 ROOM_MAX = 1 << 60
@@ -124,7 +124,7 @@ class Certificate:
         self.per_second, self.phases, self.resources, self.tiers = reader.take("QIII")
         low, high = reader.take("Qq")
         self.claim = (high << 64) + low
-        share = reader.array("I", self.phases * self.resources)
+        share = reader.array("Q", self.phases * self.resources)
         room = reader.array("Q", self.phases * self.tiers)
         covered = reader.at
         checksum = bytes(reader.array("B", 32))

@@ -64,7 +64,7 @@ absl::StatusOr<Certificate> ReadCertificate(std::string_view bytes) {
   const auto high = in.Take<int64_t>("claimed bound");
   certificate.claimed_quanta =
       static_cast<__int128>(static_cast<unsigned __int128>(high) << 64 | low);
-  certificate.share = in.TakeArray<uint32_t>(
+  certificate.share = in.TakeArray<uint64_t>(
       uint64_t{certificate.phase_count} * certificate.resource_count, "shares");
   certificate.room = in.TakeArray<uint64_t>(
       uint64_t{certificate.phase_count} * certificate.tier_count, "prices of room");

@@ -6,7 +6,7 @@
 //   u64 quanta per second
 //   u32 phases, u32 resources, u32 tiers
 //   u64 and i64: low and high half of the claimed bound, in quanta
-//   u32 shares for phases x resources, in units of 2^-20
+//   u64 shares for phases x resources, in units of 2^-40
 //   u64 room for phases x tiers, in units of 2^-32 quanta a byte
 //   32 bytes SHA-256 of all before
 // and nothing more. verifier.h says what the numbers mean and how the bound follows.
@@ -22,7 +22,7 @@
 
 namespace kvtier::bound {
 
-inline constexpr int kShareBits = 20;  // shares of a phase sum to at most 2^20
+inline constexpr int kShareBits = 40;  // shares of a phase sum to at most 2^40
 inline constexpr int kRoomBits = 32;
 inline constexpr uint64_t kQuantaPerSecondMax = uint64_t{1} << 54;
 inline constexpr uint64_t kRoomMax = uint64_t{1} << 60;
@@ -35,7 +35,7 @@ struct Certificate {
   uint32_t resource_count = 0;
   uint32_t tier_count = 0;
   __int128 claimed_quanta = 0;
-  std::vector<uint32_t> share;  // [phase][resource]
+  std::vector<uint64_t> share;  // [phase][resource]
   std::vector<uint64_t> room;   // [phase][tier]
   friend bool operator==(const Certificate& a, const Certificate& b) = default;
 };

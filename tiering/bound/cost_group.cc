@@ -6,19 +6,24 @@
 #include <set>
 #include <utility>
 
+#include "tiering/bound/phase_table.h"
+
 namespace kvtier::bound {
 namespace {
 
 // Large enough to hide the start of a piece, small enough for many lanes.
 constexpr uint64_t kItemAccesses = 1 << 15;
+// Entries of a table over the phases that cost little in any case.
+constexpr size_t kSmallTable = 1 << 14;
 
 double RecomputePerByte(const BlockClass& block_class) {
   return static_cast<double>(block_class.recompute_units) / static_cast<double>(block_class.bytes);
 }
 
 bool RecomputesWithoutAccess(const OptionTable& table) {
-  for (StateIndex from = 0; from < table.state_count(); ++from) {
-    for (StateIndex to = 0; to < table.state_count(); ++to) {
+  const auto states = static_cast<StateIndex>(table.state_count());
+  for (StateIndex from = 0; from < states; ++from) {
+    for (StateIndex to = 0; to < states; ++to) {
       for (const Option& option : table.Options(0, from, to)) {
         if (option.recomputes > 0) return true;
       }
@@ -83,9 +88,18 @@ void CutIntoItems(const Instance& instance, CostGroup& group) {
   }
 }
 
+// Each group has a table over the phases. Where these are large, there are no more groups than keep
+// their cost below that of the accesses.
+size_t GroupsMax(const Instance& instance) {
+  const size_t entries = PhaseTable(instance.phase_count).entries();
+  if (entries <= kSmallTable) return kGroupsOfATableMax;
+  return std::clamp<size_t>(instance.access_count() / entries, 1, kGroupsOfATableMax);
+}
+
 // For each table that recomputes without access, the lowest recompute_units / bytes of its groups,
 // ascending; for others only zero.
 std::vector<std::vector<double>> GroupFloors(const Instance& instance) {
+  const size_t groups_max = GroupsMax(instance);
   std::vector<std::set<double>> numbers(instance.tables.size());
   for (const BlockClass& block_class : instance.classes) {
     numbers[block_class.table].insert(RecomputePerByte(block_class));
@@ -94,10 +108,10 @@ std::vector<std::vector<double>> GroupFloors(const Instance& instance) {
   for (size_t t = 0; t < instance.tables.size(); ++t) {
     if (numbers[t].empty() || !RecomputesWithoutAccess(instance.tables[t])) continue;
     floors[t].assign(numbers[t].begin(), numbers[t].end());
-    if (floors[t].size() <= kGroupsOfATableMax) continue;
+    if (floors[t].size() <= groups_max) continue;
     std::vector<double> even;
-    for (size_t i = 0; i < kGroupsOfATableMax; ++i) {
-      even.push_back(floors[t][i * floors[t].size() / kGroupsOfATableMax]);
+    for (size_t i = 0; i < groups_max; ++i) {
+      even.push_back(floors[t][i * floors[t].size() / groups_max]);
     }
     floors[t] = std::move(even);
   }

@@ -15,10 +15,16 @@
 namespace kvtier::bound {
 namespace {
 
-// Ascents that start from good prices begin cooler.
+// Temperatures that ascents begin with: from nothing, from prices of a smaller problem, and from
+// those with too few iterations to cool down from further up; and the one that all end with.
 constexpr double kCold = 0.1;
-constexpr double kLifted = 0.006;
+constexpr double kLifted = 0.05;
+constexpr double kShort = 0.006;
 constexpr double kEnd = 0.003;
+constexpr uint32_t kShortIterations = 40;
+// A small problem has few blocks to spread a tie over, and time to cool down further.
+constexpr double kPolishEnd = 0.0005;
+constexpr uint64_t kPolishedAccesses = 20'000'000;  // of all iterations together
 // Fewer merged phases than these are not worth the trouble.
 constexpr uint32_t kMergedPhasesMin = 8;
 
@@ -36,6 +42,7 @@ uint32_t LeastGap(const Instance& instance) {
 }
 
 uint32_t StrideOf(const Instance& instance, const DualOptions& options) {
+  if (instance.access_count() * options.iterations <= options.full_accesses) return 1;
   const uint64_t wanted =
       std::max({uint64_t{1}, options.sample_accesses,
                 uint64_t{options.sample_accesses_per_phase} * instance.phase_count});
@@ -61,8 +68,14 @@ class Solver {
     const std::optional<Prices> start = SolveParts();
     if (start) Take({*start, evaluator.Hard(*start, nullptr)});
     if (result_.ended_early) return std::move(result_);
-    Take(Climb(evaluator, start ? *start : space.Start(), start ? kLifted : kCold,
-               start ? AffordableIterations() : options_.iterations, "all"));
+    const uint32_t iterations = start ? AffordableIterations() : options_.iterations;
+    const double lifted = iterations > kShortIterations ? kLifted : kShort;
+    Take(Climb(evaluator, start ? *start : space.Start(), start ? lifted : kCold, iterations,
+               "all"));
+    if (result_.ended_early || instance_.access_count() * iterations > kPolishedAccesses) {
+      return std::move(result_);
+    }
+    Take(Climb(evaluator, Prices(result_.prices), kEnd, iterations, "polish", kPolishEnd));
     return std::move(result_);
   }
 
@@ -88,10 +101,11 @@ class Solver {
   }
 
   Priced Climb(Evaluator& evaluator, const Prices& start, double first_temperature,
-               uint32_t iterations, std::string_view stage) {
+               uint32_t iterations, std::string_view stage, double last_temperature = kEnd) {
     const bool whole = &evaluator.instance() == &instance_;
-    const AscentOptions options = {
-        .iterations = iterations, .first_temperature = first_temperature, .last_temperature = kEnd};
+    const AscentOptions options = {.iterations = iterations,
+                                   .first_temperature = first_temperature,
+                                   .last_temperature = last_temperature};
     return Ascend(evaluator, start, options, [&](const AscentProgress& at) {
       return Report(stage, at.iteration, at.iterations,
                     whole ? std::max(result_.bound, at.bound) : result_.bound);

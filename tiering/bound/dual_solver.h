@@ -13,13 +13,13 @@ namespace kvtier::bound {
 
 struct DualOptions {
   uint32_t iterations = 300;  // of the ascent on a part of the problem, or on all if it is small
-  // A problem of more accesses starts with a sample of its blocks of about so many, and at least so
-  // many in each phase on average.
+  // A problem whose iterations do not fit into `full_accesses` starts with a sample of its blocks,
+  // of about so many accesses, and at least so many in each phase on average.
   uint64_t sample_accesses = 300'000;
   uint32_t sample_accesses_per_phase = 400;
   // Iterations on everything after other stages: as many as take so many accesses in all, but not
   // fewer than the least and not more than `iterations`.
-  uint64_t full_accesses = 150'000'000;
+  uint64_t full_accesses = 200'000'000;
   uint32_t full_iterations_min = 6;
   // Above zero: windows of so many phases are ascended one by one, instead of the sample at once.
   uint32_t window_phases = 0;
@@ -27,7 +27,7 @@ struct DualOptions {
 };
 
 struct DualProgress {
-  std::string_view stage;  // "special", "merged", "sample", "window", "all"
+  std::string_view stage;  // special, merged, sample, window, all, polish
   uint32_t iteration = 0;  // of the stage
   uint32_t iterations = 0;
   double bound = 0;  // seconds, of the whole instance; what other stages find is not one
@@ -46,8 +46,9 @@ struct DualResult {
 
 // Special prices; then, where they pay, ascents on a sample of blocks with phases merged so that
 // none has more accesses of a block than one, on the sample itself, and on everything, each
-// starting where the one before ended. The result's bound is that of everything. Deterministic: a
-// function of instance and options, and of when the callback ends it. `instance` passed Check.
+// starting where the one before ended; a small problem is cooled further at the end. The result's
+// bound is that of everything. Deterministic: a function of instance and options, and of when the
+// callback ends it. `instance` passed Check.
 DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
                      const DualCallback& progress);
 

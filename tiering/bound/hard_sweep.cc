@@ -114,8 +114,8 @@ class Sweep {
     for (size_t from = 0; from < K; ++from) {
       for (size_t to = 0; to < K; ++to) {
         double best = left[from * K] + right[to];
-        uint8_t best_middle = 0;
-        for (uint8_t m = 1; m < K; ++m) {
+        size_t best_middle = 0;
+        for (size_t m = 1; m < K; ++m) {
           const double through = left[from * K + m] + right[m * K + to];
           if (through < best) {
             best = through;
@@ -123,7 +123,7 @@ class Sweep {
           }
         }
         cost[from * K + to] = best;
-        middle[from * K + to] = best_middle;
+        middle[from * K + to] = static_cast<uint8_t>(best_middle);
       }
     }
   }

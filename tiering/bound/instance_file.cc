@@ -45,7 +45,7 @@ class Pieces {
 
 // Calls visit(accesses, from, to) in the order of the file.
 template <typename Visit>
-void ForEachList(size_t states, size_t accesses_max, const Visit& visit) {
+void ForEachList(StateIndex states, size_t accesses_max, const Visit& visit) {
   for (size_t accesses = 0; accesses <= accesses_max; ++accesses) {
     for (StateIndex from = 0; from < states; ++from) {
       for (StateIndex to = 0; to < states; ++to) visit(accesses, from, to);
@@ -99,9 +99,10 @@ OptionTable ReadTable(ByteCursor& in, size_t resources) {
   // Each list takes four bytes of the file at least.
   if (!in.Has((uint64_t{accesses_max} + 1) * states * states, sizeof(uint32_t), "lists")) return {};
   OptionTable table(sets, accesses_max);
-  ForEachList(states, accesses_max, [&](size_t accesses, StateIndex from, StateIndex to) {
-    ReadList(in, resources, accesses, from, to, table);
-  });
+  ForEachList(table.state_count(), accesses_max,
+              [&](size_t accesses, StateIndex from, StateIndex to) {
+                ReadList(in, resources, accesses, from, to, table);
+              });
   return table;
 }
 

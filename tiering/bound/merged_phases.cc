@@ -57,7 +57,7 @@ absl::StatusOr<RunOptions> Lengthen(RunOptions& left, const OptionTable& table,
             for (const Option& first : left.At(accesses - last, from, middle)) {
               for (const Option& second : table.Options(last, middle, to)) {
                 KVTIER_ASSIGN_OR_RETURN(const Option sum, Sum(first, second));
-                AddUndominated(options, sum);
+                AddToHull(options, sum);
               }
             }
           }

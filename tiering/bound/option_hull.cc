@@ -76,6 +76,15 @@ bool AddUndominated(std::vector<Option>& options, const Option& option) {
   return true;
 }
 
+bool AddToHull(std::vector<Option>& options, const Option& option) {
+  for (size_t b = 0; b < options.size(); ++b) {
+    for (size_t c = b + 1; c < options.size(); ++c) {
+      if (MixNowhereAbove(option, options[b], options[c])) return false;
+    }
+  }
+  return AddUndominated(options, option);
+}
+
 std::vector<Option> LowerHull(std::vector<Option> options) {
   std::vector<Option> kept;
   for (const Option& option : options) AddUndominated(kept, option);

@@ -11,6 +11,9 @@ namespace kvtier::bound {
 // above. Returns whether it was added.
 bool AddUndominated(std::vector<Option>& options, const Option& option);
 
+// The same, and does not add what is nowhere below a mix of two that are there.
+bool AddToHull(std::vector<Option>& options, const Option& option);
+
 // Leaves out what is nowhere below a mix of two others that stay (exact arithmetic). At any prices
 // the minimum over the result is that over all, and a mix of all loads at least what some mix of
 // the result does. The result is in ascending order of its counts.

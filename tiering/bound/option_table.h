@@ -41,7 +41,7 @@ class OptionTable {
   OptionTable(std::vector<TierSet> states, size_t accesses_max);
 
   const std::vector<TierSet>& states() const { return states_; }
-  size_t state_count() const { return states_.size(); }
+  StateIndex state_count() const { return static_cast<StateIndex>(states_.size()); }
   size_t accesses_max() const { return accesses_max_; }
   absl::Span<const Option> Options(size_t accesses, StateIndex from, StateIndex to) const {
     return lists_[(accesses * states_.size() + from) * states_.size() + to];

@@ -16,7 +16,7 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr double kOne = 1 << kShareBits;
+constexpr double kOne = uint64_t{1} << kShareBits;
 // The longest way that a block may have to go, in quanta: half of what the verifier takes, as this
 // is estimated in floating point.
 constexpr double kPathQuantaMax = 0x1p59;
@@ -58,7 +58,7 @@ double LongestPath(const Instance& instance, double room_sum) {
 }
 
 // The parts that are lost by rounding down go to where most was lost, so that the sum stays.
-void RoundShares(absl::Span<const double> share, absl::Span<uint32_t> rounded) {
+void RoundShares(absl::Span<const double> share, absl::Span<uint64_t> rounded) {
   double sum = 0;
   for (const double part : share) sum += std::max(part, 0.0);
   const double scale = kOne / std::max(sum, 1.0);
@@ -66,7 +66,7 @@ void RoundShares(absl::Span<const double> share, absl::Span<uint32_t> rounded) {
   int64_t left = std::llround(std::min(sum, 1.0) * kOne);
   for (size_t r = 0; r < share.size(); ++r) {
     const double exact = std::max(share[r], 0.0) * scale;
-    rounded[r] = static_cast<uint32_t>(exact);
+    rounded[r] = static_cast<uint64_t>(exact);
     rest[r] = exact - rounded[r];
     left -= rounded[r];
   }
@@ -94,7 +94,7 @@ absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& pric
                           .phase_count = prices.phase_count,
                           .resource_count = static_cast<uint32_t>(prices.resource_count),
                           .tier_count = static_cast<uint32_t>(prices.tier_count),
-                          .share = std::vector<uint32_t>(prices.share.size()),
+                          .share = std::vector<uint64_t>(prices.share.size()),
                           .room = std::vector<uint64_t>(prices.room.size())};
   const double room_sum = RoomSum(prices);
   const double longest = LongestPath(instance, room_sum);

@@ -13,6 +13,9 @@ namespace {
 
 // A phase with fewer accesses than this part of the average counts as if it had so many.
 constexpr double kLeastWeight = 0.1;
+// Room prices move so much further than shares: on synthetic problems of each model this brought
+// ascents of 300 iterations nearest to the optimum, or as near as any of 0.1 to 40.
+constexpr double kRoomStride = 5;
 
 }  // namespace
 
@@ -44,7 +47,7 @@ PriceSpace::PriceSpace(const Instance& instance)
   const double average = std::max(1.0, accessed_bytes / static_cast<double>(instance.phase_count));
   for (double& weight : phase_weight_) weight = std::max(kLeastWeight, weight / average);
   const auto blocks = static_cast<double>(std::max<size_t>(1, instance.block_count()));
-  room_unit_ = unit_ * std::max(accessed_bytes, 1.0) / std::max(living_bytes, 1.0);
+  room_unit_ = kRoomStride * unit_ * std::max(accessed_bytes, 1.0) / std::max(living_bytes, 1.0);
   value_unit_ = unit_ * std::max(1.0, bytes / blocks);
 }
 

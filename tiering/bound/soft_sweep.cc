@@ -34,7 +34,7 @@ long double Shrink(long double value, int64_t& exponent) {
 }
 
 // How far apart the costs of one phase's choices can be for one block, in seconds a byte.
-double CostRange(const Instance& instance, const CostGroup& group, const Prices& prices,
+double CostRange(const Instance& instance, const CostGroup& group,
                  const std::vector<double>& unit_prices) {
   double range = 0;
   const size_t resources = instance.resources.size();
@@ -42,8 +42,7 @@ double CostRange(const Instance& instance, const CostGroup& group, const Prices&
     const double* const of_phase = &unit_prices[phase * resources];
     double most = 0;
     for (const Choice& choice : group.choices) {
-      double cost = group.Cost(choice.first_option, of_phase) +
-                    OccupancyPrice(group.table->states()[choice.from], prices, phase);
+      double cost = group.Cost(choice.first_option, of_phase);
       if (choice.recomputes > 0) {
         cost +=
             choice.recomputes * group.recompute_per_byte_max * of_phase[instance.compute_resource];
@@ -84,13 +83,13 @@ class Sweep {
       memory_.item_seconds[item] =
           record ? Item<true>(item, memory_.lanes[lane]) : Item<false>(item, memory_.lanes[lane]);
     });
-    if (record) {
+    double seconds = 0;
+    for (const double of_item : memory_.item_seconds) seconds += of_item;
+    if (record && std::isfinite(seconds)) {
       AddLanes();
       Unwind();
       AddLoads(*evaluation);
     }
-    double seconds = 0;
-    for (const double of_item : memory_.item_seconds) seconds += of_item;
     return seconds;
   }
 
@@ -306,6 +305,7 @@ class Sweep {
         });
     Number sum = 0;
     for (const Number value : way.values) sum += value;
+    if (!(sum > 0)) return std::numeric_limits<double>::infinity();  // all paths vanished
     if constexpr (kRecord) GoBack(block_class, way.steps, sum, lane);
     const double log_sum = static_cast<double>(std::log(sum)) +
                            kLog2 * static_cast<double>(way.exponent) + way.log_scale;
@@ -472,18 +472,20 @@ class Sweep {
 double SoftSweep(const Instance& instance, const CostGroup& group, const Prices& prices,
                  const std::vector<double>& unit_prices, double temperature, Executor& executor,
                  SoftScratch& scratch, Evaluation* evaluation) {
-  const double range = CostRange(instance, group, prices, unit_prices);
-  const bool wide = range > kUsualRange * temperature;
-  temperature = std::max(temperature, range / kWideRange);
+  const double range = CostRange(instance, group, unit_prices);
   return WithWidth(group.table->state_count(), [&](auto width) {
-    if (wide) {
-      return Sweep<width(), long double>(instance, group, prices, unit_prices, temperature,
-                                         executor, scratch.wide)
-          .Run(evaluation);
+    if (range <= kUsualRange * temperature) {
+      const double seconds = Sweep<width(), double>(instance, group, prices, unit_prices,
+                                                    temperature, executor, scratch.usual)
+                                 .Run(evaluation);
+      if (std::isfinite(seconds)) return seconds;
     }
-    return Sweep<width(), double>(instance, group, prices, unit_prices, temperature, executor,
-                                  scratch.usual)
-        .Run(evaluation);
+    for (double raised = std::max(temperature, range / kWideRange);; raised *= 4) {
+      const double seconds = Sweep<width(), long double>(instance, group, prices, unit_prices,
+                                                         raised, executor, scratch.wide)
+                                 .Run(evaluation);
+      if (std::isfinite(seconds)) return seconds;
+    }
   });
 }
 

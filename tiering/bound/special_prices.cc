@@ -175,6 +175,7 @@ class Search {
     for (size_t r = 0; r < prices.resource_count; ++r) {
       if (shares[r] > 0) rate += static_cast<double>(instance_.resources[r].units_per_second);
     }
+    if (rate == 0) return;
     for (uint32_t phase = 0; phase < prices.phase_count; ++phase) {
       if (read[phase] > instance_.tiers[tier].capacity_bytes) prices.Room(phase)[tier] = 1 / rate;
     }

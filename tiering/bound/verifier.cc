@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "absl/numeric/int128.h"
@@ -21,7 +22,7 @@ using Wide = unsigned __int128;
 
 // Paths stay below this, and it stands for ways that are forbidden: the sum of two is no overflow.
 constexpr int64_t kForbidden = int64_t{1} << 61;
-constexpr Wide kBaseQuantaMax = Wide{1} << 90;
+constexpr Wide kBaseQuantaMax = Wide{1} << 86;
 // Phases whose costs are held at a time.
 constexpr uint32_t kWindow = 512;
 // Blocks that are taken through a window together.
@@ -73,7 +74,7 @@ class ClassCosts {
   }
 
   // The cheapest option of list number `list`, at one phase's shares.
-  int64_t Cheapest(size_t list, const uint32_t* share) const {
+  int64_t Cheapest(size_t list, const uint64_t* share) const {
     int64_t cheapest = kForbidden;
     for (size_t option = first_option_[list]; option < first_option_[list + 1]; ++option) {
       Wide cost = 0;
@@ -143,7 +144,7 @@ class ClassWalk {
   // Writes what each pair of states costs in the phase.
   void FillEdges(uint32_t phase, size_t accesses, int64_t* edges) const {
     const size_t states = table_.state_count();
-    const uint32_t* share = certificate_.share.data() + size_t{phase} * certificate_.resource_count;
+    const uint64_t* share = certificate_.share.data() + size_t{phase} * certificate_.resource_count;
     for (StateIndex from = 0; from < states; ++from) {
       const int64_t room = RoomCost(phase, from);
       for (StateIndex to = 0; to < states; ++to) {
@@ -158,9 +159,20 @@ class ClassWalk {
     idle_.resize(pairs * kWindow);
     for (uint32_t phase = first; phase < end; ++phase)
       FillEdges(phase, 0, idle_.data() + (phase - first) * pairs);
+    once_.resize(pairs * kWindow);
+    once_filled_.fill(false);
   }
 
-  void Advance(uint32_t block, uint32_t window, uint32_t end, Reached& reached) const {
+  // Costs of a phase with one access: kept for the blocks of the class that are read in it too.
+  const int64_t* OneAccess(uint32_t phase, uint32_t window) {
+    int64_t* const edges =
+        once_.data() + (phase - window) * table_.state_count() * table_.state_count();
+    if (!once_filled_[phase - window]) FillEdges(phase, 1, edges);
+    once_filled_[phase - window] = true;
+    return edges;
+  }
+
+  void Advance(uint32_t block, uint32_t window, uint32_t end, Reached& reached) {
     switch (table_.state_count()) {
       case 1:
         return AdvanceStates<1>(block, window, end, reached);
@@ -182,7 +194,7 @@ class ClassWalk {
   }
 
   template <size_t kStates>
-  void AdvanceStates(uint32_t block, uint32_t window, uint32_t end, Reached& reached) const {
+  void AdvanceStates(uint32_t block, uint32_t window, uint32_t end, Reached& reached) {
     const uint64_t last_access = instance_.first_access[block + 1];
     std::array<int64_t, kStates> cost;
     std::copy_n(reached.cost.begin(), kStates, cost.begin());
@@ -199,23 +211,35 @@ class ClassWalk {
       for (; reached.access < last_access && instance_.access_phase[reached.access] == phase;
            ++reached.access)
         ++accesses;
-      std::array<int64_t, kStates * kStates> edges;
-      FillEdges(phase, accesses, edges.data());
-      Step<kStates>(edges.data(), cost);
+      if (accesses == 1) {
+        Step<kStates>(OneAccess(phase, window), cost);
+      } else {
+        std::array<int64_t, kStates * kStates> edges;
+        FillEdges(phase, accesses, edges.data());
+        Step<kStates>(edges.data(), cost);
+      }
       ++phase;
     }
     std::copy(cost.begin(), cost.end(), reached.cost.begin());
   }
 
+  // Written out by the compiler: as a loop it took three times as long with three states.
   template <size_t kStates>
   static void Step(const int64_t* edges, std::array<int64_t, kStates>& cost) {
-    std::array<int64_t, kStates> next;
-    next.fill(kForbidden);
-    for (size_t from = 0; from < kStates; ++from) {
-      for (size_t to = 0; to < kStates; ++to)
-        next[to] = std::min(next[to], cost[from] + edges[from * kStates + to]);
-    }
-    cost = next;
+    cost = Next(edges, cost, std::make_index_sequence<kStates>());
+  }
+  template <size_t kStates, size_t... kTo>
+  static std::array<int64_t, kStates> Next(const int64_t* edges,
+                                           const std::array<int64_t, kStates>& cost,
+                                           std::index_sequence<kTo...>) {
+    return {Cheapest(edges + kTo, cost, std::make_index_sequence<kStates>())...};
+  }
+  template <size_t kStates, size_t... kFrom>
+  static int64_t Cheapest(const int64_t* into, const std::array<int64_t, kStates>& cost,
+                          std::index_sequence<kFrom...>) {
+    int64_t cheapest = kForbidden;
+    ((cheapest = std::min(cheapest, cost[kFrom] + into[kFrom * kStates])), ...);
+    return cheapest;
   }
 
   const Instance& instance_;
@@ -223,7 +247,9 @@ class ClassWalk {
   const ClassCosts& costs_;
   const BlockClass& block_class_;
   const OptionTable& table_;
-  std::vector<int64_t> idle_;  // [phase of the window][from][to] without accesses
+  // [phase of the window][from][to], without accesses and with one.
+  std::vector<int64_t> idle_, once_;
+  std::array<bool, kWindow> once_filled_{};
   std::vector<Reached> reached_;
 };
 
@@ -244,10 +270,10 @@ absl::Status CheckPrices(const Instance& instance, const Certificate& certificat
   for (uint32_t phase = 0; phase < certificate.phase_count; ++phase) {
     const auto begin = certificate.share.begin() +
                        static_cast<ptrdiff_t>(size_t{phase} * certificate.resource_count);
-    const uint64_t sum = std::accumulate(begin, begin + certificate.resource_count, uint64_t{0});
-    if (sum > uint64_t{1} << kShareBits)
+    const Wide sum = std::accumulate(begin, begin + certificate.resource_count, Wide{0});
+    if (sum > Wide{1} << kShareBits)
       return absl::InvalidArgumentError(absl::StrFormat(
-          "the shares of phase %d sum to %d; the limit is %d", phase, sum, 1 << kShareBits));
+          "the shares of phase %d sum to more than 1, which is 2^%d", phase, kShareBits));
   }
   for (size_t i = 0; i < certificate.room.size(); ++i) {
     if (certificate.room[i] > kRoomMax)
@@ -268,7 +294,7 @@ absl::StatusOr<__int128> FixedQuanta(const Instance& instance, const Certificate
                                    instance.resources[r].units_per_second);
       if (quanta > kBaseQuantaMax)
         return absl::InvalidArgumentError(
-            absl::StrFormat("the base load of resource %s in phase %d takes more than 2^90 quanta",
+            absl::StrFormat("the base load of resource %s in phase %d takes more than 2^86 quanta",
                             instance.resources[r].name, phase));
       cost += quanta * certificate.share[size_t{phase} * certificate.resource_count + r];
     }

@@ -1,14 +1,14 @@
 // Checks a certificate: its prices prove its bound. Integers only, one phase after another for each
 // block, and nothing shared with what found the prices but the instance.
 //
-// With q quanta a second, shares p in 2^-20 and room l in 2^-32 quanta a byte, in each phase:
+// With q quanta a second, shares p in 2^-40 and room l in 2^-32 quanta a byte, in each phase:
 //   units u of resource r take           t(u, r) = floor(u x q / rate of r) quanta
-//   loads u of all resources cost        floor(sum of p[r] x t(u[r], r) / 2^20)
+//   loads u of all resources cost        floor(sum of p[r] x t(u[r], r) / 2^40)
 //   a block of w bytes costs             that of its option's loads, plus
 //                                        floor(w x sum of l of its state's tiers / 2^32)
 // and the bound is the sum over phases of what base loads cost, minus the sum over phases and tiers
 // of ceil(l x capacity / 2^32), plus each block's cheapest way through its life. Every rounding
-// makes it lower, and with shares that sum to at most 2^20 no schedule is faster (docs/BOUND.md).
+// makes it lower, and with shares that sum to at most 2^40 no schedule is faster (docs/BOUND.md).
 #pragma once
 
 #include <cstdint>

@@ -28,7 +28,8 @@ void Change(Certificate& certificate, Rng& rng) {
       certificate.claimed_quanta -= static_cast<__int128>(rng.Below(1000)) << 60;
       break;
     case 2:
-      certificate.share[rng.Below(certificate.share.size())] ^= 1u << rng.Below(kShareBits + 1);
+      certificate.share[rng.Below(certificate.share.size())] ^= uint64_t{1}
+                                                                << rng.Below(kShareBits + 1);
       break;
     case 3:
       certificate.room[rng.Below(certificate.room.size())] ^= uint64_t{1} << rng.Below(50);

@@ -12,6 +12,7 @@
 #include <iostream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/bound/brute_force.h"
 #include "tests/support/bound/random_instance.h"
 #include "tests/support/bound/random_prices.h"
@@ -104,7 +105,8 @@ TEST_P(BoundLpTest, GlpsolAgrees) {
     const std::string program = folder.path() + "/program.mps", report = folder.path() + "/report";
     const absl::StatusOr<double> unit = test_support::WriteLp(instance, program);
     ASSERT_THAT(unit, IsOk());
-    const std::string command = "glpsol --freemps '" + program + "' -o '" + report + "' >/dev/null";
+    const std::string command =
+        absl::StrCat("glpsol --freemps '", program, "' -o '", report, "' >/dev/null");
     ASSERT_EQ(std::system(command.c_str()), 0);
     const absl::StatusOr<double> lp = test_support::SolveLp(instance, LpMethod::kAutomatic);
     ASSERT_THAT(lp, IsOk());

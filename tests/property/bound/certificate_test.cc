@@ -55,7 +55,7 @@ TEST_P(CertificateModelTest, IntegersLoseLittleAndNeverGain) {
       const absl::StatusOr<double> seconds = VerifiedSeconds(instance, certificate);
       ASSERT_THAT(seconds, IsOk());
       ASSERT_LE(*seconds, least);
-      // Each rounding of a share moves what a phase loads by 2^-20 of it at most.
+      // Each rounding of a share moves what a phase loads by 2^-40 of it at most.
       const auto exact = static_cast<double>(EvaluateNaively(instance, prices).bound_seconds);
       double scale = 0;
       for (const double room : prices.room) scale += room;
@@ -173,7 +173,7 @@ TEST(CertificateFile, EachReasonIsNamed) {
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("prices prove")));
   EXPECT_THAT(why([](Certificate& c) { c.instance_digest[5] ^= 1; }),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("another instance")));
-  EXPECT_THAT(why([](Certificate& c) { c.share[0] += 1u << kShareBits; }),
+  EXPECT_THAT(why([](Certificate& c) { c.share[0] += uint64_t{1} << kShareBits; }),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("shares of phase 0 sum to")));
   EXPECT_THAT(why([](Certificate& c) { c.quanta_per_second = 0; }),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("0 quanta a second")));

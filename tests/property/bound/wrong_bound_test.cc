@@ -130,7 +130,7 @@ TEST(WrongBound, ARoundingTheWrongWay) {
                           .phase_count = 1,
                           .resource_count = 2,
                           .tier_count = 2,
-                          .share = {0, 1u << kShareBits},
+                          .share = {0, uint64_t{1} << kShareBits},
                           .room = {0, 0}};
   certificate.claimed_quanta = 1;
   EXPECT_GT(SecondsOf(certificate.claimed_quanta, certificate.quanta_per_second), least);
@@ -147,7 +147,7 @@ TEST(WrongBound, ARoundingTheWrongWay) {
   EXPECT_EQ(proven(), 0);
   certificate.quanta_per_second = 3;  // 1 quantum for the block, 2 for the base load
   EXPECT_EQ(proven(), 3);
-  certificate.share = {0, (1u << kShareBits) - 1};
+  certificate.share = {0, (uint64_t{1} << kShareBits) - 1};
   EXPECT_EQ(proven(), 1);
   // The block's room in DRAM, 2^32 - 1 parts of a quantum, is less than one; three bytes are dear.
   certificate.share = {0, 0};

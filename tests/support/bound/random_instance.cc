@@ -13,7 +13,6 @@ namespace kvtier::test_support {
 namespace {
 
 using bound::Instance;
-using bound::kNoResource;
 using bound::TableSpec;
 using bound::TierSet;
 

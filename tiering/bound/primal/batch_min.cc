@@ -35,10 +35,13 @@ class Min {
         used_(instance.tiers.size()),
         births_(instance.phase_count),
         deaths_(size_t{instance.phase_count} + 1) {
+    uint64_t all = 0;
     for (uint32_t block = 0; block < instance.block_count(); ++block) {
+      all += instance.ClassOf(block).bytes;
       births_[instance.birth[block]].push_back(block);
       deaths_[instance.death[block]].push_back(block);
     }
+    for (const Tier& tier : instance.tiers) limited_.push_back(tier.capacity_bytes < all);
   }
 
   std::vector<Path> Run() {
@@ -147,7 +150,8 @@ class Min {
                                     : instance_.phase_count;
     const TierSet tiers = instance_.TableOf(block).states()[state];
     for (size_t j = 0; j < residents_.size(); ++j) {
-      if (((tiers >> j) & 1) != 0) residents_[j].push({next_phase, block, version_[block]});
+      if (((tiers >> j) & 1) != 0 && limited_[j])
+        residents_[j].push({next_phase, block, version_[block]});
     }
   }
 
@@ -166,8 +170,9 @@ class Min {
   std::vector<uint32_t> version_;                         // by block
   std::vector<uint64_t> next_access_;                     // by block, index of the first not behind
   std::vector<std::priority_queue<Resident>> residents_;  // by tier; the farthest read on top
-  std::vector<uint64_t> used_;                            // by tier, bytes
-  std::vector<std::vector<uint32_t>> births_, deaths_;    // by phase
+  std::vector<bool> limited_;   // by tier: whether blocks can be too many for it
+  std::vector<uint64_t> used_;  // by tier, bytes
+  std::vector<std::vector<uint32_t>> births_, deaths_;  // by phase
 };
 
 }  // namespace

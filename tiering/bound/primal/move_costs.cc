@@ -48,8 +48,8 @@ MoveCosts::MoveCosts(const WorkingSchedule& schedule, const PathPrices& prices,
   for (size_t table = 0; table < instance.tables.size(); ++table) {
     if (typical_class_[table] == 0xffffffff) continue;
     const std::vector<TierSet>& states = instance.tables[table].states();
-    for (StateIndex from = 0; from < states.size(); ++from) {
-      for (StateIndex to = 0; to < states.size(); ++to) {
+    for (StateIndex from = 0; from < static_cast<StateIndex>(states.size()); ++from) {
+      for (StateIndex to = 0; to < static_cast<StateIndex>(states.size()); ++to) {
         const double* const edge = schedule.cuts().Edge(typical_class_[table], 0, from, to);
         if (from == to || edge == nullptr) continue;
         Move move;

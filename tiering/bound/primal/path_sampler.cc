@@ -21,7 +21,7 @@ StateIndex DrawState(absl::Span<const double> weights, Rng& rng) {
   KVTIER_CHECK(sum > 0);
   double left = rng.Unit() * sum;
   StateIndex drawn = 0;
-  for (StateIndex k = 0; k < weights.size(); ++k) {
+  for (StateIndex k = 0; k < static_cast<StateIndex>(weights.size()); ++k) {
     if (weights[k] <= 0) continue;
     drawn = k;
     left -= weights[k];
@@ -32,8 +32,9 @@ StateIndex DrawState(absl::Span<const double> weights, Rng& rng) {
 
 }  // namespace
 
-PathSampler::PathSampler(const Instance& instance, const PathPrices& prices, double temperature)
-    : instance_(&instance), prices_(&prices), temperature_(temperature) {
+PathSampler::PathSampler(const Instance& instance, const PathPrices& prices, double temperature,
+                         double move_weight)
+    : instance_(&instance), prices_(&prices), temperature_(temperature), move_weight_(move_weight) {
   runs_.resize(instance.tables.size());
   for (size_t table = 0; table < instance.tables.size(); ++table) FillRuns(table);
 }
@@ -58,9 +59,9 @@ void PathSampler::FillRuns(size_t table) {
     double* const weight = &runs.weight[0][phase * states * states];
     std::array<double, kStatesMax * kStatesMax> cost;
     double least = std::numeric_limits<double>::infinity();
-    for (StateIndex from = 0; from < states; ++from) {
+    for (StateIndex from = 0; from < static_cast<StateIndex>(states); ++from) {
       const double room = prices_->Stay(table, from, phase, phase + 1) / temperature_;
-      for (StateIndex to = 0; to < states; ++to) {
+      for (StateIndex to = 0; to < static_cast<StateIndex>(states); ++to) {
         double& here = cost[from * states + to];
         here = std::numeric_limits<double>::infinity();
         if (instance_->tables[table].Options(0, from, to).empty()) continue;
@@ -69,7 +70,9 @@ void PathSampler::FillRuns(size_t table) {
       }
     }
     for (size_t i = 0; i < states * states; ++i) {
-      if (std::isfinite(cost[i])) weight[i] = Possible(std::exp(least - cost[i]), 1);
+      if (std::isfinite(cost[i]))
+        weight[i] =
+            Possible(std::exp(least - cost[i]) * (i % (states + 1) == 0 ? 1 : move_weight_), 1);
     }
     for (size_t k = 0; k < states; ++k) runs.stay[0][phase * states + k] = weight[k * states + k];
   }
@@ -144,10 +147,10 @@ void PathSampler::EdgeWeights(uint32_t block_class, const Buffers::Segment& segm
   const size_t states = table.state_count();
   const double scale = 1 / (temperature_ * static_cast<double>(described.bytes));
   double least = std::numeric_limits<double>::infinity();
-  for (StateIndex from = 0; from < states; ++from) {
+  for (StateIndex from = 0; from < static_cast<StateIndex>(states); ++from) {
     const double room =
         prices_->Stay(described.table, from, segment.phase, segment.phase + 1) / temperature_;
-    for (StateIndex to = 0; to < states; ++to) {
+    for (StateIndex to = 0; to < static_cast<StateIndex>(states); ++to) {
       double& cost = weight[from * states + to];
       cost = std::numeric_limits<double>::infinity();
       // The last state counts to the end.
@@ -162,27 +165,49 @@ void PathSampler::EdgeWeights(uint32_t block_class, const Buffers::Segment& segm
   }
 }
 
-// Below `run`, which leads from one given state to another, at the given level.
+// Inside a run of which the first and last state are given. The common case, staying throughout, is
+// settled at once; `leaves` says that it is not that.
 void PathSampler::DrawInside(const Runs& runs, uint32_t level, uint32_t run, StateIndex from,
-                             StateIndex to, Rng& rng, std::vector<StateChange>& path) const {
+                             StateIndex to, bool leaves, Rng& rng,
+                             std::vector<StateChange>& path) const {
   const size_t states = runs.states;
   if (level == 0) {
     if (to != from) path.push_back({run + 1, to});
     return;
   }
-  if (from == to) {
+  if (from == to && !leaves) {
     const double all = runs.weight[level][run * states * states + from * states + to];
     if (rng.Unit() * all < runs.stay[level][run * states + from]) return;
   }
-  const double* const left = &runs.weight[level - 1][2 * run * states * states];
-  const double* const right = left + states * states;
+  const uint32_t left_run = 2 * run, right_run = 2 * run + 1;
+  const double* const left = &runs.weight[level - 1][left_run * states * states];
+  const double* const right = &runs.weight[level - 1][right_run * states * states];
+  const double left_stays = runs.stay[level - 1][left_run * states + from];
+  const double right_stays = runs.stay[level - 1][right_run * states + from];
   std::array<double, kStatesMax> weights;
+  double sum = 0;
   for (size_t mid = 0; mid < states; ++mid) {
     weights[mid] = left[from * states + mid] * right[mid * states + to];
+    if (from == to && mid == from) {
+      weights[mid] = std::max(0.0, weights[mid] - left_stays * right_stays);
+    }
+    sum += weights[mid];
   }
+  if (sum <= 0) return;  // only staying is possible, but for rounding
   const StateIndex mid = DrawState(absl::MakeConstSpan(weights).first(states), rng);
-  DrawInside(runs, level - 1, 2 * run, from, mid, rng, path);
-  DrawInside(runs, level - 1, 2 * run + 1, mid, to, rng, path);
+  if (from == to && mid == from) {
+    const double left_moves = std::max(0.0, left[from * states + from] - left_stays);
+    const double right_moves = std::max(0.0, right[from * states + from] - right_stays);
+    const double which[] = {left_moves * right_stays, left_stays * right_moves,
+                            left_moves * right_moves};
+    if (which[0] + which[1] + which[2] <= 0) return;
+    const StateIndex drawn = DrawState(which, rng);
+    if (drawn != 1) DrawInside(runs, level - 1, left_run, from, mid, true, rng, path);
+    if (drawn != 0) DrawInside(runs, level - 1, right_run, mid, to, true, rng, path);
+    return;
+  }
+  DrawInside(runs, level - 1, left_run, from, mid, false, rng, path);
+  DrawInside(runs, level - 1, right_run, mid, to, false, rng, path);
 }
 
 void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
@@ -234,7 +259,7 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
     }
     const StateIndex to = DrawState(absl::MakeConstSpan(weights).first(states), rng);
     if (segment.level < kAccess) {
-      DrawInside(runs, segment.level, segment.phase >> segment.level, state, to, rng, path);
+      DrawInside(runs, segment.level, segment.phase >> segment.level, state, to, false, rng, path);
     } else if (to != state) {
       path.push_back({segment.phase + 1, to});
     }

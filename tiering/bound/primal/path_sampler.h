@@ -15,16 +15,21 @@
 namespace kvtier::bound {
 
 // The Gibbs distribution: a path's weight is exp(-cost per byte / temperature), with the cost of
-// its cheapest options and of room. At good prices most blocks are indifferent between many paths;
-// drawn independently, their loads come close to those of the linear program's optimum, where the
-// cheapest path of each would overload one resource. Gaps between accesses are crossed by products
-// of phase matrices over aligned runs of 2^h phases, and drawn by halving these, so that a block
-// costs time in proportion to its accesses and changes, times the logarithm of the phases. Room is
-// not asked for. Immutable; safe to read from any thread.
+// its cheapest options and of room, times `move_weight` for each move in a phase without access:
+// a gap offers a move in each of its phases, and their number alone would make moves likelier than
+// what they cost says. At
+// good prices most blocks are indifferent between many paths; drawn independently, their loads come
+// close to those of the linear program's optimum, where the cheapest path of each would overload
+// one resource. Gaps between accesses are crossed by products of phase matrices over aligned runs
+// of 2^h phases, and drawn by halving these, so that a block costs time in proportion to its
+// accesses and changes, times the logarithm of the phases. Room is not asked for. Immutable; safe
+// to read from any thread.
 class PathSampler {
  public:
-  // `temperature` in seconds a byte. `instance` and `prices` stay valid.
-  PathSampler(const Instance& instance, const PathPrices& prices, double temperature);
+  // `temperature` in seconds a byte; `move_weight` above 0, up to 1. `instance` and `prices` stay
+  // valid.
+  PathSampler(const Instance& instance, const PathPrices& prices, double temperature,
+              double move_weight);
 
   // One thread's buffers.
   struct Buffers {
@@ -55,11 +60,12 @@ class PathSampler {
   // Weights of an access's or the last phase's edges.
   void EdgeWeights(uint32_t block_class, const Buffers::Segment& segment, Matrix& weight) const;
   void DrawInside(const Runs& runs, uint32_t level, uint32_t run, StateIndex from, StateIndex to,
-                  Rng& rng, std::vector<StateChange>& path) const;
+                  bool leaves, Rng& rng, std::vector<StateChange>& path) const;
 
   const Instance* instance_;
   const PathPrices* prices_;
   double temperature_;
+  double move_weight_;
   std::vector<Runs> runs_;  // by table
 };
 

@@ -36,8 +36,8 @@ PhaseCuts::PhaseCuts(const Instance& instance) : instance_(&instance) {
     first_edge_.push_back(edges);
     edges += (table.accesses_max() + 1) * states * states;
     for (size_t accesses = 0; accesses <= table.accesses_max(); ++accesses) {
-      for (StateIndex from = 0; from < states; ++from) {
-        for (StateIndex to = 0; to < states; ++to) {
+      for (StateIndex from = 0; from < static_cast<StateIndex>(states); ++from) {
+        for (StateIndex to = 0; to < static_cast<StateIndex>(states); ++to) {
           legal_.push_back(table.Options(accesses, from, to).empty() ? 0 : 1);
         }
       }
@@ -112,8 +112,8 @@ void PhaseCuts::Fill() {
     const OptionTable& table = instance_->tables[block_class.table];
     size_t edge = first_edge_[c];
     for (size_t accesses = 0; accesses <= table.accesses_max(); ++accesses) {
-      for (StateIndex from = 0; from < table.state_count(); ++from) {
-        for (StateIndex to = 0; to < table.state_count(); ++to, ++edge) {
+      for (StateIndex from = 0; from < static_cast<StateIndex>(table.state_count()); ++from) {
+        for (StateIndex to = 0; to < static_cast<StateIndex>(table.state_count()); ++to, ++edge) {
           if (legal_[edge] == 0) continue;
           for (size_t cut = 0; cut < cuts_; ++cut) {
             double least = std::numeric_limits<double>::infinity();

@@ -37,7 +37,7 @@ std::vector<std::vector<StateIndex>> ReadOrder(const Instance& instance) {
     if (!order.empty()) continue;
     const std::vector<TierSet>& states = instance.tables[block_class.table].states();
     std::vector<double> seconds;
-    for (StateIndex k = 0; k < states.size(); ++k) {
+    for (StateIndex k = 0; k < static_cast<StateIndex>(states.size()); ++k) {
       order.push_back(k);
       seconds.push_back(ReadSeconds(instance, block_class, k));
     }

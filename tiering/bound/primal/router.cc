@@ -15,7 +15,7 @@ Router::Router(const WorkingSchedule& schedule, const PathPrices& prices, const 
       weights_(weights) {
   for (const OptionTable& table : instance_.tables) {
     std::array<bool, kStatesMax> free{};
-    for (StateIndex k = 0; k < table.state_count(); ++k) {
+    for (StateIndex k = 0; k < static_cast<StateIndex>(table.state_count()); ++k) {
       const absl::Span<const Option> idle = table.Options(0, k, k);
       free[k] = idle.size() == 1 && idle[0] == Option();
     }
@@ -91,7 +91,7 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
   const auto stay = [&](StateIndex k, uint32_t from, uint32_t to) {
     return room_weight_ * prices_.Stay(table_, k, from, to + 1);
   };
-  for (StateIndex to = 0; to < states_; ++to) {
+  for (StateIndex to = 0; to < static_cast<StateIndex>(states_); ++to) {
     out[to] = kInfinite;
     if (in[to] < kInfinite && first[to] == Room::kNone && (free[to] || begin == end)) {
       out[to] = in[to] + stay(to, begin, end);
@@ -100,13 +100,13 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
   }
   if (begin == end) return;
   const Costs stayed = out;
-  for (StateIndex from = 0; from < states_; ++from) {
+  for (StateIndex from = 0; from < static_cast<StateIndex>(states_); ++from) {
     // A move in phase s needs room for the old state at starts up to s, and for the new one from
     // s + 1 on.
     if (in[from] == kInfinite || first[from] == begin) continue;
     const uint32_t leave_end =
         !free[from] ? begin + 1 : (first[from] == Room::kNone ? end : first[from]);
-    for (StateIndex to = 0; to < states_; ++to) {
+    for (StateIndex to = 0; to < static_cast<StateIndex>(states_); ++to) {
       if (last[to] == end) continue;
       const uint32_t arrive =
           !free[to] ? end - 1 : (last[to] == Room::kNone ? begin : std::max(begin, last[to]));
@@ -122,7 +122,7 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
         continue;
       }
       if (stayed[to] < kInfinite && from == to) continue;
-      for (StateIndex via = 0; via < states_; ++via) {
+      for (StateIndex via = 0; via < static_cast<StateIndex>(states_); ++via) {
         if (via == from || via == to || first[via] != Room::kNone || !free[via]) continue;
         const uint32_t out_phase = BestMove(from, via, begin, std::min(leave_end, end - 1));
         if (out_phase == MoveCosts::kNone) continue;
@@ -143,9 +143,9 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
 void Router::Access(uint32_t phase, uint32_t count, bool last, const Costs& in, Costs& out,
                     Stage& stage) {
   out.fill(kInfinite);
-  for (StateIndex from = 0; from < states_; ++from) {
+  for (StateIndex from = 0; from < static_cast<StateIndex>(states_); ++from) {
     if (in[from] == kInfinite) continue;
-    for (StateIndex to = 0; to < states_; ++to) {
+    for (StateIndex to = 0; to < static_cast<StateIndex>(states_); ++to) {
       // The last state counts to the end.
       if (last && to != from) continue;
       const double* const edge = schedule_.cuts().Edge(class_, count, from, to);
@@ -175,7 +175,7 @@ double Router::Route(size_t block, const Path& hints, Path& path) {
   const uint32_t birth = instance_.birth[block];
   const uint32_t death = instance_.death[block];
   Costs costs, crossed;
-  for (StateIndex k = 0; k < states_; ++k) {
+  for (StateIndex k = 0; k < static_cast<StateIndex>(states_); ++k) {
     costs[k] = ((instance_.classes[class_].start_states >> k) & 1) != 0 ? 0 : kInfinite;
   }
   const absl::Span<const uint32_t> accesses = instance_.Accesses(block);
@@ -195,7 +195,7 @@ double Router::Route(size_t block, const Path& hints, Path& path) {
     if (stage == stages_.size()) stages_.emplace_back();
     Cross(begin, death - 1, costs, crossed, stages_[stage]);
     // In its last phase it stays.
-    for (StateIndex k = 0; k < states_; ++k) {
+    for (StateIndex k = 0; k < static_cast<StateIndex>(states_); ++k) {
       costs[k] = schedule_.cuts().Edge(class_, 0, k, k) != nullptr ? crossed[k] : kInfinite;
     }
     ++stage;

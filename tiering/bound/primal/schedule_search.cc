@@ -24,6 +24,13 @@
 namespace kvtier::bound {
 namespace {
 
+// Candidates that take longer than the best by more than this are not improved.
+constexpr double kPromising = 1.1;
+// Drawn paths that take longer than the best candidate by more than this, before there is room for
+// them, are not repaired.
+constexpr double kHopeless = 1.5;
+// The sampler's weight of moves between accesses; exclusive copies want few.
+constexpr double kRareMoves = 0.01;
 constexpr size_t kBlocksAtOnce = 1024;
 // Times by cuts that are short of the exact ones by more than this part ask for more cuts.
 constexpr double kCutsMissing = 2e-4;
@@ -45,8 +52,8 @@ double SlowestSeconds(const Instance& instance) {
   for (const BlockClass& block_class : instance.classes) {
     const OptionTable& table = instance.tables[block_class.table];
     for (size_t accesses = 0; accesses <= std::min<size_t>(1, table.accesses_max()); ++accesses) {
-      for (StateIndex from = 0; from < table.state_count(); ++from) {
-        for (StateIndex to = 0; to < table.state_count(); ++to) {
+      for (StateIndex from = 0; from < static_cast<StateIndex>(table.state_count()); ++from) {
+        for (StateIndex to = 0; to < static_cast<StateIndex>(table.state_count()); ++to) {
           for (const Option& option : table.Options(accesses, from, to)) take(block_class, option);
         }
       }
@@ -70,26 +77,25 @@ class Search {
   }
 
   absl::StatusOr<FoundSchedule> Run(absl::Span<const NamedSchedule> others) {
-    const double unit = SlowestSeconds(instance_);
-    for (size_t i = 0; i < options_.temperatures.size() && unit > 0; ++i) {
-      if (GoOn(Sampled(options_.temperatures[i]))) Sample(options_.temperatures[i], unit, i);
-    }
-    if (GoOn("min")) Construct("min", BatchMin(instance_, readers_));
-    if (GoOn("static")) {
-      WorkingSchedule schedule(instance_, cuts_);
-      if (FillStatically(schedule, prices_)) Offer("static", schedule.ToSchedule());
-    }
+    const bool small = AtMost(2, options_.work_accesses / 4) == 2;
+    if (small) ConstructPlainly();
+    SampleTemperatures();
+    if (!small && candidates_.empty()) ConstructPlainly();
     for (const NamedSchedule& other : others) {
       if (absl::Status status = CheckSchedule(instance_, other.schedule).status(); !status.ok()) {
         return absl::InvalidArgumentError(absl::StrCat(other.name, ": ", status.message()));
       }
-      Offer(other.name, other.schedule);
+      (void)Offer(other.name, other.schedule);
     }
     std::stable_sort(candidates_.begin(), candidates_.end(), [](const auto& a, const auto& b) {
       return a.time.first_seconds < b.time.first_seconds;
     });
-    for (size_t i = 0; i < std::min(options_.improved, candidates_.size()); ++i) {
-      if (GoOn(candidates_[i].time.name)) Improve(candidates_[i]);
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      const bool promising =
+          candidates_[i].time.first_seconds <= kPromising * candidates_.front().time.first_seconds;
+      if (i < options_.improved && promising && GoOn(candidates_[i].time.name)) {
+        Improve(candidates_[i]);
+      }
       candidates_[i].schedule = {};
     }
     if (best_.name.empty()) return absl::NotFoundError("no candidate for a schedule is feasible");
@@ -103,8 +109,6 @@ class Search {
     Schedule schedule;
   };
 
-  static std::string Sampled(double temperature) { return absl::StrCat("sampled ", temperature); }
-
   bool GoOn(const std::string& candidate) {
     trying_ = candidate;
     return Asked();
@@ -114,8 +118,49 @@ class Search {
     return !stopped_;
   }
 
-  void Sample(double temperature, double unit, size_t number) {
-    const PathSampler sampler(instance_, prices_, temperature * unit);
+  // `wanted`, or as many passes over all accesses as make `work` accesses, or one.
+  size_t AtMost(size_t wanted, uint64_t work) const {
+    const uint64_t fit = work / std::max<uint64_t>(instance_.access_count(), 1);
+    return static_cast<size_t>(std::min<uint64_t>(wanted, std::max<uint64_t>(fit, 1)));
+  }
+
+  void ConstructPlainly() {
+    if (GoOn("min")) (void)Construct("min", BatchMin(instance_, readers_));
+    if (!GoOn("static")) return;
+    WorkingSchedule schedule(instance_, cuts_);
+    if (FillStatically(schedule, prices_)) (void)Offer("static", schedule.ToSchedule());
+  }
+
+  void SampleTemperatures() {
+    const double unit = SlowestSeconds(instance_);
+    if (options_.samples == 0 || unit <= 0) return;
+    const size_t samples = AtMost(options_.samples, options_.work_accesses / 4);
+    size_t number = 0;
+    SampleDownhill(unit, kRareMoves, (samples + 1) / 2, number);
+    if (number < samples) SampleDownhill(unit, 1, samples, number);
+  }
+
+  // From the first temperature in the direction in which it gets better, to the `end`th sample.
+  void SampleDownhill(double unit, double move_weight, size_t end, size_t& number) {
+    const double first = Sample(options_.temperature, unit, move_weight, number++);
+    for (const double factor : {0.5, 2.0}) {
+      double best = first;
+      for (double temperature = options_.temperature * factor; number < end;
+           temperature *= factor) {
+        const double seconds = Sample(temperature, unit, move_weight, number++);
+        if (seconds >= best) break;
+        best = seconds;
+      }
+      if (best < first) return;
+    }
+  }
+
+  // The time of what was drawn and repaired.
+  double Sample(double temperature, double unit, double move_weight, size_t number) {
+    const std::string name =
+        absl::StrCat(move_weight < 1 ? "sampled " : "sampled with moves ", temperature);
+    if (!GoOn(name)) return std::numeric_limits<double>::infinity();
+    const PathSampler sampler(instance_, prices_, temperature * unit, move_weight);
     std::vector<Path> paths(instance_.block_count());
     std::vector<PathSampler::Buffers> buffers(executor_.lanes());
     executor_.Run((paths.size() + kBlocksAtOnce - 1) / kBlocksAtOnce,
@@ -129,19 +174,20 @@ class Search {
                     }
                   });
     if (number == 0) HarvestCuts(paths);
-    Construct(Sampled(temperature), std::move(paths));
+    return Construct(name, std::move(paths));
   }
 
-  // Repairs room where it must; no paths are no candidate.
-  void Construct(const std::string& name, std::vector<Path> paths) {
-    if (paths.size() != instance_.block_count()) return;
+  // Repairs room where it must; no paths are no candidate. Returns its time, or infinity.
+  double Construct(const std::string& name, std::vector<Path> paths) {
+    const double never = std::numeric_limits<double>::infinity();
+    if (paths.size() != instance_.block_count()) return never;
     WorkingSchedule schedule(instance_, cuts_);
     for (size_t block = 0; block < paths.size(); ++block) {
       schedule.Put(block, std::move(paths[block]));
     }
-    if (RepairRoom(schedule, prices_, readers_, [this] { return Asked(); })) {
-      Offer(name, schedule.ToSchedule());
-    }
+    if (schedule.Seconds() > kHopeless * best_.seconds) return never;
+    if (!RepairRoom(schedule, prices_, readers_, [this] { return Asked(); })) return never;
+    return Offer(name, schedule.ToSchedule());
   }
 
   // Cuts where options tie, from the division of a schedule's phases.
@@ -192,15 +238,18 @@ class Search {
     return static_cast<double>(time->picoseconds) * 1e-12;
   }
 
-  void Offer(const std::string& name, Schedule schedule) {
+  // Its time, or infinity if it is none.
+  double Offer(const std::string& name, Schedule schedule) {
     Candidate candidate;
     candidate.time.name = name;
     (void)SplitOptions(instance_, schedule, executor_);
     candidate.time.first_seconds = Judge(name, schedule);
     candidate.time.seconds = candidate.time.first_seconds;
-    if (candidate.time.first_seconds == std::numeric_limits<double>::infinity()) return;
+    const double seconds = candidate.time.first_seconds;
+    if (seconds == std::numeric_limits<double>::infinity()) return seconds;
     candidate.schedule = std::move(schedule);
     candidates_.push_back(std::move(candidate));
+    return seconds;
   }
 
   void Improve(Candidate& candidate) {
@@ -211,12 +260,12 @@ class Search {
         working.Put(block, Path(changes.begin(), changes.end()));
       }
       LocalSearchOptions local;
-      local.passes = options_.passes;
+      local.passes = AtMost(options_.passes, options_.work_accesses);
       (void)ImproveLocally(working, prices_, local, [this] { return Asked(); });
       if (options_.exchange_passes > 0) {
         ExchangeOptions exchange;
         exchange.seed = options_.seed;
-        exchange.passes = options_.exchange_passes;
+        exchange.passes = AtMost(options_.exchange_passes, options_.work_accesses);
         (void)ImproveByExchange(working, prices_, exchange, [this] { return Asked(); });
         (void)ImproveLocally(working, prices_, local, [this] { return Asked(); });
       }

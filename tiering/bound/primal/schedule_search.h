@@ -24,13 +24,18 @@ struct NamedSchedule {
 
 struct ScheduleSearchOptions {
   uint64_t seed = 1;
-  // Of the path sampler, as parts of the time that the slowest resource which reads load takes for
-  // a byte.
-  std::vector<double> temperatures = {0.003, 0.006, 0.012};
-  size_t passes = 8;           // of local search, for each candidate
-  size_t exchange_passes = 8;  // and of exchanges
-  // At most so many candidates, the best by their first time, are improved by local search.
-  size_t improved = 8;
+  // Of the path sampler, as parts of the time that the slowest resource takes for a byte: the first
+  // to be tried. From there it is halved and doubled as long as what is drawn gets better; once
+  // with moves between accesses made rare, and once not.
+  double temperature = 0.004;
+  size_t samples = 8;           // at most; none at 0
+  size_t passes = 8;            // of local search, for each candidate that is improved
+  size_t exchange_passes = 16;  // and of exchanges
+  size_t improved = 2;          // candidates at most, the best by their first time
+  // A problem of many accesses gets fewer samples and passes, but one of each: no more passes than
+  // make this many accesses, and samples that make a quarter of it; and Belady's rule is tried only
+  // where it fits into that quarter, or nothing else was found.
+  uint64_t work_accesses = 40'000'000;
 };
 
 struct SearchProgress {
@@ -52,9 +57,9 @@ struct FoundSchedule {
   std::vector<CandidateTime> candidates;
 };
 
-// A portfolio: paths drawn at each temperature, with room repaired; Belady's rule; a static fill by
-// frequency; and `others`, whose schedules must pass CheckSchedule. Each is improved by local
-// search, and the best is returned with its work divided exactly. What it returns depends on
+// A portfolio: paths drawn at several temperatures, with room repaired; Belady's rule; a static
+// fill by frequency; and `others`, whose schedules must pass CheckSchedule. Each is improved by
+// local search, and the best is returned with its work divided exactly. What it returns depends on
 // instance, prices, options and `others` only, not on the executor's lanes; `progress` is asked now
 // and then and may end the search by returning false, then the best so far is returned.
 //

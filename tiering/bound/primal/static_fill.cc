@@ -57,7 +57,8 @@ bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices) {
   for (const uint32_t block : order) {
     StateIndex best = 0;
     double least = std::numeric_limits<double>::infinity();
-    for (StateIndex k = 0; k < instance.TableOf(block).state_count(); ++k) {
+    for (StateIndex k = 0; k < static_cast<StateIndex>(instance.TableOf(block).state_count());
+         ++k) {
       const double cost = StayCost(schedule, block, k);
       if (cost >= least) continue;
       least = cost;

@@ -1,0 +1,169 @@
+// Ascended prices reach what is known in closed form, never pass the truth, behave as a bound must
+// when the machine changes, and are the same for every number of lanes.
+#include "tiering/bound/ascent.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <vector>
+
+#include "tests/support/bound/brute_force.h"
+#include "tests/support/bound/lanes_in_turn.h"
+#include "tests/support/bound/random_instance.h"
+#include "tests/support/bound/synthetic.h"
+#include "tests/support/test_seed.h"
+#include "tiering/bound/dual_solver.h"
+#include "tiering/bound/evaluation.h"
+#include "tiering/bound/price_space.h"
+#include "tiering/bound/special_prices.h"
+
+namespace kvtier {
+namespace {
+
+using bound::Instance;
+using bound::Prices;
+using test_support::SyntheticModel;
+
+bound::DualResult Solve(const Instance& instance, uint32_t iterations = 300) {
+  InlineExecutor executor;
+  return SolveDual(instance, {.iterations = iterations}, executor, nullptr);
+}
+
+double Hard(const Instance& instance, const Prices& prices) {
+  InlineExecutor executor;
+  return bound::Evaluator(instance, executor).Hard(prices, nullptr);
+}
+
+TEST(BoundAscentTest, SimplexProjectionIsNearest) {
+  Rng rng(test_support::TestSeed(21));
+  for (int i = 0; i < 1000; ++i) {
+    const size_t size = 1 + rng.Below(6);
+    std::vector<double> point(size);
+    for (double& x : point) x = 4 * rng.Unit() - 2;
+    std::vector<double> nearest = point;
+    bound::ProjectOnSimplex(absl::MakeSpan(nearest));
+    double sum = 0, product = 0;
+    for (const double x : nearest) {
+      EXPECT_GE(x, 0);
+      sum += x;
+    }
+    EXPECT_NEAR(sum, 1, 1e-12);
+    // Nearest of a convex set: no corner lies at an acute angle.
+    for (size_t corner = 0; corner < size; ++corner) {
+      product = 0;
+      for (size_t k = 0; k < size; ++k) {
+        product += (point[k] - nearest[k]) * ((k == corner ? 1.0 : 0.0) - nearest[k]);
+      }
+      EXPECT_LE(product, 1e-12);
+    }
+  }
+}
+
+TEST(BoundAscentTest, NeverAboveTheTruth) {
+  Rng rng(test_support::TestSeed(22));
+  for (const auto model : test_support::kBoundModels) {
+    for (int i = 0; i < 15; ++i) {
+      const Instance instance = test_support::RandomInstance(model, {}, rng);
+      const double truth = test_support::LeastSeconds(instance);
+      const bound::DualResult result = Solve(instance, 150);
+      EXPECT_LE(result.bound, truth * (1 + 1e-9)) << test_support::NameOf(model) << " " << i;
+      EXPECT_GE(result.bound, result.special_seconds);
+      EXPECT_GE(result.special_seconds, result.roofline_seconds);
+      EXPECT_EQ(result.bound, Hard(instance, result.prices));
+    }
+  }
+}
+
+// All blocks are read in every phase: what the GPU's memory holds is read there, the rest beside
+// it.
+TEST(BoundAscentTest, DenseReadsAreClosedForm) {
+  const Instance instance = test_support::Synthetic({.model = SyntheticModel::kExclusive,
+                                                     .blocks = 200,
+                                                     .steps = 12,
+                                                     .read_share = 1,
+                                                     .gpu_share = 0.25});
+  const double all = 200.0 * (1 << 20);
+  const double seconds = 12 * std::max(0.75 * all / 50e9, all / 450e9);
+  const double bound = Solve(instance).bound;
+  EXPECT_LE(bound, seconds * (1 + 1e-12));
+  EXPECT_GE(bound, seconds * 0.9999);
+}
+
+// C of N blocks fit, and each is read once a round: at least N - C of them come over the link.
+TEST(BoundAscentTest, CyclicScanMissesWhatDoesNotFit) {
+  constexpr uint32_t kBlocks = 24, kRounds = 12, kFit = 16;
+  Instance instance =
+      test_support::Synthetic({.model = SyntheticModel::kStream, .blocks = kBlocks, .steps = 1});
+  instance.tiers[0].capacity_bytes = kFit << 20;
+  instance.phase_count = kBlocks * kRounds;
+  instance.base_load.assign(instance.phase_count * instance.resources.size(), 0);
+  instance.first_access = {0};
+  instance.access_phase.clear();
+  for (uint32_t b = 0; b < kBlocks; ++b) {
+    instance.death[b] = instance.phase_count;
+    for (uint32_t round = 0; round < kRounds; ++round) {
+      instance.access_phase.push_back(round * kBlocks + b);
+    }
+    instance.first_access.push_back(instance.access_phase.size());
+  }
+  ASSERT_TRUE(Check(instance).ok()) << Check(instance);
+  // The first round's misses depend on what was there; afterwards each round has N - C.
+  const double block_seconds = (1 << 20) / 50e9;
+  const double least = (kRounds - 1) * (kBlocks - kFit) * block_seconds;
+  const double bound = Solve(instance, 600).bound;
+  EXPECT_GE(bound, least * 0.99);
+  EXPECT_LE(bound, (least + (kBlocks - kFit) * block_seconds) * (1 + 1e-9));
+}
+
+// The best case of arXiv 2508.13231 with 40 % of all past tokens read, where memory never binds:
+// 10,240 steps of 32 layers, each of which reads its weights and the tokens' KV through the GPU's
+// memory and the other together. A step's layers are alike, so a phase is a step; its tokens are
+// blocks of 1, 2, 4, ... tokens, read as the number of tokens is written in binary.
+TEST(BoundAscentTest, GoldenValueOfThePaper) {
+  constexpr uint64_t kLayers = 32, kWeights = 162'889'728, kTokenBytes = 16'384;
+  constexpr uint32_t kFirst = 31'299, kSteps = 10'240, kDigits = 15;
+  Instance instance = test_support::Synthetic(
+      {.model = SyntheticModel::kInclusive, .blocks = kDigits, .steps = 1, .classes = kDigits});
+  instance.resources[0].units_per_second = 4'900'000'000'000;
+  instance.resources[1].units_per_second = 450'000'000'000;
+  for (bound::Tier& tier : instance.tiers) tier.capacity_bytes = uint64_t{1} << 50;
+  instance.phase_count = kSteps;
+  instance.base_load.assign(kSteps * instance.resources.size(), 0);
+  instance.first_access = {0};
+  instance.access_phase.clear();
+  for (uint32_t step = 0; step < kSteps; ++step) {
+    instance.base_load[step * instance.resources.size()] = kLayers * kWeights;
+  }
+  for (uint32_t digit = 0; digit < kDigits; ++digit) {
+    instance.classes[digit].bytes = (kLayers * kTokenBytes) << digit;
+    instance.death[digit] = kSteps;
+    for (uint32_t step = 0; step < kSteps; ++step) {
+      const uint32_t tokens = (2 * (kFirst + step + 1) + 4) / 5;  // 0.4 of them, rounded up
+      if ((tokens >> digit & 1) != 0) instance.access_phase.push_back(step);
+    }
+    instance.first_access.push_back(instance.access_phase.size());
+  }
+  ASSERT_TRUE(Check(instance).ok()) << Check(instance);
+  const bound::DualResult result = Solve(instance, 10);
+  EXPECT_NEAR(result.roofline_seconds, 24.59591294822874, 1e-10 * 24.6);
+  EXPECT_NEAR(result.bound, 24.59591294822874, 1e-10 * 24.6);
+}
+
+TEST(BoundAscentTest, LanesDoNotMatter) {
+  const Instance instance = test_support::Synthetic({.blocks = 3000, .steps = 60, .classes = 2});
+  const bound::DualOptions options = {.iterations = 30, .full_accesses = 100'000};
+  InlineExecutor one;
+  const bound::DualResult first = SolveDual(instance, options, one, nullptr);
+  for (const size_t lanes : {2, 5}) {
+    test_support::LanesInTurn executor(lanes);
+    const bound::DualResult result = SolveDual(instance, options, executor, nullptr);
+    EXPECT_EQ(result.bound, first.bound);
+    EXPECT_EQ(result.prices.share, first.prices.share);
+    EXPECT_EQ(result.prices.room, first.prices.room);
+  }
+}
+
+}  // namespace
+}  // namespace kvtier
