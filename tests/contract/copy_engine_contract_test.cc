@@ -19,6 +19,7 @@
 #include "proto/wire/checksum.h"
 #include "sim/sim_clock.h"
 #include "sim/sim_copy_engine.h"
+#include "sim/sim_machine.h"
 #include "sim/sim_pool.h"
 #include "tests/support/status_matchers.h"
 #include "tiering/base/rng.h"
@@ -65,12 +66,45 @@ Subject MakeSim(std::vector<MemoryPool*> pools, bool with_clock) {
           .let_run = [clock] { clock->Advance(absl::Microseconds(15)); }};
 }
 
+// Takes the ports of a machine with so many tiers, like all that is simulated.
+Subject MakeSimOnMachine(std::vector<MemoryPool*> pools) {
+  auto clock = std::make_shared<sim::SimClock>();
+  sim::Machine machine;
+  machine.name = "contract";
+  std::vector<size_t> tiers;
+  for (size_t i = 0; i < pools.size(); ++i) {
+    sim::MachineTier tier{.name = std::to_string(i), .bytes_per_second = 1'000'000'000'000};
+    if (i > 0) {
+      tier.link = sim::MachineLink{.name = std::to_string(i),
+                                   .to_gpu_bytes_per_second = 25'000'000'000,
+                                   .from_gpu_bytes_per_second = 25'000'000'000,
+                                   .latency_ns = 2000};
+    }
+    machine.tiers.push_back(std::move(tier));
+    tiers.push_back(i);
+  }
+  machine.flops_per_second = 1;
+  auto created = sim::SimMachine::Create(machine, tiers);
+  EXPECT_THAT(created, IsOk());
+  auto on = std::make_shared<sim::SimMachine>(*std::move(created));
+  auto engine = std::make_unique<sim::SimCopyEngine>(
+      sim::SimCopyEngine::Options{.pools = std::move(pools),
+                                  .seed = 3,
+                                  .in_flight_max = kInFlightMax,
+                                  .clock = clock.get(),
+                                  .machine = on.get()});
+  engine->Open(0, sim::kSimTimeMax);
+  return {.engine = std::move(engine),
+          .let_run = [clock, on] { clock->Advance(absl::Microseconds(15)); }};
+}
+
 std::vector<Implementation> Implementations() {
   return {
       {"CpuOneThread", [](auto pools) { return MakeCpu(std::move(pools), 1); }},
       {"CpuThreeThreads", [](auto pools) { return MakeCpu(std::move(pools), 3); }},
       {"SimByPolls", [](auto pools) { return MakeSim(std::move(pools), false); }},
       {"SimByClock", [](auto pools) { return MakeSim(std::move(pools), true); }},
+      {"SimOnMachine", [](auto pools) { return MakeSimOnMachine(std::move(pools)); }},
   };
 }
 

@@ -54,11 +54,12 @@ std::unique_ptr<MemoryPool> Made(absl::StatusOr<std::unique_ptr<HostPool>> pool)
   return pool.ok() ? *std::move(pool) : nullptr;
 }
 
-std::unique_ptr<MemoryPool> MakeSim(bool with_bytes) {
+std::unique_ptr<MemoryPool> MakeSim(bool with_bytes, Bytes tag_bytes = Bytes(0)) {
   return std::make_unique<sim::SimPool>(sim::SimPool::Options{.name = "dram:0",
                                                               .segment_bytes = kSegmentBytes,
                                                               .segments_max = kSegmentsMax,
-                                                              .with_bytes = with_bytes});
+                                                              .with_bytes = with_bytes,
+                                                              .tag_bytes = tag_bytes});
 }
 
 std::vector<Implementation> Implementations() {
@@ -69,6 +70,7 @@ std::vector<Implementation> Implementations() {
        [] { return Made(HostPool::CreateEmulatedHbm(0, HostOptions(), OneNodeTopology())); }},
       {"SimPoolWithBytes", PoolKind::kDram, true, true, [] { return MakeSim(true); }},
       {"SimPoolWithoutBytes", PoolKind::kDram, true, false, [] { return MakeSim(false); }},
+      {"SimPoolWithTags", PoolKind::kDram, true, false, [] { return MakeSim(false, KiB(4)); }},
   };
 }
 
