@@ -13,9 +13,10 @@ namespace {
 // The empty set first: what is born is nowhere.
 std::vector<bound::TierSet> StatesOf(const MachineParts& parts) {
   std::vector<bound::TierSet> states;
-  const auto last = static_cast<bound::TierSet>(1u << (parts.tiers.size() - 1));
-  for (bound::TierSet set = 0; set < 1u << parts.tiers.size(); ++set) {
-    if (set == 0 || !parts.inclusive || (set & last) != 0) states.push_back(set);
+  const uint32_t last = 1u << (parts.tiers.size() - 1);
+  for (uint32_t set = 0; set < 1u << parts.tiers.size(); ++set) {
+    if (set == 0 || !parts.inclusive || (set & last) != 0)
+      states.push_back(static_cast<bound::TierSet>(set));
   }
   return states;
 }
@@ -29,8 +30,10 @@ class Builder {
     instance_.phase_count = static_cast<uint32_t>(workload_.requests.size());
     instance_.base_load.resize(workload_.requests.size() * instance_.resources.size());
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
-      Base(phase, result_.parts.hbm) = model.pass_weight_bytes;
-      Base(phase, result_.parts.compute) = workload_.requests[phase].extra_flops;
+      const PrefixRequest& request = workload_.requests[phase];
+      if (request.chunk_count > 0 || request.extra_flops > 0)
+        Base(phase, result_.parts.hbm) = model.pass_weight_bytes;
+      Base(phase, result_.parts.compute) = request.extra_flops;
     }
   }
 

@@ -34,8 +34,14 @@ class Builder {
     uint32_t parent = kNoChunk;
     for (uint32_t i = 0; i < request.block_count; ++i) {
       const bool last = i + 1 == request.block_count;
-      parent = Chunk(parent, NameOf(request, i, ids[i]), last ? last_tokens : trace_.block_tokens,
-                     uint64_t{i} * trace_.block_tokens);
+      const uint32_t tokens = last ? last_tokens : trace_.block_tokens;
+      parent = Chunk(parent, NameOf(request, i, ids[i]), tokens, uint64_t{i} * trace_.block_tokens);
+      if (workload_.chunks[parent].tokens != tokens) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("request ", number, " has ", tokens, " tokens of block ", ids[i],
+                         ", and an earlier one had ", workload_.chunks[parent].tokens,
+                         " of it; a block that fills up needs another name"));
+      }
       workload_.request_chunks.push_back(parent);
     }
     if (request.tokens > whole_tokens) {
@@ -60,8 +66,7 @@ class Builder {
 
   uint32_t Chunk(uint32_t parent, const BlockName& name, uint32_t tokens, uint64_t context) {
     const auto next = static_cast<uint32_t>(workload_.chunks.size());
-    const auto [found, is_new] =
-        numbers_.try_emplace(Key{parent, name.scope, name.id, tokens}, next);
+    const auto [found, is_new] = numbers_.try_emplace(Key{parent, name.scope, name.id}, next);
     if (is_new) {
       workload_.chunks.push_back({.parent = parent,
                                   .tokens = tokens,
@@ -72,7 +77,7 @@ class Builder {
     return found->second;
   }
 
-  using Key = std::tuple<uint32_t, uint64_t, uint64_t, uint32_t>;  // parent, scope, id, tokens
+  using Key = std::tuple<uint32_t, uint64_t, uint64_t>;  // parent, scope, id
 
   const Trace& trace_;
   const ModelSpec& model_;

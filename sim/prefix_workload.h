@@ -15,7 +15,7 @@ namespace kvtier::sim {
 
 inline constexpr uint32_t kNoChunk = 0xffffffff;
 
-// A chunk is what it is by its parent, its name and its number of tokens. All planes together.
+// A chunk is what it is by its parent and its name. All planes together.
 struct PrefixChunk {
   uint32_t parent = kNoChunk;   // a lower number; kNoChunk: a prompt begins with it
   uint32_t tokens = 0;          // of its own; fewer than a block's: the end of a prompt
@@ -54,7 +54,8 @@ struct PrefixWorkloadOptions {
 };
 
 // A function of its arguments. INVALID_ARGUMENT: a prompt is too long for the model's arithmetic
-// (kPromptTokensMax), or the trace has no block at all.
+// (kPromptTokensMax), the trace has no block at all, or one block has several numbers of tokens:
+// what they share could not be told.
 absl::StatusOr<PrefixWorkload> MakePrefixWorkload(const Trace& trace, const ModelSpec& model,
                                                   const PrefixWorkloadOptions& options);
 

@@ -1,4 +1,4 @@
-// What a trace's prompts are as work: chunks by parent, name and tokens; their bytes and operations
+// What a trace's prompts are as work: chunks by parent and name; their bytes and operations
 // counted here again by hand; requests in the order of their service.
 #include "sim/prefix_workload.h"
 
@@ -63,12 +63,22 @@ TEST_F(PrefixWorkloadTest, SharesPrefixesAndCountsTheirCosts) {
   EXPECT_EQ(workload.requests[1].extra_flops, 0u);
 }
 
-TEST_F(PrefixWorkloadTest, TellsChunksApartByParentAndTokens) {
+TEST_F(PrefixWorkloadTest, TellsChunksApartByParent) {
   Add(0, 32, {1, 2});
   Add(1, 32, {3, 2});
-  Add(2, 20, {1, 2});
+  Add(2, 20, {1, 4});
   const PrefixWorkload workload = Make();
-  EXPECT_EQ(workload.chunks.size(), 5u) << "another parent, and fewer tokens, are other chunks";
+  EXPECT_EQ(workload.chunks.size(), 5u) << "another parent, or another name";
+}
+
+// As two chunks they would cost twice, which an engine with smaller blocks need not pay.
+TEST_F(PrefixWorkloadTest, RefusesABlockOfTwoSizes) {
+  Add(0, 20, {1, 2});
+  Add(1, 32, {1, 2});
+  const absl::Status status = MakePrefixWorkload(trace_, model_, {}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("request 1 has 16 tokens of block 2, and an earlier one had 4 of it"));
 }
 
 TEST_F(PrefixWorkloadTest, ServesInOrderOfTime) {

@@ -1,0 +1,208 @@
+#include "sim/attention_instance.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/bound/standard_tables.h"
+
+namespace kvtier::sim {
+namespace {
+
+std::vector<bound::TierSet> StatesOf(const MachineParts& parts) {
+  std::vector<bound::TierSet> states;
+  const uint32_t last = 1u << (parts.tiers.size() - 1);
+  for (uint32_t set = 1; set < 1u << parts.tiers.size(); ++set) {
+    if (!parts.inclusive || (set & last) != 0) states.push_back(static_cast<bound::TierSet>(set));
+  }
+  return states;
+}
+
+class Builder {
+ public:
+  Builder(const AttentionTrace& trace, const ModelSpec& model,
+          const AttentionInstanceOptions& options, AttentionInstance& result)
+      : trace_(trace),
+        geometry_(trace.geometry),
+        model_(model),
+        options_(options),
+        result_(result),
+        instance_(result.instance) {}
+
+  absl::Status Build() {
+    result_.steps = std::min(geometry_.steps, options_.steps_max);
+    const uint64_t phases = uint64_t{result_.steps} * PhasesPerStep();
+    if (phases > kAttentionPhasesMax)
+      return absl::InvalidArgumentError(absl::StrCat("the trace has ", phases,
+                                                     " phases; the limit is ", kAttentionPhasesMax,
+                                                     " (--requests takes fewer steps)"));
+    instance_.phase_count = static_cast<uint32_t>(phases);
+    AddBaseLoads();
+    AddBlocks();
+    KVTIER_RETURN_IF_ERROR(CheckRoom());
+    if (strict()) KVTIER_RETURN_IF_ERROR(CheckStrict());
+    return bound::Check(instance_);
+  }
+
+ private:
+  bool strict() const { return options_.mode == AttentionMode::kStrict; }
+  bool layers() const { return options_.phase == AttentionPhase::kLayer; }
+  uint32_t PhasesPerStep() const { return (layers() ? geometry_.planes : 1) * (strict() ? 2 : 1); }
+  // In which a plane's blocks are read.
+  uint32_t PhaseOf(uint32_t step, uint32_t plane) const {
+    const uint32_t phase = layers() ? step * geometry_.planes + plane : step;
+    return strict() ? 2 * phase + 1 : phase;
+  }
+  uint64_t& Base(uint32_t phase, uint8_t resource) {
+    return instance_.base_load[phase * instance_.resources.size() + resource];
+  }
+  uint64_t BlockBytes() const { return geometry_.block_tokens * model_.KvBytesPerTokenAndPlane(); }
+
+  void AddBaseLoads() {
+    instance_.base_load.resize(instance_.phase_count * instance_.resources.size());
+    const uint64_t parts = layers() ? geometry_.planes : 1;
+    // A new token's keys and values may go straight to other memory where this one holds none.
+    const bool holds_cache = result_.parts.machine_tier.front() == 0;
+    const uint64_t bytes =
+        model_.pass_weight_bytes / parts + (holds_cache ? model_.KvBytesPerToken() / parts : 0);
+    const uint64_t flops_per_read =
+        geometry_.block_tokens * (model_.AttentionFlopsPerPair() / model_.layers);
+    for (uint32_t step = 0; step < result_.steps; ++step) {
+      for (uint32_t plane = 0; plane < geometry_.planes; ++plane) {
+        const uint32_t phase = PhaseOf(step, plane);
+        Base(phase, result_.parts.compute) += trace_.BlocksOf(step, plane).size() * flops_per_read;
+        if (plane > 0 && !layers()) continue;
+        Base(phase, result_.parts.hbm) += bytes;
+        Base(phase, result_.parts.compute) += model_.FlopsPerToken() / parts;
+      }
+    }
+  }
+
+  void AddBlocks() {
+    const uint32_t per_plane = geometry_.BlocksAt(result_.steps);
+    instance_.classes.push_back(
+        {.bytes = BlockBytes(),
+         .recompute_units = 0,
+         .table = 0,
+         .start_states = static_cast<uint8_t>((1u << instance_.tables[0].state_count()) - 1)});
+    instance_.access_phase.reserve(trace_.first[trace_.IndexOf(result_.steps, 0)]);
+    instance_.first_access.push_back(0);
+    std::vector<uint64_t> next(per_plane);  // of the plane: where its blocks' next accesses go
+    for (uint32_t plane = 0; plane < geometry_.planes; ++plane) {
+      std::fill(next.begin(), next.end(), 0);
+      for (uint32_t step = 0; step < result_.steps; ++step) {
+        for (const uint32_t block : trace_.BlocksOf(step, plane)) ++next[block];
+      }
+      uint64_t at = instance_.access_phase.size();
+      const size_t first_block = instance_.block_class.size();
+      for (uint32_t block = 0; block < per_plane; ++block) {
+        const uint64_t count = std::exchange(next[block], at);
+        if (count == 0) continue;
+        at += count;
+        result_.block_plane.push_back(plane);
+        result_.block_index.push_back(block);
+        instance_.block_class.push_back(0);
+        instance_.birth.push_back(geometry_.BirthOf(block) * PhasesPerStep());
+        instance_.first_access.push_back(at);
+      }
+      instance_.access_phase.resize(at);
+      for (uint32_t step = 0; step < result_.steps; ++step) {
+        for (const uint32_t block : trace_.BlocksOf(step, plane))
+          instance_.access_phase[next[block]++] = PhaseOf(step, plane);
+      }
+      for (size_t block = first_block; block < instance_.block_class.size(); ++block)
+        instance_.death.push_back(instance_.access_phase[instance_.first_access[block + 1] - 1] +
+                                  1);
+    }
+  }
+
+  // Blocks are never dropped, so that too little room would be no schedule at all.
+  absl::Status CheckRoom() const {
+    uint64_t room = 0;
+    for (const bound::Tier& tier : instance_.tiers) room += tier.capacity_bytes;
+    if (result_.parts.inclusive) room = instance_.tiers.back().capacity_bytes;
+    std::vector<int64_t> change(size_t{instance_.phase_count} + 1);
+    for (size_t block = 0; block < instance_.block_count(); ++block) {
+      ++change[instance_.birth[block]];
+      --change[instance_.death[block]];
+    }
+    int64_t blocks = 0;
+    for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
+      blocks += change[phase];
+      if (static_cast<uint64_t>(blocks) * BlockBytes() <= room) continue;
+      return absl::InvalidArgumentError(absl::StrCat(
+          "step ", phase / PhasesPerStep(), " has blocks of ",
+          static_cast<uint64_t>(blocks) * BlockBytes(), " bytes, and ",
+          result_.parts.inclusive ? "the tier that holds a copy of all has " : "the tiers have ",
+          room));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckStrict() const {
+    if (!layers())
+      return absl::InvalidArgumentError("strict needs layers as phases: --phase layer");
+    if (!result_.parts.ports.front().on_gpu)
+      return absl::InvalidArgumentError("strict needs the GPU's own memory among the tiers");
+    const uint64_t room = instance_.tiers.front().capacity_bytes;
+    for (uint32_t step = 0; step < result_.steps; ++step) {
+      for (uint32_t plane = 0; plane < geometry_.planes; ++plane) {
+        const uint64_t needed = trace_.BlocksOf(step, plane).size() * BlockBytes();
+        if (needed <= room) continue;
+        return absl::InvalidArgumentError(absl::StrCat("step ", step, " reads ", needed,
+                                                       " bytes of plane ", plane, ", and tier ",
+                                                       instance_.tiers.front().name, " has ", room,
+                                                       " beside the weights; stream does without"));
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  const AttentionTrace& trace_;
+  const AttentionGeometry& geometry_;
+  const ModelSpec& model_;
+  const AttentionInstanceOptions& options_;
+  AttentionInstance& result_;
+  bound::Instance& instance_;
+};
+
+absl::Status CheckIsOf(const AttentionGeometry& geometry, const ModelSpec& model) {
+  if (geometry.model == model.name && geometry.planes == model.layers) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the trace is of model \"", geometry.model, "\" with ", geometry.planes,
+                   " layers, and the model is \"", model.name, "\" with ", model.layers));
+}
+
+}  // namespace
+
+absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& trace,
+                                                        const Machine& machine,
+                                                        const ModelSpec& model,
+                                                        const AttentionInstanceOptions& options) {
+  KVTIER_RETURN_IF_ERROR(CheckIsOf(trace.geometry, model));
+  AttentionInstance result;
+  KVTIER_ASSIGN_OR_RETURN(result.parts, MakeMachineParts(machine, model, options.tier_names));
+  bound::Instance& instance = result.instance;
+  instance.tiers = result.parts.tiers;
+  instance.resources = result.parts.resources;
+  instance.compute_resource = result.parts.compute;
+  const bool strict = options.mode == AttentionMode::kStrict;
+  bound::TableSpec spec{.tiers = result.parts.ports,
+                        .states = StatesOf(result.parts),
+                        .accesses_max = 1,
+                        .recompute = false,
+                        .strict = strict};
+  for (bound::TierPorts& ports : spec.tiers) ports.serves_reads = ports.on_gpu || !strict;
+  if (spec.states.size() > bound::kStatesMax) {
+    return absl::InvalidArgumentError(absl::StrCat(spec.tiers.size(),
+                                                   " tiers are too many; --tiers "
+                                                   "chooses some"));
+  }
+  KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table, bound::MakeTable(spec));
+  instance.tables.push_back(std::move(table));
+  KVTIER_RETURN_IF_ERROR(Builder(trace, model, options, result).Build());
+  return result;
+}
+
+}  // namespace kvtier::sim

@@ -1,0 +1,61 @@
+// An attention trace on a machine as a placement problem.
+//
+// A phase is a step, or a layer of one. Its base load is a pass's weights and the new token's keys
+// and values through the GPU's own memory, and the operations for the token and its attention to
+// what it reads. What is behind the last whole block is not counted.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sim/attention_trace.h"
+#include "sim/machine.h"
+#include "sim/machine_parts.h"
+#include "tiering/bound/instance.h"
+
+namespace kvtier::sim {
+
+enum class AttentionPhase : uint8_t { kStep, kLayer };
+
+enum class AttentionMode : uint8_t {
+  kInPlace,
+  kStream,
+  // Blocks are copied into the GPU's own memory before their layer starts: each layer is two
+  // phases, a stall in which only copies run, and then its work.
+  kStrict,
+};
+
+struct AttentionInstanceOptions {
+  std::vector<std::string> tier_names{};  // that hold cache; empty: all of the machine's
+  AttentionPhase phase = AttentionPhase::kStep;
+  AttentionMode mode = AttentionMode::kInPlace;
+  uint32_t steps_max = kStepsMax;  // the first of the trace
+};
+
+struct AttentionInstance {
+  bound::Instance instance;
+  MachineParts parts;
+  // By block of the instance: which of the trace's it is. Those that are never read are left out.
+  std::vector<uint32_t> block_plane;
+  std::vector<uint32_t> block_index;
+  uint32_t steps = 0;
+};
+
+// A block lives from the step at whose start it is whole, in any state, to its last read, and has a
+// copy all the while: its states are the sets of tiers but the empty one, or on an inclusive
+// machine those with the last tier. In place and streaming differ in what simulations do, not here:
+// either way the GPU reads each copy by its own path while it works. INVALID_ARGUMENT: as
+// MakeMachineParts; a trace of another model; strict without layers as phases or without the GPU's
+// own memory; a phase that reads more than that has (strict); blocks that the tiers have no room
+// for; or sums that the bound's arithmetic does not carry.
+absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& trace,
+                                                        const Machine& machine,
+                                                        const ModelSpec& model,
+                                                        const AttentionInstanceOptions& options);
+
+// Prices of that many phases, and loads, are kept in memory.
+inline constexpr uint64_t kAttentionPhasesMax = 4'000'000;
+
+}  // namespace kvtier::sim

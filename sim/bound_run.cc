@@ -1,0 +1,128 @@
+#include "sim/bound_run.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/bound/evaluation.h"
+#include "tiering/bound/price_rounding.h"
+#include "tiering/bound/verifier.h"
+
+namespace kvtier::sim {
+namespace {
+
+// Of the time limit; the rest is for certificate and schedule.
+constexpr double kDualPart = 0.5;
+// Of points that are kept, each at least so much later than the one before, in parts of the time
+// that has passed: a thousand hours are a thousand points or so.
+constexpr double kLaterBy = 0.01;
+
+class Run {
+ public:
+  Run(const bound::Instance& instance, const BoundRunOptions& options,
+      absl::Span<const bound::NamedSchedule> others, Executor& executor)
+      : instance_(instance),
+        options_(options),
+        others_(others),
+        executor_(executor),
+        start_s_(options.now_s()) {}
+
+  absl::StatusOr<BoundRun> Do() {
+    bound::DualResult dual = bound::SolveDual(
+        instance_, options_.dual, executor_, [this](const bound::DualProgress& dual_progress) {
+          now_.stage = std::string(dual_progress.stage);
+          now_.lower_bound_s = std::max(now_.lower_bound_s, dual_progress.bound);
+          return Report(kDualPart * options_.time_limit_s);
+        });
+    now_.lower_bound_s = std::max(now_.lower_bound_s, dual.bound);
+    run_.roofline_s = std::max(dual.roofline_seconds, ComputeSeconds());
+    KVTIER_ASSIGN_OR_RETURN(run_.certificate, bound::Certify(instance_, dual.prices));
+    // What it claims is what the verifier found that it proves.
+    run_.lower_bound_s =
+        bound::SecondsOf(run_.certificate.claimed_quanta, run_.certificate.quanta_per_second);
+    run_.roofline_s = std::min(run_.roofline_s, run_.lower_bound_s);
+    now_.lower_bound_s = run_.lower_bound_s;
+    now_.stage = "certified";
+    Report(options_.time_limit_s);
+    run_.prices = std::move(dual.prices);
+    if (options_.find_schedule) KVTIER_RETURN_IF_ERROR(Search());
+    now_.stage = "done";
+    Report(options_.time_limit_s);
+    run_.seconds = now_.seconds;
+    return std::move(run_);
+  }
+
+ private:
+  // What is computed whatever the placement, at full speed.
+  double ComputeSeconds() const {
+    if (instance_.compute_resource == bound::kNoResource) return 0;
+    bound::Prices prices(instance_.phase_count, instance_.resources.size(), instance_.tiers.size());
+    for (uint32_t phase = 0; phase < instance_.phase_count; ++phase)
+      prices.Share(phase)[instance_.compute_resource] = 1;
+    return bound::Evaluator(instance_, executor_).Hard(prices, nullptr);
+  }
+
+  // False once the time is up or the caller wants an end.
+  bool Report(double limit_s) {
+    const bool changed = run_.progress.empty() ||
+                         run_.progress.back().lower_bound_s != now_.lower_bound_s ||
+                         run_.progress.back().best_feasible_s != now_.best_feasible_s;
+    now_.seconds = options_.now_s() - start_s_;
+    if (changed && (run_.progress.empty() || now_.stage == "done" || now_.stage == "certified" ||
+                    now_.seconds > run_.progress.back().seconds * (1 + kLaterBy)))
+      run_.progress.push_back(now_);
+    if (options_.on_progress && !options_.on_progress(now_)) ended_ = true;
+    return !ended_ && now_.seconds < limit_s;
+  }
+
+  absl::Status Search() {
+    absl::StatusOr<bound::FoundSchedule> found =
+        bound::FindSchedule(instance_, run_.prices, options_.search, others_, executor_,
+                            [this](const bound::SearchProgress& search) {
+                              now_.stage = search.candidate;
+                              if (std::isfinite(search.best_seconds))
+                                now_.best_feasible_s = search.best_seconds;
+                              return Report(options_.time_limit_s);
+                            });
+    if (absl::IsNotFound(found.status())) return absl::OkStatus();
+    if (!found.ok()) return found.status();
+    KVTIER_ASSIGN_OR_RETURN(run_.schedule_time, bound::CheckSchedule(instance_, found->schedule));
+    // A double holds 2^53 exactly: the next one is not below.
+    run_.best_feasible_s =
+        std::nextafter(static_cast<double>(run_.schedule_time->picoseconds) * 1e-12, HUGE_VAL);
+    run_.best_from = found->name;
+    run_.schedule = std::move(found->schedule);
+    now_.best_feasible_s = run_.best_feasible_s;
+    if (run_.best_feasible_s >= run_.lower_bound_s) return absl::OkStatus();
+    return absl::InternalError(absl::StrFormat(
+        "a schedule of %.9g s was found, and the bound is %.9g s: one of them is wrong",
+        run_.best_feasible_s, run_.lower_bound_s));
+  }
+
+  const bound::Instance& instance_;
+  const BoundRunOptions& options_;
+  absl::Span<const bound::NamedSchedule> others_;
+  Executor& executor_;
+  const double start_s_;
+  BoundProgress now_;
+  bool ended_ = false;
+  BoundRun run_;
+};
+
+}  // namespace
+
+std::optional<double> BoundRun::gap() const {
+  if (!schedule || lower_bound_s <= 0) return std::nullopt;
+  return best_feasible_s / lower_bound_s - 1;
+}
+
+absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const BoundRunOptions& options,
+                                  absl::Span<const bound::NamedSchedule> others,
+                                  Executor& executor) {
+  return Run(instance, options, others, executor).Do();
+}
+
+}  // namespace kvtier::sim

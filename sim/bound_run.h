@@ -1,0 +1,65 @@
+// From a placement problem to a certified bound and a schedule that comes near it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "tiering/base/executor.h"
+#include "tiering/bound/certificate.h"
+#include "tiering/bound/dual_solver.h"
+#include "tiering/bound/instance.h"
+#include "tiering/bound/primal/schedule_checker.h"
+#include "tiering/bound/primal/schedule_search.h"
+
+namespace kvtier::sim {
+
+struct BoundProgress {
+  double seconds = 0;  // since the start
+  std::string stage{};
+  double lower_bound_s = 0;                 // not yet certified
+  std::optional<double> best_feasible_s{};  // none found so far
+};
+
+struct BoundRunOptions {
+  bound::DualOptions dual{};
+  bound::ScheduleSearchOptions search{};
+  bool find_schedule = true;
+  double time_limit_s = 60;  // checked now and then; each part ends with the best it has
+  // Seconds of a clock that does not go back.
+  std::function<double()> now_s{};
+  // False ends the run early, as the time limit does. May be empty.
+  std::function<bool(const BoundProgress&)> on_progress{};
+};
+
+struct BoundRun {
+  bound::Prices prices;
+  bound::Certificate certificate;  // verified
+  double lower_bound_s = 0;        // that it proves, rounded down
+  // With room for everything: all memories at full speed at the same time, or what is computed in
+  // any case.
+  double roofline_s = 0;
+  // Absent where none was found, or was asked for.
+  std::optional<bound::Schedule> schedule{};
+  std::optional<bound::ScheduleTime> schedule_time{};
+  double best_feasible_s = 0;  // rounded up
+  std::string best_from{};     // the name of the candidate
+  std::vector<BoundProgress> progress{};
+  double seconds = 0;
+
+  // Best feasible over lower bound, less one; none without either.
+  std::optional<double> gap() const;
+};
+
+// `instance` passed Check. `others` are candidates from elsewhere, a policy's schedule. The bound
+// does not depend on the executor's lanes, except by what the time limit cuts off. INTERNAL if a
+// schedule is faster than the bound allows, which is a mistake in one of the two.
+absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const BoundRunOptions& options,
+                                  absl::Span<const bound::NamedSchedule> others,
+                                  Executor& executor);
+
+}  // namespace kvtier::sim

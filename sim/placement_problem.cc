@@ -1,0 +1,92 @@
+#include "sim/placement_problem.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "sim/trace_reader.h"
+#include "tiering/base/status_macros.h"
+
+namespace kvtier::sim {
+namespace {
+
+absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& machine,
+                                           const ModelSpec& model, const ProblemOptions& options) {
+  if (options.phase != AttentionPhase::kStep || options.mode == AttentionMode::kStrict)
+    return absl::InvalidArgumentError(
+        "a trace of requests has requests as phases: layers and strict copies are for attention "
+        "traces");
+  KVTIER_ASSIGN_OR_RETURN(const PrefixWorkload workload,
+                          MakePrefixWorkload(trace, model,
+                                             {.requests_max = options.requests_max,
+                                              .sessions = options.sessions,
+                                              .seed = options.seed}));
+  KVTIER_ASSIGN_OR_RETURN(PrefixInstance made,
+                          MakePrefixInstance(workload, machine, model, options.tier_names));
+  PlacementProblem problem{.instance = std::move(made.instance), .parts = std::move(made.parts)};
+  problem.phase = "request";
+  problem.blocks = workload.chunks.size();
+  problem.accesses = workload.request_chunks.size();
+  return problem;
+}
+
+absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const Machine& machine,
+                                             const ModelSpec& model,
+                                             const ProblemOptions& options) {
+  const AttentionMode as_machine =
+      machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream;
+  KVTIER_ASSIGN_OR_RETURN(
+      AttentionInstance made,
+      MakeAttentionInstance(trace, machine, model,
+                            {.tier_names = options.tier_names,
+                             .phase = options.phase,
+                             .mode = options.mode.value_or(as_machine),
+                             .steps_max = static_cast<uint32_t>(
+                                 std::min<uint64_t>(options.requests_max, kStepsMax))}));
+  PlacementProblem problem{.instance = std::move(made.instance), .parts = std::move(made.parts)};
+  problem.phase = options.phase == AttentionPhase::kLayer ? "layer" : "step";
+  problem.blocks = uint64_t{trace.geometry.planes} * trace.geometry.BlocksAt(made.steps);
+  problem.accesses = problem.instance.access_count();
+  return problem;
+}
+
+}  // namespace
+
+absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_tokens,
+                                      uint64_t requests_max) {
+  // Its first bytes say what it is, and those of a pipe can be read once only.
+  std::error_code error;
+  const auto kind = std::filesystem::status(path, error).type();
+  if (kind == std::filesystem::file_type::fifo || kind == std::filesystem::file_type::character) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is a pipe or a device; a file or a directory is needed"));
+  }
+  if (IsAttentionTrace(path)) {
+    KVTIER_ASSIGN_OR_RETURN(AttentionTrace trace, ReadAttentionTrace(path));
+    return trace;
+  }
+  KVTIER_ASSIGN_OR_RETURN(
+      Trace trace, ReadTrace(path, {.block_tokens = block_tokens, .requests_max = requests_max}));
+  return trace;
+}
+
+absl::StatusOr<PlacementProblem> MakeProblem(const AnyTrace& trace, const Machine& machine,
+                                             const ModelSpec& model,
+                                             const ProblemOptions& options) {
+  const auto* const prompts = std::get_if<Trace>(&trace);
+  KVTIER_ASSIGN_OR_RETURN(
+      PlacementProblem problem,
+      prompts != nullptr ? OfPrompts(*prompts, machine, model, options)
+                         : OfAttention(std::get<AttentionTrace>(trace), machine, model, options));
+  problem.mode = machine.read_mode == ReadMode::kInPlace ? "in_place" : "stream";
+  if (options.mode) {
+    problem.mode = *options.mode == AttentionMode::kInPlace  ? "in_place"
+                   : *options.mode == AttentionMode::kStream ? "stream"
+                                                             : "strict";
+  }
+  return problem;
+}
+
+}  // namespace kvtier::sim

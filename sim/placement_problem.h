@@ -1,0 +1,54 @@
+// Any trace on any machine as a placement problem: what the commands that bound, plan and compare
+// have in common.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sim/attention_instance.h"
+#include "sim/attention_trace.h"
+#include "sim/machine.h"
+#include "sim/model_spec.h"
+#include "sim/prefix_instance.h"
+#include "sim/prefix_workload.h"
+#include "sim/trace.h"
+#include "tiering/bound/instance.h"
+
+namespace kvtier::sim {
+
+using AnyTrace = std::variant<Trace, AttentionTrace>;
+
+// An attention trace by its first bytes, else as ReadTrace; errors are those of the readers.
+absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_tokens,
+                                      uint64_t requests_max);
+
+struct ProblemOptions {
+  std::vector<std::string> tier_names{};  // that may hold cache; empty: all of the machine's
+  uint64_t requests_max = kRequestsMax;   // or steps of an attention trace
+  uint32_t sessions = 1;                  // that run at a time
+  uint64_t seed = 0;                      // of their order
+  // Of attention traces; others have requests as phases, and no modes.
+  AttentionPhase phase = AttentionPhase::kStep;
+  std::optional<AttentionMode> mode{};  // none: as the machine reads
+};
+
+struct PlacementProblem {
+  bound::Instance instance;
+  MachineParts parts;
+  std::string phase{};  // "request", "step" or "layer"
+  std::string mode{};   // "in_place", "stream" or "strict"
+  // Of the trace, with those about which nothing can be decided and which the instance leaves out.
+  uint64_t blocks = 0;
+  uint64_t accesses = 0;
+};
+
+// INVALID_ARGUMENT: as MakePrefixWorkload, MakePrefixInstance and MakeAttentionInstance; or options
+// of one kind of trace for another.
+absl::StatusOr<PlacementProblem> MakeProblem(const AnyTrace& trace, const Machine& machine,
+                                             const ModelSpec& model, const ProblemOptions& options);
+
+}  // namespace kvtier::sim
