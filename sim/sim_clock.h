@@ -10,11 +10,19 @@
 
 namespace kvtier::sim {
 
+// Nanoseconds since a SimClock began.
+using SimTime = int64_t;
+
 // Thread-safe. Starts at the Unix epoch plus one second, so that no test depends on real time and a
 // zero time is recognisably unset. Resolution: a nanosecond.
 class SimClock : public Clock {
  public:
+  static constexpr int64_t kBeginNs = 1'000'000'000;
+
   absl::Time Now() override { return absl::FromUnixNanos(now_ns_.load(std::memory_order_acquire)); }
+
+  // Nanoseconds since it began.
+  int64_t elapsed_ns() const { return now_ns_.load(std::memory_order_acquire) - kBeginNs; }
 
   // `step` must not be negative.
   void Advance(absl::Duration step) {
@@ -23,7 +31,9 @@ class SimClock : public Clock {
   }
 
  private:
-  std::atomic<int64_t> now_ns_{1'000'000'000};
+  std::atomic<int64_t> now_ns_{kBeginNs};
 };
+
+inline SimTime SimTimeOf(absl::Time time) { return absl::ToUnixNanos(time) - SimClock::kBeginNs; }
 
 }  // namespace kvtier::sim

@@ -9,19 +9,24 @@
 #include "tiering/move/copy_request_check.h"
 
 namespace kvtier::sim {
+namespace {
+
+// The time that is open may become longer by this part of itself for copies.
+constexpr SimTime kLongerBy = 32;
+
+}  // namespace
 
 SimCopyEngine::SimCopyEngine(Options options) : options_(std::move(options)), rng_(options_.seed) {
   KVTIER_CHECK(options_.in_flight_max > 0);
+  KVTIER_CHECK(options_.machine == nullptr || options_.clock != nullptr);
   KVTIER_CHECK(options_.polls_min >= 1 && options_.polls_max >= options_.polls_min);
 }
 
 absl::Status SimCopyEngine::Submit(const CopyRequest& request) {
   if (absl::Status status = CheckCopyRequest(request, options_.pools); !status.ok()) return status;
-  for (const Copy& copy : copies_) {
-    if (copy.request.ticket == request.ticket) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("copy ticket %d is in flight already", request.ticket.value()));
-    }
+  if (tickets_.contains(request.ticket)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("copy ticket %d is in flight already", request.ticket.value()));
   }
   if (copies_.size() >= options_.in_flight_max) {
     return absl::ResourceExhaustedError(
@@ -40,6 +45,7 @@ absl::Status SimCopyEngine::Submit(const CopyRequest& request) {
     faults_.erase(fault);
   }
   ++submitted_;
+  tickets_.insert(request.ticket);
   copies_.push_back(std::move(copy));
   return absl::OkStatus();
 }
@@ -54,7 +60,11 @@ void SimCopyEngine::Cancel(CopyTicket ticket) {
 
 void SimCopyEngine::Poll(std::vector<CopyCompletion>& completions) {
   if (held_) return;
-  if (options_.clock != nullptr) RunLinks(options_.clock->Now());
+  if (options_.machine != nullptr) {
+    RunMachine(SimTimeOf(options_.clock->Now()));
+  } else if (options_.clock != nullptr) {
+    RunLinks(options_.clock->Now());
+  }
   std::vector<Copy> finished;
   std::deque<Copy> rest;
   for (Copy& copy : copies_) {
@@ -68,6 +78,7 @@ void SimCopyEngine::Poll(std::vector<CopyCompletion>& completions) {
       std::swap(finished[i - 1], finished[rng_.Below(i)]);
   }
   for (const Copy& copy : finished) {
+    tickets_.erase(copy.request.ticket);
     completions.push_back({.ticket = copy.request.ticket, .status = Execute(copy)});
   }
 }
@@ -83,14 +94,17 @@ absl::Status SimCopyEngine::Execute(const Copy& copy) {
   if (to != nullptr) to += request.destination.offset.count();
   if (!copy.injected.ok()) {
     if (to != nullptr) std::memset(to, 0xa5, bytes);
+    if (!options_.tagged.empty()) (void)CopyTag(request, true);
     return copy.injected;
   }
   if (copy.cancelled && !copy.done) {
     // Half of it was written: nobody may rely on the old bytes.
     if (to != nullptr) std::memset(to, 0x5a, bytes / 2);
+    if (!options_.tagged.empty()) (void)CopyTag(request, true);
     return absl::CancelledError(absl::StrFormat("copy %d was cancelled", request.ticket.value()));
   }
   bytes_copied_ += request.bytes;
+  if (!options_.tagged.empty()) return CopyTag(request, false);
   if (from == nullptr || to == nullptr) return absl::OkStatus();
   std::memcpy(to, from, bytes);
   const uint64_t checksum = wire::BlockChecksum({to, bytes});
@@ -98,6 +112,48 @@ absl::Status SimCopyEngine::Execute(const Copy& copy) {
   return absl::DataLossError(
       absl::StrFormat("copy %d of %d bytes: checksum of the source is %016x, expected %016x",
                       request.ticket.value(), request.bytes.count(), checksum, request.checksum));
+}
+
+absl::Status SimCopyEngine::CopyTag(const CopyRequest& request, bool garbage) {
+  const SimPool& from = *options_.tagged[request.source.pool.value()];
+  SimPool& to = *options_.tagged[request.destination.pool.value()];
+  const uint64_t tag = from.Tag(request.source.segment, request.source.offset);
+  to.SetTag(request.destination.segment, request.destination.offset, garbage ? ~tag : tag);
+  if (tag == request.checksum || garbage) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrFormat("copy %d: the tag of the source is %016x, expected %016x",
+                      request.ticket.value(), tag, request.checksum));
+}
+
+void SimCopyEngine::Open(SimTime from, SimTime until) {
+  KVTIER_CHECK(options_.machine != nullptr && from <= until);
+  open_from_ = from;
+  open_until_ = until;
+  started_until_ = 0;
+}
+
+void SimCopyEngine::RunMachine(SimTime now) {
+  SimPorts& ports = options_.machine->ports();
+  constexpr CopyPriority kOrder[] = {CopyPriority::kDemand, CopyPriority::kPrefetch,
+                                     CopyPriority::kMigration};
+  const SimTime latest = open_until_ + (open_until_ - open_from_) / kLongerBy;
+  for (const CopyPriority priority : kOrder) {
+    for (Copy& copy : copies_) {
+      const CopyRequest& request = copy.request;
+      if (copy.ends != 0 || copy.cancelled || request.priority != priority) continue;
+      const SimTime earliest = std::max(open_from_, SimTimeOf(copy.submitted));
+      if (earliest >= open_until_ || earliest > now) continue;
+      const OperationCost cost =
+          options_.machine->Copy(request.source.pool.value(), request.destination.pool.value(),
+                                 static_cast<uint64_t>(request.bytes.count()));
+      // One that is too long for any phase would never start: so the first always does.
+      if (started_until_ > 0 && ports.EndOf(cost.loads, earliest) > latest) continue;
+      copy.ends = ports.Occupy(cost.loads, earliest,
+                               cost.latency_ns + absl::ToInt64Nanoseconds(copy.longer));
+      started_until_ = std::max(started_until_, copy.ends);
+    }
+  }
+  for (Copy& copy : copies_) copy.done |= copy.ends != 0 && copy.ends <= now;
 }
 
 void SimCopyEngine::RunLinks(absl::Time now) {

@@ -8,8 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "sim/sim_machine.h"
+#include "sim/sim_pool.h"
 #include "tiering/base/clock.h"
 #include "tiering/base/rng.h"
 #include "tiering/memory/memory_pool.h"
@@ -24,9 +27,15 @@ struct SimLink {
   BytesPerSecond bandwidth{25e9};
 };
 
+// With a machine, a copy takes the machine's ports (sim_machine.h) as any other operation does.
+// Copies are looked at in each Poll, demand first, then prefetches, then migrations, each in order
+// of submission. One starts if it ends within the time that is open for copies, or not long behind
+// it: what nobody waits for must not delay what comes next. The first one always does.
+//
 // Deterministic for a given seed and sequence of calls; not thread-safe. Bytes are read and written
 // when the copy completes, as late as the seam allows, so that a caller who frees or changes a slot
-// too early is caught. Pools without bytes are copied in name only, and no checksum is compared.
+// too early is caught. Pools with tags copy a slot's tag, which has to be the checksum. Pools
+// without both are copied in name only, and no checksum is compared.
 class SimCopyEngine : public CopyEngine {
  public:
   struct Options {
@@ -44,6 +53,10 @@ class SimCopyEngine : public CopyEngine {
     bool reorder = true;  // completions that one Poll returns come in a drawn order
     // One in this many cancelled copies completes as if it had not been cancelled; 0: none.
     uint32_t cancel_ignored_one_in = 4;
+    // With one, copies take its ports, and `link`, `links` and polls do not count. Its tiers are
+    // the pools. Must outlive the engine, as `tagged`: pools whose slots have tags, by PoolId.
+    SimMachine* machine = nullptr;
+    std::vector<SimPool*> tagged = {};
   };
   explicit SimCopyEngine(Options options);
 
@@ -60,6 +73,12 @@ class SimCopyEngine : public CopyEngine {
   // The `nth` submission from now takes this much longer (with a clock) or this many more polls
   // (without).
   void DelayCopy(uint64_t nth, absl::Duration longer, uint32_t more_polls);
+  // With a machine: this time is open for copies from now on; none is at first. What has started
+  // before must have ended.
+  void Open(SimTime from, SimTime until);
+  // With a machine: by when all copies that have started in the open time will have ended; 0: none
+  // has.
+  SimTime started_until() const { return started_until_; }
   // While held, nothing completes, cancelled copies included.
   void set_held(bool held) { held_ = held; }
 
@@ -76,6 +95,7 @@ class SimCopyEngine : public CopyEngine {
     uint32_t polls_left = 0;
     absl::Duration longer;
     absl::Time finish = absl::InfiniteFuture();  // set once the link has started it
+    SimTime ends = 0;                            // on a machine; 0: it has not started
     bool cancelled = false;
     bool done = false;
     absl::Status injected;
@@ -89,11 +109,15 @@ class SimCopyEngine : public CopyEngine {
   // Marks what has finished by simulated time `now`.
   void RunLinks(absl::Time now);
   void RunLink(const std::pair<PoolId, PoolId>& ends, absl::Time now);
+  // Marks what has finished on the machine by then, and starts what can start by then.
+  void RunMachine(SimTime now);
   absl::Status Execute(const Copy& copy);
+  absl::Status CopyTag(const CopyRequest& request, bool garbage);
 
   Options options_;
   Rng rng_;
-  std::deque<Copy> copies_;  // in order of submission
+  std::deque<Copy> copies_;                  // in order of submission
+  absl::flat_hash_set<CopyTicket> tickets_;  // theirs
   std::map<std::pair<PoolId, PoolId>, absl::Time> link_free_;
   std::map<uint64_t, Fault> faults_;  // by number of submission
   uint64_t fail_one_in_ = 0;
@@ -101,6 +125,8 @@ class SimCopyEngine : public CopyEngine {
   uint64_t submitted_ = 0;
   Bytes bytes_copied_;
   bool held_ = false;
+  SimTime open_from_ = 0, open_until_ = 0;
+  SimTime started_until_ = 0;
 };
 
 }  // namespace kvtier::sim

@@ -43,6 +43,8 @@ absl::StatusOr<SegmentIndex> SimPool::AddSegment() {
     KVTIER_CHECK(segment.bytes != nullptr);
     std::memset(segment.bytes.get(), 0, bytes);
   }
+  if (options_.tag_bytes > Bytes(0))
+    segment.tags.assign(static_cast<size_t>(options_.segment_bytes / options_.tag_bytes), 0);
   segment.exists = true;
   ++segments_;
   return SegmentIndex(index);
@@ -58,6 +60,22 @@ void SimPool::ReleaseSegment(SegmentIndex segment, TenantId owner) {
 
 std::byte* SimPool::Address(SegmentIndex segment) const {
   return exists(segment) ? table_[segment.value()].bytes.get() : nullptr;
+}
+
+uint64_t SimPool::Tag(SegmentIndex segment, Bytes offset) const {
+  KVTIER_CHECK(exists(segment));
+  return table_[segment.value()].tags[static_cast<size_t>(offset / options_.tag_bytes)];
+}
+
+void SimPool::SetTag(SegmentIndex segment, Bytes offset, uint64_t tag) {
+  KVTIER_CHECK(exists(segment));
+  table_[segment.value()].tags[static_cast<size_t>(offset / options_.tag_bytes)] = tag;
+}
+
+void SimPool::LoseContents() {
+  for (Segment& segment : table_) {
+    for (uint64_t& tag : segment.tags) tag = ~tag;
+  }
 }
 
 void SimPool::KeepReleased(bool keep) {

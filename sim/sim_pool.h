@@ -23,6 +23,8 @@ class SimPool : public MemoryPool {
     Bytes segment_bytes = MiB(64);  // a multiple of 4 KiB, above zero
     uint32_t segments_max = 1024;   // above zero
     bool with_bytes = false;        // segments have real memory; Address() is not null
+    // Above zero: each so many bytes of a segment have a tag of 64 bits in place of contents.
+    Bytes tag_bytes{0};
   };
   explicit SimPool(Options options);
 
@@ -32,6 +34,12 @@ class SimPool : public MemoryPool {
   absl::StatusOr<SegmentIndex> AddSegment() override;
   void ReleaseSegment(SegmentIndex segment, TenantId owner) override;
   std::byte* Address(SegmentIndex segment) const override;
+
+  // With tags: what was written last to the slot at `offset`, a multiple of tag_bytes; 0: nothing.
+  uint64_t Tag(SegmentIndex segment, Bytes offset) const;
+  void SetTag(SegmentIndex segment, Bytes offset, uint64_t tag);
+  // A fault: all tags turn into others, as when the memory lost its contents.
+  void LoseContents();
 
   // Whether processes outside keep what is released from now on; false: they keep nothing any more.
   void KeepReleased(bool keep);
@@ -50,6 +58,7 @@ class SimPool : public MemoryPool {
   struct Segment {
     bool exists = false;
     std::unique_ptr<std::byte, FreeBytes> bytes;
+    std::vector<uint64_t> tags;
   };
 
   const Options options_;

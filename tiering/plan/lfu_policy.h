@@ -12,7 +12,7 @@ namespace kvtier {
 // equals what was read longest ago goes first. Nothing is remembered of what was dropped.
 class LfuPolicy : public RankedPolicy {
  public:
-  static constexpr size_t kCountMax = 63;
+  static constexpr size_t kCountMax = 15;
 
   static std::unique_ptr<PlacementPolicy> Create() { return std::make_unique<LfuPolicy>(); }
   LfuPolicy() : RankedPolicy(kCountMax + 1) {}

@@ -1,0 +1,47 @@
+// Decodes a sequence step by step with the production engine, as an attention trace says.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sim/attention_instance.h"
+#include "sim/attention_trace.h"
+#include "sim/machine.h"
+#include "sim/model_spec.h"
+#include "sim/simulation_faults.h"
+#include "sim/simulation_result.h"
+
+namespace kvtier::sim {
+
+struct AttentionSimulationOptions {
+  Machine machine;
+  std::vector<size_t> tiers;  // indices into machine.tiers, of those that hold blocks
+  std::string policy;         // policy_factory.h
+  uint64_t seed = 1;
+  AttentionPhase phase = AttentionPhase::kStep;
+  AttentionMode mode = AttentionMode::kInPlace;
+  uint32_t steps_max = kStepsMax;
+  SimFaults faults;  // no tier is lost: nothing could compute its blocks again
+};
+
+// A block is a chunk in a plane, and all of them are under lease from when they are whole. Before
+// the first phase the policy places what the prompt left, in no time. A phase is a step, or a layer
+// of one: what it reads comes from where it is, while the new token is computed, and weights and
+// what the token adds go through the GPU's own memory; a chunk that becomes whole leaves that
+// memory for the tier where the policy places it. All of this goes on at the same time, each
+// resource at its own pace. In place and streaming take the same. A phase's time is at least each
+// resource's load over its rate, with loads as docs/BOUND.md counts them, or higher ones. A
+// function of its arguments.
+//
+// Errors: as SimulatedEngine::Create and MakePolicy; INVALID_ARGUMENT for a trace of another model,
+// RESOURCE_EXHAUSTED where the tiers have no room for all blocks; UNIMPLEMENTED for strict copying;
+// DATA_LOSS or INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs
+// over.
+absl::StatusOr<SimulationResult> SimulateAttention(const AttentionTrace& trace,
+                                                   const ModelSpec& model,
+                                                   const AttentionSimulationOptions& options);
+
+}  // namespace kvtier::sim

@@ -1,0 +1,63 @@
+// Bounds, schedules and policies over variations of a machine and its load.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sim/binding.h"
+#include "sim/bound_run.h"
+#include "sim/machine.h"
+#include "sim/model_spec.h"
+#include "sim/placement_problem.h"
+#include "sim/plan_axis.h"
+#include "sim/simulation_result.h"
+#include "tiering/base/executor.h"
+
+namespace kvtier::sim {
+
+inline constexpr size_t kPlanPointsMax = 256;
+
+struct PlanPoint {
+  std::vector<uint64_t> values;  // by axis
+  uint32_t load = 1;
+  Machine machine{};
+  PlacementProblem problem{};
+  BoundRun run{};
+  Binding binding{};
+  std::vector<SimulationResult> policies{};  // as named
+};
+
+struct PlanOptions {
+  ProblemOptions problem{};
+  std::vector<std::string> policies{};
+  // Of each point; `on_progress` is not called.
+  BoundRunOptions run{};
+  // What is being done at which point, of how many; false ends the plan.
+  std::function<bool(size_t point, size_t points, const std::string& what)> on_progress{};
+};
+
+// All combinations of the axes' values, the last axis fastest.
+//
+// Prices of one point give a bound at every other one of the same load, and a schedule stays one
+// where no tier is smaller; so each point has the best bound that any point's prices prove there,
+// and the best schedule of all. Therefore no bound rises, and no best schedule takes longer, where
+// a machine gets more of anything. Each bound is certified, at its point or at one that has more.
+//
+// INVALID_ARGUMENT: an axis twice, more than kPlanPointsMax points, a load of an attention trace,
+// what no machine can be; INTERNAL if a policy is faster than the bound, which is a mistake in one
+// of the two; CANCELLED by on_progress; else as RunBound, MakeProblem and the simulations. A
+// function of its arguments but for what time limits cut off.
+absl::StatusOr<std::vector<PlanPoint>> RunPlan(const AnyTrace& trace, const Machine& machine,
+                                               const ModelSpec& model,
+                                               const std::vector<PlanAxis>& axes,
+                                               const PlanOptions& options, Executor& executor);
+
+// Whether a machine of `more` has no tier smaller and no rate lower than one of `less`, and the
+// problems are alike otherwise: whatever can be done on that one can be done on this, as fast.
+bool HasNoLess(const bound::Instance& more, const bound::Instance& less);
+
+}  // namespace kvtier::sim

@@ -1,0 +1,41 @@
+// Serves the requests of a prefix workload one after another with the production engine.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "sim/machine.h"
+#include "sim/model_spec.h"
+#include "sim/prefix_workload.h"
+#include "sim/simulation_faults.h"
+#include "sim/simulation_result.h"
+
+namespace kvtier::sim {
+
+struct PrefixSimulationOptions {
+  Machine machine;
+  std::vector<size_t> tiers;  // indices into machine.tiers, of those that hold blocks
+  std::string policy;         // policy_factory.h
+  uint64_t seed = 1;
+  // What is read is reported as well as looked up, as `kvtier replay` does.
+  bool reports = false;
+  uint32_t chunks_per_reserve = 16;
+  uint64_t segment_bytes = 0;  // SimulatedEngineOptions
+  SimFaults faults;
+};
+
+// A phase is one request's prefill: it looks its chunks up, reads the prefix that is there from
+// where it is, computes the rest and stores it, all at the same time, each resource at its own
+// pace; the model's weights are read once. Its time is at least each resource's load over its rate,
+// with loads as docs/BOUND.md counts them, or higher ones. A function of its arguments.
+//
+// Errors: as SimulatedEngine::Create and MakePolicy; DATA_LOSS or INTERNAL for what the engine must
+// never do; OUT_OF_RANGE when simulated time runs over.
+absl::StatusOr<SimulationResult> SimulatePrefix(const PrefixWorkload& workload,
+                                                const ModelSpec& model,
+                                                const PrefixSimulationOptions& options);
+
+}  // namespace kvtier::sim

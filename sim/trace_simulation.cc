@@ -1,0 +1,47 @@
+#include "sim/trace_simulation.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "sim/attention_simulation.h"
+#include "sim/machine_parts.h"
+#include "sim/prefix_simulation.h"
+#include "sim/prefix_workload.h"
+#include "tiering/base/status_macros.h"
+
+namespace kvtier::sim {
+
+absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Machine& machine,
+                                               const ModelSpec& model,
+                                               const ProblemOptions& problem,
+                                               const std::string& policy, const SimFaults& faults) {
+  KVTIER_ASSIGN_OR_RETURN(MachineParts parts, MakeMachineParts(machine, model, problem.tier_names));
+  if (const auto* attention = std::get_if<AttentionTrace>(&trace)) {
+    AttentionSimulationOptions options;
+    options.machine = machine;
+    options.tiers = std::move(parts.machine_tier);
+    options.policy = policy;
+    options.seed = problem.seed;
+    options.phase = problem.phase;
+    options.mode = problem.mode.value_or(
+        machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream);
+    options.steps_max = static_cast<uint32_t>(std::min<uint64_t>(problem.requests_max, kStepsMax));
+    options.faults = faults;
+    return SimulateAttention(*attention, model, options);
+  }
+  KVTIER_ASSIGN_OR_RETURN(const PrefixWorkload workload,
+                          MakePrefixWorkload(std::get<Trace>(trace), model,
+                                             {.requests_max = problem.requests_max,
+                                              .sessions = problem.sessions,
+                                              .seed = problem.seed}));
+  PrefixSimulationOptions options;
+  options.machine = machine;
+  options.tiers = std::move(parts.machine_tier);
+  options.policy = policy;
+  options.seed = problem.seed;
+  options.faults = faults;
+  return SimulatePrefix(workload, model, options);
+}
+
+}  // namespace kvtier::sim

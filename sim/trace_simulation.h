@@ -1,0 +1,25 @@
+// Any trace on any machine, simulated: what the commands that simulate, bound and compare have in
+// common.
+#pragma once
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "sim/machine.h"
+#include "sim/model_spec.h"
+#include "sim/placement_problem.h"
+#include "sim/simulation_faults.h"
+#include "sim/simulation_result.h"
+
+namespace kvtier::sim {
+
+// With the same phases, tiers and requests as MakeProblem's instance of the same `problem`, so that
+// no policy takes less time than a bound of that. `policy`: policy_factory.h. A function of its
+// arguments. Errors: as MakePrefixWorkload, SimulatePrefix and SimulateAttention.
+absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Machine& machine,
+                                               const ModelSpec& model,
+                                               const ProblemOptions& problem,
+                                               const std::string& policy,
+                                               const SimFaults& faults = {});
+
+}  // namespace kvtier::sim

@@ -1,0 +1,172 @@
+// No policy takes less simulated time than the bound of the same trace on the same machine, which
+// an independent verifier has checked: on small random traces and machines where any resource may
+// be what binds, without faults.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sim/placement_problem.h"
+#include "sim/policy/policy_factory.h"
+#include "sim/spec_reader.h"
+#include "sim/trace_simulation.h"
+#include "tests/support/sim/small_scenarios.h"
+#include "tests/support/status_matchers.h"
+#include "tests/support/test_seed.h"
+#include "tiering/bound/dual_solver.h"
+#include "tiering/bound/price_rounding.h"
+#include "tiering/bound/verifier.h"
+
+namespace kvtier::test_support {
+namespace {
+
+double VerifiedBound(const bound::Instance& instance, uint32_t iterations) {
+  InlineExecutor executor;
+  const bound::DualResult dual = bound::SolveDual(instance, {.iterations = iterations}, executor,
+                                                  [](const bound::DualProgress&) { return true; });
+  const auto certificate = bound::Certify(instance, dual.prices);
+  EXPECT_THAT(certificate, IsOk());
+  if (!certificate.ok()) return 0;
+  const auto seconds = bound::VerifiedSeconds(instance, *certificate);
+  EXPECT_THAT(seconds, IsOk());
+  return seconds.value_or(0);
+}
+
+TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
+  const uint64_t seed = TestSeed(1);
+  const uint64_t runs = std::getenv("KVTIER_TEST_SEED") != nullptr ? 1 : 100;
+  double nearest = 1e9;
+  int transfers_bind = 0, near = 0;
+  for (uint64_t run = 0; run < runs; ++run) {
+    const SmallScenario scenario = MakeSmallScenario(seed + run);
+    SCOPED_TRACE(scenario.text + "; again with KVTIER_TEST_SEED=" + std::to_string(seed + run));
+    const auto problem =
+        sim::MakeProblem(scenario.trace, scenario.machine, scenario.model, scenario.problem);
+    ASSERT_THAT(problem, IsOk());
+    const double bound_s = VerifiedBound(problem->instance, 60);
+    double best_s = 1e300;
+    for (const std::string& policy : sim::PolicyNames()) {
+      const auto result = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
+                                             scenario.problem, policy);
+      ASSERT_THAT(result, IsOk()) << policy;
+      const double time_s = static_cast<double>(result->time_ns) / 1e9;
+      EXPECT_GE(time_s, bound_s) << policy;
+      EXPECT_EQ(result->phase_ns.size() % problem->instance.phase_count, 0u);
+      best_s = std::min(best_s, time_s);
+      if (policy != "lru") continue;
+      // What it spends beyond computing is transfers.
+      transfers_bind += result->stall_ns > result->time_ns / 2 ? 1 : 0;
+    }
+    nearest = std::min(nearest, best_s / bound_s);
+    near += best_s < 1.25 * bound_s ? 1 : 0;
+  }
+  if (runs == 1) return;
+  // Else the comparison would say little.
+  EXPECT_LT(nearest, 1.01) << "no policy ever came near the bound";
+  EXPECT_GT(near, 15);
+  EXPECT_GT(transfers_bind, 25);
+}
+
+// Problems in which one kind of operation is what a bound cannot do without: where simulations did
+// not count it, they would be faster.
+class SimulationBoundOf : public ::testing::Test {
+ protected:
+  SimulationBoundOf() {
+    model_.layers = 1;
+    model_.weight_bytes = model_.pass_weight_bytes = model_.active_parameters = 1000;
+  }
+  uint64_t BlockBytes() const { return 16 * model_.KvBytesPerToken(); }
+  void SetMachine(const char* name, uint64_t hbm_blocks, uint64_t dram_blocks) {
+    machine_ = *sim::ReadMachine(name);
+    machine_.tiers[0].capacity_bytes = model_.weight_bytes + hbm_blocks * BlockBytes();
+    machine_.tiers[1].capacity_bytes = dram_blocks * BlockBytes();
+  }
+  // `count` prompts of `blocks` blocks; those of equal number modulo `kinds` are equal.
+  void SetPrompts(int count, uint32_t blocks, int kinds) {
+    sim::Trace trace{.block_tokens = 16};
+    for (int i = 0; i < count; ++i) {
+      sim::TraceRequest request;
+      request.first_block = trace.ids.size();
+      request.block_count = blocks;
+      request.tokens = 16 * blocks;
+      for (uint32_t block = 0; block < blocks; ++block)
+        trace.ids.push_back(static_cast<uint64_t>(i % kinds) * 1000 + block);
+      trace.requests.push_back(request);
+    }
+    trace_ = std::move(trace);
+  }
+  // Two halves of so many blocks each, read in turn for `run` steps.
+  void SetHalves(uint32_t blocks, uint32_t steps, uint32_t run) {
+    sim::AttentionGeometry geometry;
+    geometry.model = model_.name;
+    geometry.planes = 1;
+    geometry.block_tokens = 16;
+    geometry.prompt_tokens = 32 * blocks;
+    geometry.steps = steps;
+    sim::AttentionTraceWriter writer(geometry);
+    const std::vector<uint8_t> mass(blocks, 8);
+    for (uint32_t step = 0; step < steps; ++step) {
+      std::vector<uint32_t> read(blocks);
+      std::iota(read.begin(), read.end(), step / run % 2 * blocks);
+      writer.Add(read, mass);
+    }
+    trace_ = *sim::DecodeAttentionTrace(writer.Finish(), "halves");
+  }
+  // The bound, which no policy's time is below.
+  double CheckedBound() {
+    const auto problem = sim::MakeProblem(trace_, machine_, model_, options_);
+    EXPECT_THAT(problem, IsOk());
+    if (!problem.ok()) return 0;
+    const double bound_s = VerifiedBound(problem->instance, 2000);
+    for (const std::string& policy : sim::PolicyNames()) {
+      const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, policy);
+      EXPECT_THAT(result, IsOk()) << policy;
+      if (result.ok()) {
+        EXPECT_GE(static_cast<double>(result->time_ns) / 1e9, bound_s) << policy;
+      }
+    }
+    return bound_s;
+  }
+
+  sim::ModelSpec model_ = *sim::ReadModel("llama-3.1-8b");
+  sim::Machine machine_;
+  sim::AnyTrace trace_;
+  sim::ProblemOptions options_;
+};
+
+// To store takes three times as long as to compute, and reading next to nothing.
+TEST_F(SimulationBoundOf, Storing) {
+  SetMachine("h100-pcie5", 1, 40);
+  options_.tier_names = {"dram"};
+  SetPrompts(20, 20, 1);
+  const uint64_t flops = model_.PrefillFlops(20 * 16, 0);
+  machine_.flops_per_second = 1'000 * flops;
+  machine_.tiers[1].link->from_gpu_bytes_per_second = 20 * BlockBytes() * 1'000 / 3;
+  EXPECT_GT(CheckedBound(), 0.0025) << "three milliseconds, once";
+}
+
+// Blocks come through a slow link when they are read first, or before.
+TEST_F(SimulationBoundOf, Copying) {
+  SetMachine("gh200", 24, 200);
+  machine_.tiers[1].link->from_gpu_bytes_per_second = 1'000'000'000;
+  machine_.tiers[1].link->to_gpu_bytes_per_second = 20'000'000'000;
+  SetHalves(20, 80, 20);
+  // Three times one half comes, at 65 us for all of it, but for what there is room for.
+  EXPECT_GT(CheckedBound(), 0.0001);
+}
+
+// Where DRAM has a copy of everything, the GPU's memory adds no room.
+TEST_F(SimulationBoundOf, RoomForCopiesOfAll) {
+  SetMachine("arxiv-2508.13231", 24, 40);
+  SetPrompts(30, 20, 3);
+  machine_.flops_per_second = 1'000 * model_.PrefillFlops(20 * 16, 0);
+  EXPECT_GT(CheckedBound(), 0.004) << "a third of the prompts is computed, at a millisecond each";
+}
+
+}  // namespace
+}  // namespace kvtier::test_support

@@ -1,0 +1,241 @@
+// Proves that a plan's figures hold together: no bound rises and no best schedule takes longer
+// where a machine gets more of anything, even if the solver is stopped almost at once; no policy is
+// faster than its bound; what is said to bind is by how much the bound changes; and the cheapest
+// point is.
+#include "sim/plan.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <string>
+#include <tuple>
+
+#include "sim/plan_price.h"
+#include "sim/spec_reader.h"
+#include "sim/trace_generator.h"
+#include "sim/trace_reader.h"
+#include "tests/support/test_seed.h"
+#include "tiering/bound/evaluation.h"
+
+namespace kvtier::sim {
+namespace {
+
+using testing::HasSubstr;
+
+Trace ChatTrace(uint64_t requests, uint64_t seed) {
+  WorkloadOptions options = DefaultWorkload(WorkloadKind::kChat);
+  options.requests = requests;
+  options.seed = seed;
+  options.block_tokens = 256;
+  Trace trace{.block_tokens = options.block_tokens};
+  const absl::Status status = GenerateTrace(
+      options, [&](std::string_view line) { return AppendMooncakeLine(line, "made up", trace); });
+  EXPECT_TRUE(status.ok()) << status;
+  return trace;
+}
+
+PlanOptions Quick(uint32_t iterations) {
+  PlanOptions options;
+  options.problem.tier_names = {"dram"};
+  options.run.dual.iterations = iterations;
+  options.run.dual.full_iterations_min = 1;
+  options.run.time_limit_s = 1e9;
+  options.run.now_s = [] { return 0.0; };
+  return options;
+}
+
+std::vector<PlanAxis> Axes(const std::vector<std::string>& texts) {
+  std::vector<PlanAxis> axes;
+  for (const std::string& text : texts) axes.push_back(*ParsePlanAxis(text, 3));
+  return axes;
+}
+
+absl::StatusOr<std::vector<PlanPoint>> Plan(const Trace& trace,
+                                            const std::vector<std::string>& vary,
+                                            const PlanOptions& options,
+                                            const std::string& machine = "h100-pcie5") {
+  InlineExecutor executor;
+  return RunPlan(AnyTrace(trace), *ReadMachine(machine), *ReadModel("llama-3.1-8b"), Axes(vary),
+                 options, executor);
+}
+
+// Of all pairs where one has no less of anything.
+void ExpectMonotone(const std::vector<PlanPoint>& points) {
+  size_t pairs = 0;
+  for (const PlanPoint& more : points) {
+    for (const PlanPoint& less : points) {
+      if (more.load != less.load || !HasNoLess(more.problem.instance, less.problem.instance))
+        continue;
+      ++pairs;
+      EXPECT_LE(more.run.lower_bound_s, less.run.lower_bound_s);
+      ASSERT_TRUE(more.run.schedule && less.run.schedule);
+      EXPECT_LE(more.run.best_feasible_s, less.run.best_feasible_s);
+    }
+  }
+  EXPECT_GT(pairs, points.size());
+}
+
+TEST(PlanTest, MoreOfAnythingTakesNoLonger) {
+  const Trace trace = ChatTrace(60, test_support::TestSeed(1));
+  PlanOptions options = Quick(60);
+  options.policies = {"lru", "min"};
+  const auto points = Plan(trace, {"dram=512MiB..4GiB/3", "link.pcie=1GB/s..64GB/s/2"}, options);
+  ASSERT_TRUE(points.ok()) << points.status();
+  ASSERT_EQ(points->size(), 6u);
+  EXPECT_EQ((*points)[1].values, (std::vector<uint64_t>{512 << 20, 64'000'000'000}));
+  EXPECT_EQ((*points)[1].machine.tiers[1].capacity_bytes, uint64_t{512} << 20);
+  EXPECT_EQ((*points)[1].machine.tiers[1].link->to_gpu_bytes_per_second, 64'000'000'000u);
+  ExpectMonotone(*points);
+  for (const PlanPoint& point : *points) {
+    EXPECT_GT(point.run.lower_bound_s, 0);
+    EXPECT_GE(point.run.lower_bound_s, point.run.roofline_s * (1 - 1e-6));
+    ASSERT_EQ(point.policies.size(), 2u);
+    for (const SimulationResult& policy : point.policies)
+      EXPECT_GE(static_cast<double>(policy.time_ns) * 1e-9, point.run.lower_bound_s);
+  }
+  // It matters: the least machine is slower than the best one.
+  EXPECT_GT(points->front().run.lower_bound_s, 1.01 * points->back().run.lower_bound_s);
+}
+
+TEST(PlanTest, StaysMonotoneWhenTheSolverHadNoTime) {
+  const Trace trace = ChatTrace(60, test_support::TestSeed(2));
+  for (const uint32_t iterations : {1u, 3u, 10u}) {
+    const auto points =
+        Plan(trace, {"dram=256MiB..8GiB/6", "link.pcie=2GB/s,8GB/s"}, Quick(iterations));
+    ASSERT_TRUE(points.ok()) << points.status();
+    ExpectMonotone(*points);
+    // Whatever prices a point ended with prove no more elsewhere than is said there.
+    InlineExecutor executor;
+    for (const PlanPoint& point : *points) {
+      bound::Evaluator evaluator(point.problem.instance, executor);
+      for (const PlanPoint& other : *points) {
+        EXPECT_GE(point.run.lower_bound_s * (1 + 1e-6), evaluator.Hard(other.run.prices, nullptr));
+      }
+    }
+  }
+}
+
+TEST(PlanTest, TwiceTheLoadIsTwiceTheWork) {
+  const Trace trace = ChatTrace(40, test_support::TestSeed(3));
+  const auto points = Plan(trace, {"load=1..2", "dram=1GiB,64GiB"}, Quick(40));
+  ASSERT_TRUE(points.ok()) << points.status();
+  ASSERT_EQ(points->size(), 4u);
+  const auto& [one_small, one, two_small, two] =
+      std::tie((*points)[0], (*points)[1], (*points)[2], (*points)[3]);
+  EXPECT_EQ(two.load, 2u);
+  EXPECT_EQ(two.problem.blocks, 2 * one.problem.blocks);
+  EXPECT_EQ(two.problem.accesses, 2 * one.problem.accesses);
+  EXPECT_EQ(two.problem.instance.phase_count, 2 * one.problem.instance.phase_count);
+  // Where all fits, the copies do not meet.
+  EXPECT_NEAR(two.run.best_feasible_s / one.run.best_feasible_s, 2, 0.02);
+  // Where it does not, they take each other's room.
+  EXPECT_GT(two_small.run.lower_bound_s, 2 * one_small.run.lower_bound_s);
+}
+
+TEST(PlanTest, WhatBindsIsByHowMuchTheBoundChanges) {
+  const Trace trace = ChatTrace(60, test_support::TestSeed(4));
+  const auto points = Plan(trace, {"dram=1GiB"}, Quick(200));
+  ASSERT_TRUE(points.ok()) << points.status();
+  const PlanPoint& point = points->front();
+  bound::Instance instance = point.problem.instance;
+  InlineExecutor executor;
+  const auto value = [&] {
+    return bound::Evaluator(instance, executor).Hard(point.run.prices, nullptr);
+  };
+  const double before = value();
+  double sum = 0;
+  for (size_t r = 0; r < instance.resources.size(); ++r) {
+    sum += point.binding.resource[r];
+    uint64_t& rate = instance.resources[r].units_per_second;
+    const uint64_t original = rate;
+    rate += rate / 1'000'000;
+    EXPECT_NEAR((before - value()) / before * 1e6, point.binding.resource[r], 1e-3)
+        << instance.resources[r].name;
+    rate = original;
+  }
+  EXPECT_NEAR(sum, 1, 0.02);
+  uint64_t& capacity = instance.tiers[0].capacity_bytes;
+  capacity += capacity / 1'000'000;
+  EXPECT_NEAR((before - value()) / before * 1e6, point.binding.room[0], 1e-3);
+  EXPECT_GT(point.binding.room[0], 0.001);
+}
+
+TEST(PlanTest, WhatCannotBePlannedIsRefused) {
+  const Trace trace = ChatTrace(10, 5);
+  const std::pair<std::vector<std::string>, const char*> wrong[] = {
+      {{"dram=1GiB", "dram=2GiB"}, "--vary dram is given twice"},
+      {{"dram=1GiB..2GiB/64", "load=1..5"}, "the limit is 256"},
+      {{"floppy=1GiB"}, "floppy"},
+      {{"link.c2c=1GB/s"}, "c2c"},
+  };
+  for (const auto& [vary, wanted] : wrong) {
+    const auto points = Plan(trace, vary, Quick(1));
+    ASSERT_FALSE(points.ok()) << vary[0];
+    EXPECT_THAT(std::string(points.status().message()), HasSubstr(wanted));
+  }
+  size_t calls = 0;
+  PlanOptions options = Quick(5);
+  options.on_progress = [&](size_t, size_t, const std::string&) { return ++calls < 3; };
+  EXPECT_EQ(Plan(trace, {"dram=1GiB"}, options).status().code(), absl::StatusCode::kCancelled);
+  InlineExecutor executor;
+  AttentionTrace attention;
+  attention.geometry = {
+      .model = "llama-3.1-8b", .planes = 32, .block_tokens = 16, .prompt_tokens = 160, .steps = 1};
+  attention.first.resize(33);
+  const auto points = RunPlan(AnyTrace(attention), *ReadMachine("gh200"),
+                              *ReadModel("llama-3.1-8b"), Axes({"load=2"}), Quick(1), executor);
+  ASSERT_FALSE(points.ok());
+  EXPECT_THAT(std::string(points.status().message()), HasSubstr("one sequence"));
+}
+
+PlanPoint Made(uint64_t dram_gib, double bound_s, double best_s, std::vector<double> policies_s,
+               uint32_t load = 1) {
+  PlanPoint point;
+  point.load = load;
+  point.machine = *ReadMachine("h100-pcie5");
+  point.machine.tiers[1].capacity_bytes = dram_gib << 30;
+  point.run.lower_bound_s = bound_s;
+  point.run.best_feasible_s = best_s;
+  point.run.schedule = bound::Schedule();
+  for (const double seconds : policies_s) {
+    SimulationResult result;
+    result.policy = "lru";
+    result.time_ns = static_cast<int64_t>(seconds * 1e9);
+    point.policies.push_back(result);
+  }
+  return point;
+}
+
+TEST(PlanPriceTest, CheapestIsTheOneThatReachesAndCostsLeast) {
+  const Machine machine = *ReadMachine("h100-pcie5");
+  const TierPrices prices = *ParseTierPrices("dram=2.5,hbm=10", machine);
+  EXPECT_DOUBLE_EQ(PriceOf(prices, Made(4, 1, 1, {}).machine), 4 * 2.5 + 80 * 10);
+  const std::vector<PlanPoint> points = {Made(4, 90, 100, {120}), Made(2, 95, 105, {130, 110}),
+                                         Made(1, 120, 130, {150}), Made(8, 80, 85, {100}),
+                                         Made(1, 1, 1, {1}, 0)};
+  EXPECT_EQ(FindCheapest(points, prices, 110).reached, 1u);
+  EXPECT_EQ(FindCheapest(points, prices, 109).reached, 3u);
+  EXPECT_EQ(FindCheapest(points, prices, 109).possible, 1u);
+  EXPECT_EQ(FindCheapest(points, prices, 99).reached, std::nullopt);
+  EXPECT_EQ(FindCheapest(points, prices, 79).possible, std::nullopt);
+  // What knows the future is no promise.
+  std::vector<PlanPoint> clairvoyant = points;
+  for (SimulationResult& result : clairvoyant[1].policies) result.policy = "min";
+  clairvoyant[1].policies[0].policy = "lfu";
+  EXPECT_EQ(FindCheapest(clairvoyant, prices, 110).reached, 3u);
+  const std::vector<PlanPoint> without = {Made(4, 90, 100, {}), Made(2, 95, 105, {})};
+  EXPECT_EQ(FindCheapest(without, prices, 105).reached, 1u);
+  EXPECT_EQ(FindCheapest(without, prices, 104).reached, 0u);
+}
+
+TEST(PlanPriceTest, PricesAreCheckedOneByOne) {
+  const Machine machine = *ReadMachine("h100-pcie5");
+  for (const char* const text : {"", "dram", "dram=", "dram=x", "dram=-1", "dram=nan", "dram=inf",
+                                 "dram=1e10", "peer=1", "dram=1,dram=2", "dram=1,"}) {
+    EXPECT_FALSE(ParseTierPrices(text, machine).ok()) << text;
+  }
+  EXPECT_EQ(ParseTierPrices("dram=0,hbm=1e9", machine)->size(), 2u);
+}
+
+}  // namespace
+}  // namespace kvtier::sim
