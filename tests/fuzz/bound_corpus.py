@@ -37,11 +37,11 @@ def instance(phases=4, rates=(8, 2), capacity=(3, 9), lists=None, blocks=((0, 4,
     return out + tail
 
 
-def certificate(problem, phases=4, share=(1 << 19, 1 << 19), room=(1 << 20, 0), per_second=1 << 40, claim=0):
+def certificate(problem, phases=4, share=(1 << 39, 1 << 39), room=(1 << 20, 0), per_second=1 << 40, claim=0):
     out = b"KVTIERCB" + struct.pack("<I", 1) + hashlib.sha256(problem).digest()
     out += struct.pack("<QIII", per_second, phases, len(share), len(room))
     out += struct.pack("<Qq", claim & (1 << 64) - 1, claim >> 64)
-    out += struct.pack(f"<{len(share)}I", *share) * phases + struct.pack(f"<{len(room)}Q", *room) * phases
+    out += struct.pack(f"<{len(share)}Q", *share) * phases + struct.pack(f"<{len(room)}Q", *room) * phases
     return out + hashlib.sha256(out).digest()
 
 
@@ -54,7 +54,7 @@ def bounds():
     yield "plain", both(plain, certificate(plain))
     yield "claims-too-much", both(plain, certificate(plain, claim=1 << 90))
     yield "claims-below-zero", both(plain, certificate(plain, claim=-5))
-    yield "shares-above-one", both(plain, certificate(plain, share=(1 << 20, 1)))
+    yield "shares-above-one", both(plain, certificate(plain, share=(1 << 40, 1)))
     yield "room-dear", both(plain, certificate(plain, room=(1 << 60, 1 << 60)))
     yield "no-quanta", both(plain, certificate(plain, per_second=0))
     yield "finest-quanta", both(plain, certificate(plain, per_second=1 << 54))

@@ -43,7 +43,7 @@ void CheckBound(const Instance& instance) {
   const absl::StatusOr<double> seconds = VerifiedSeconds(instance, *certificate);
   KVTIER_CHECK(seconds.ok());
   const long double exact = EvaluateNaively(instance, prices).bound_seconds;
-  // Shares are rounded to 2^-20, up or down.
+  // Shares are rounded to 2^-40, up or down.
   KVTIER_CHECK(*seconds <= exact * (1 + 1e-4L) + 1e-9L && std::isfinite(*seconds));
 }
 

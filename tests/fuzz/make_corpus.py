@@ -350,11 +350,59 @@ def traces():
     yield "bad-utf8", b'{"timestamp": "\xff\xfe"}'
 
 
+def attention():
+    """Without the checksum, which the target appends."""
+    def head(planes=1, block_tokens=4, steps=2, prompt_tokens=11, accesses=0, model="m", version=1, provenance="p"):
+        numbers = struct.pack("<IIIIQQ", version, planes, block_tokens, steps, prompt_tokens, accesses)
+        texts = b"".join(struct.pack("<H", len(text)) + text.encode() for text in (model, provenance))
+        return b"KVTATTN\n" + numbers + texts
+
+    def reads(*deltas):
+        return bytes([len(deltas)]) + b"".join(map(varint, deltas)) + bytes(range(len(deltas)))
+
+    good = head(planes=2, accesses=6) + reads(0, 0) + reads(1) + reads(0, 1) + reads(2)
+    yield "two-planes", good
+    yield "nothing-read", head() + reads() + reads()
+    yield "long-numbers", head(block_tokens=1, prompt_tokens=100_000, accesses=2) + reads(0, 99_000) + reads()
+    bad = {"empty": b"", "magic": b"KVTATTN\r" + good[8:], "version": head(version=2), "cut-head": good[:30],
+           "cut-body": good[:-2], "behind-end": good + b"x", "no-planes": head(planes=0), "planes-many": head(planes=1 << 31),
+           "steps-many": head(steps=1 << 20), "tokens-many": head(prompt_tokens=1 << 63), "block-zero": head(block_tokens=0),
+           "accesses-many": head(accesses=1 << 29) + reads() + reads(), "accesses-fewer": head(accesses=1) + reads() + reads(),
+           "block-unborn": head(accesses=1) + reads(2) + reads(), "count-many": head(accesses=9) + bytes([9]) + bytes(40),
+           "number-long": head(accesses=1) + b"\x01" + b"\xff" * 9 + b"\x01", "text-long": good[:40] + b"\xff\xff" + good[42:]}
+    for name, content in bad.items():
+        yield "bad-" + name, content
+
+
+def specs():
+    """Machines, models, and lists of overrides."""
+    folder = HERE.parent.parent / "sim"
+    machine = (folder / "machines/2xh100-nvlink.yaml").read_text(encoding="utf-8")
+    model = (folder / "models/deepseek-v2-lite.yaml").read_text(encoding="utf-8")
+    yield "machine", machine
+    yield "model", model
+    yield "overrides", "link.nvlink=1GB/s\nlink.pcie.from_gpu=1.5GB/s\npeer=1TiB\nmodel.layers=3\nread=in_place\ninclusive=true"
+    for number, bad in enumerate(("hbm=0", "hbm=-1GiB", "link.pcie=nan", "link.ssd=1GB/s", "=", "tier..=1", "model.x=1",
+                                  "compute=1e300TFLOP/s", "peer=99999999999999999999TiB", "tier.hbm.kind=dram")):
+        yield f"bad-override-{number}", bad
+    bad = {"no-tiers": machine.replace("tier:", "teer:"), "list": machine.replace("  hbm:", "  - hbm:"),
+           "nan": machine.replace("450GB/s", ".nan"), "negative": machine.replace("450GB/s", "-450GB/s"),
+           "zero": machine.replace("450GB/s", "0GB/s"), "huge": machine.replace("80GiB", "1" + "0" * 40 + "GiB"),
+           "twice": machine + "compute: 1TFLOP/s\n", "link-unused": machine + "  c2c: {to_gpu: 1GB/s, from_gpu: 1GB/s}\n",
+           "deep": "a: " + "[" * 500, "alias": "name: &a b\nread: *a\n", "utf16": "\ufeffname".encode("utf-16"),
+           "nul": machine.replace("hbm", "h\0m"), "model-zero": model.replace("layers: 27", "layers: 0"),
+           "model-float": model.replace("layers: 27", "layers: 2.7"),
+           "model-overflow": model.replace("query_heads: 16", "query_heads: 4096").replace("score_dim: 192", "score_dim: 65535"),
+           "model-more": model + "experts: 64\n"}
+    for name, content in bad.items():
+        yield "bad-" + name, content
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", default=str(HERE / "corpus"))
     args = parser.parse_args()
-    for target in (requests, safetensors, config, engine_ops, traces, bounds):
+    for target in (requests, safetensors, config, engine_ops, traces, attention, specs, bounds):
         folder = pathlib.Path(args.out) / target.__name__
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in target():
