@@ -7,8 +7,8 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "proto/yaml/config_tree.h"
 #include "kvtier/v1/config.pb.h"
+#include "proto/yaml/config_tree.h"
 
 namespace kvtier {
 

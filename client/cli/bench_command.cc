@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/bound_figures.h"
 #include "bench/copy_figures.h"
 #include "bench/echo_server.h"
 #include "bench/engine_figures.h"
@@ -188,6 +189,15 @@ absl::Status RunIndex(const BenchOptions& options) {
   return Print(options, bench::IndexFigures(figure));
 }
 
+absl::Status RunBound(const BenchOptions& options) {
+  bench::BoundFigureOptions figure;
+  if (options.quick) {
+    figure.blocks = 500;
+    figure.runs = 5;
+  }
+  return Print(options, bench::BoundFigures(figure));
+}
+
 CLI::App* AddFigureCommand(CLI::App& bench, const char* name, const char* description,
                            BenchOptions& options) {
   CLI::App* command = bench.add_subcommand(name, description);
@@ -294,6 +304,17 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
       "Ceiling: an uncontended\n"
       "exchange. Wanted: 30 ns. Takes about 3 minutes and 3 GB. --socket has no effect.");
   SetAction(*index, exit_code, [options] { return RunIndex(*options); });
+
+  CLI::App* bound = AddFigureCommand(
+      *bench, "bound", "The bound on placement: bound_value, bound_evaluation, bound_smoothed",
+      *options);
+  bound->footer(
+      "Nanoseconds an access of evaluating the bound at given prices, one thread, on 20,000 blocks "
+      "and 300 steps with two\n"
+      "tiers: alone, with what its paths load and occupy, and smoothed with the same. Ceiling: a "
+      "pass over the accesses that\n"
+      "looks up the costs of each one's phase. Wanted: 30 ns with loads. --socket has no effect.");
+  SetAction(*bound, exit_code, [options] { return RunBound(*options); });
 
   CLI::App* echo = bench->add_subcommand("echo", "The server that is rpc's ceiling");
   echo->group("");  // not shown: `bench rpc` starts it

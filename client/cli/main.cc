@@ -36,8 +36,11 @@ int Main(int argc, char** argv) {
   AddBenchCommand(app, exit_code);
   AddReplayCommand(app, exit_code);
   AddTraceCommand(app, exit_code);
-  AddDrainCommand(app, exit_code);
+  AddBoundCommand(app, exit_code);
+  AddSimCommand(app, exit_code);
+  AddPlanCommand(app, exit_code);
   AddReportCommand(app, exit_code);
+  AddDrainCommand(app, exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // for help or the version

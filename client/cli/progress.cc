@@ -36,12 +36,29 @@ Progress::~Progress() {
 void Progress::Add(uint64_t bytes, std::string counts) {
   bytes_ += bytes;
   counts_ = std::move(counts);
+  PrintIfDue();
+}
+
+void Progress::Show(std::string text) {
+  text_ = std::move(text);
+  PrintIfDue();
+}
+
+void Progress::PrintIfDue() {
   if (!enabled_ || absl::Now() - printed_ < (terminal_ ? kTerminalPeriod : kLinePeriod)) return;
   Print();
 }
 
 void Progress::Print() {
   printed_ = absl::Now();
+  std::string line = absl::StrCat(label_, ": ", text_);
+  if (text_.empty()) line = BytesLine();
+  std::fprintf(stderr, terminal_ ? "\r%s\x1b[K" : "%s\n", line.c_str());
+  std::fflush(stderr);
+  open_line_ = true;
+}
+
+std::string Progress::BytesLine() const {
   const double seconds = absl::ToDoubleSeconds(printed_ - start_);
   const auto per_second =
       static_cast<uint64_t>(seconds > 0 ? static_cast<double>(bytes_) / seconds : 0);
@@ -52,9 +69,7 @@ void Progress::Print() {
                           bytes_ * 100 / total_bytes_);
   }
   absl::StrAppend(&line, ", ", SizeText(per_second), "/s");
-  std::fprintf(stderr, terminal_ ? "\r%s\x1b[K" : "%s\n", line.c_str());
-  std::fflush(stderr);
-  open_line_ = true;
+  return line;
 }
 
 }  // namespace kvtier::cli

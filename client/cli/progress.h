@@ -20,9 +20,13 @@ class Progress {
 
   // `counts` is shown before the bytes, in place of that of the last call: "3 of 8 requests".
   void Add(uint64_t bytes, std::string counts = {});
+  // In place of bytes and their rate: of what is not done in bytes.
+  void Show(std::string text);
 
  private:
+  void PrintIfDue();
   void Print();
+  std::string BytesLine() const;
 
   const std::string label_;
   const uint64_t total_bytes_;
@@ -32,6 +36,7 @@ class Progress {
   absl::Time printed_;
   uint64_t bytes_ = 0;
   std::string counts_;
+  std::string text_;
   bool open_line_ = false;
 };
 

@@ -9,12 +9,15 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
+#include "client/cli/trace_commands.h"
 #include "sim/trace_generator.h"
+#include "tiering/base/status_macros.h"
 
 namespace kvtier::cli {
 namespace {
 
 constexpr size_t kWriteBytes = 1 << 20;
+constexpr uint64_t kAttentionBlockTokens = 16;
 
 struct GenerateOptions {
   std::string kind;
@@ -24,6 +27,8 @@ struct GenerateOptions {
   uint64_t block_tokens = 512;
   // What the kind has where the option was not given.
   std::vector<std::function<void(sim::WorkloadOptions&)>> changes;
+  std::vector<std::string> names;  // of the options of those changes
+  AttentionArguments attention;
 };
 
 sim::WorkloadKind KindOf(const std::string& name) {
@@ -65,22 +70,40 @@ void AddChange(CLI::App& command, GenerateOptions& options, const std::string& n
   CLI::Option* option = AddCountOption(command, name, *value, min, max, description);
   option->description(description + ", " + std::to_string(min) + " to " + std::to_string(max) +
                       " (default " + defaults + ")");
+  options.names.push_back(name);
   options.changes.push_back([value, option, field](sim::WorkloadOptions& workload) {
     if (option->count() > 0) workload.*field = static_cast<Number>(*value);
   });
 }
 
+// An option of another kind of trace would have no effect.
+absl::Status CheckKind(const CLI::App& command, const GenerateOptions& options) {
+  std::string other;
+  if (options.kind == "attention") {
+    for (const std::string& name : options.names) {
+      if (command.count(name) > 0) other = name;
+    }
+    if (command.count("--requests") > 0) other = "--requests";
+  } else {
+    other = FirstAttentionOption(command);
+  }
+  return other.empty() ? absl::OkStatus()
+                       : UsageError(other + " is not for --kind " + options.kind);
+}
+
 void AddGenerateCommand(CLI::App& trace, int& exit_code) {
   auto options = std::make_shared<GenerateOptions>();
-  CLI::App* command = trace.add_subcommand("generate", "Makes up a trace in the Mooncake format");
+  CLI::App* command = trace.add_subcommand(
+      "generate", "Makes up a trace: of requests in the Mooncake format, or of attention");
   using Workload = sim::WorkloadOptions;
   command
       ->add_option("--kind", options->kind,
                    "chat: conversations, each behind one of a few system prompts; rag: questions "
                    "about documents, some\nasked about often; agent: long sessions of short steps "
-                   "behind one of two long sets of tools")
+                   "behind one of two long sets of tools;\nattention: what sparse attention reads, "
+                   "step by step")
       ->required()
-      ->check(CLI::IsMember({"chat", "rag", "agent"}))
+      ->check(CLI::IsMember({"chat", "rag", "agent", "attention"}))
       ->type_name("KIND");
   AddCountOption(*command, "--requests", options->requests, 1, 10'000'000, "Lines");
   AddCountOption(*command, "--seed", options->seed, 0, ~uint64_t{0},
@@ -88,7 +111,7 @@ void AddGenerateCommand(CLI::App& trace, int& exit_code) {
   command->add_option("-o,--output", options->output, "The file; - for the standard output")
       ->type_name("FILE");
   AddCountOption(*command, "--block-tokens", options->block_tokens, 16, 65'536,
-                 "Tokens of a block");
+                 "Tokens of a block; of attention 16 where it is not given");
   AddChange(*command, *options, "--concurrency", &Workload::concurrency, 1, 10'000,
             "Conversations at a time");
   AddChange(*command, *options, "--prefixes", &Workload::prefixes, 1, 10'000,
@@ -107,22 +130,33 @@ void AddGenerateCommand(CLI::App& trace, int& exit_code) {
             "Milliseconds between requests of a conversation, on average");
   AddChange(*command, *options, "--context-tokens", &Workload::context_tokens_max, 1, 1'000'000,
             "A conversation whose prompt is that long ends");
+  AddAttentionOptions(*command, options->attention);
   command->footer(
       "Three defaults are those of chat, rag and agent. A line is {\"timestamp\": ms, "
       "\"input_length\": tokens,\n"
       "\"output_length\": tokens, \"hash_ids\": [...]}: the blocks of the prompt in order; prompts "
       "with equal ids share\n"
-      "them and all before.\n"
-      "Example: kvtier trace generate --kind rag --requests 5000 --prefixes 200 -o rag.jsonl");
-  SetAction(*command, exit_code, [options] { return RunGenerate(*options); });
+      "them and all before. `kvtier trace info` says what is in an attention trace, which is "
+      "binary.\n"
+      "Example: kvtier trace generate --kind rag --requests 5000 --prefixes 200 -o rag.jsonl\n"
+      "         kvtier trace generate --kind attention --steps 200 -o steps.kvattn");
+  SetAction(*command, exit_code, [options, command]() -> absl::Status {
+    KVTIER_RETURN_IF_ERROR(CheckKind(*command, *options));
+    if (options->kind != "attention") return RunGenerate(*options);
+    const uint64_t block_tokens =
+        command->count("--block-tokens") > 0 ? options->block_tokens : kAttentionBlockTokens;
+    return GenerateAttention(options->attention, static_cast<uint32_t>(block_tokens), options->seed,
+                             options->output);
+  });
 }
 
 }  // namespace
 
 void AddTraceCommand(CLI::App& app, int& exit_code) {
-  CLI::App* trace = app.add_subcommand("trace", "Makes traces for `kvtier replay`");
+  CLI::App* trace = app.add_subcommand("trace", "Makes up traces, and says what is in them");
   trace->require_subcommand(1);
   AddGenerateCommand(*trace, exit_code);
+  AddTraceInfoCommand(*trace, exit_code);
 }
 
 }  // namespace kvtier::cli

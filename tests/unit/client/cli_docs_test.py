@@ -17,6 +17,10 @@ import cli_world  # noqa: E402
 import junit  # noqa: E402
 
 MAPS = {"status": ["counters"], "get": ["bytes_by_pool"],
+        "bound": ["series.share", "series.room_s_per_gib", "series.occupancy_bytes", "links",
+                  "policies", "policies.*.hit_rate_by_tier", "policies.*.bytes_by_link"],
+        "plan": ["points[].set", "points[].links", "points[].room", "points[].policies",
+                 "points[].policies.*.hit_rate_by_tier", "points[].policies.*.bytes_by_link"],
         "replay": ["hits_by_tier", "bytes_by_link", "errors_by_code", "first_errors"]}  # fields whose names are data
 
 
@@ -55,8 +59,8 @@ def paths(value, maps, prefix=""):
 
 
 class DocumentedWorld(cli_world.World):
-    def compare(self, name, *args):
-        output, _ = self.run(*args, "--json")
+    def compare(self, name, *args, socket=True):
+        output, _ = self.run(*args, "--json", socket=socket)
         real, empty = paths(json.loads(output), MAPS.get(name, []))
         listed = documented()[name]
         missing = sorted(real - listed)
@@ -87,7 +91,8 @@ def main():
 
             def help_is_there():
                 for args in ([], ["status"], ["pools"], ["blocks"], ["put"], ["get"], ["drain"], ["bench"],
-                             ["replay"], ["trace"], ["trace", "generate"], ["report"]):
+                             ["replay"], ["trace"], ["trace", "generate"], ["trace", "info"], ["bound"], ["bound", "verify"],
+                             ["sim"], ["plan"], ["report"]):
                     assert "--help" in world.run(*args, "--help", socket=False)[0]
                 for figure in ("rpc", "copy", "engine", "index"):
                     assert "Ceiling:" in world.run("bench", figure, "--help", socket=False)[0]
@@ -125,6 +130,21 @@ def main():
                 _, text = world.run("put", str(source), rc=1)
                 assert "draining" in text, text
 
+            def bounds():
+                attention, requests = str(world.directory / "steps.kvattn"), str(world.directory / "requests.jsonl")
+                certificate = str(world.directory / "certificate")
+                world.run("trace", "generate", "--kind", "attention", "--steps", "3", "--prompt-tokens", "640", "-o",
+                          attention, socket=False)
+                world.run("trace", "generate", "--kind", "chat", "--requests", "20", "-o", requests, socket=False)
+                world.compare("trace_attention", "trace", "info", attention, socket=False)
+                world.compare("trace_requests", "trace", "info", requests, socket=False)
+                problem = ["--machine", "gh200", "--model", "llama-3.1-8b", "--trace", attention]
+                world.compare("bound", "bound", *problem, "--certificate", certificate, socket=False)
+                world.compare("verify", "bound", "verify", certificate, *problem, socket=False)
+                world.compare("plan", "plan", "--machine", "gh200", "--model", "llama-3.1-8b", "--trace", requests, "--vary",
+                              "dram=4GiB,8GiB", "--time-limit", "2s", socket=False)
+
+            report.run("fields of traces and bounds, without a daemon", bounds)
             report.run("without a daemon: exit code 3 and the socket's name", no_daemon)
             report.run("wrong usage: exit code 2", usage)
             report.run("every command has help, every figure its ceiling", help_is_there)

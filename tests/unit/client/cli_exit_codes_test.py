@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 import cli_world  # noqa: E402
 import junit  # noqa: E402
 
-COMMANDS = "status, pools, blocks, put, get, bench, replay, trace, drain or report"
+COMMANDS = "status, pools, blocks, put, get, bench, replay, trace, bound, sim, plan, report or drain"
 ADMIN_ONLY = ("segments", "retired_bytes", "mean_run_length", "moved_in_blocks")
 
 
@@ -32,12 +32,25 @@ class Cases:
         wrong = {
             (): f"a subcommand is needed: {COMMANDS}",
             ("nonsense",): f'"nonsense" is no subcommand of kvtier: there are {COMMANDS}',
-            ("bench",): "a subcommand is needed: rpc, copy, engine or index",
-            ("trace",): "a subcommand is needed: generate",
+            ("bench",): "a subcommand is needed: rpc, copy, engine, index or bound",
+            ("trace",): "a subcommand is needed: generate or info",
             ("trace", "generate"): "--kind is required",
             ("trace", "generate", "--kind", "poem"): "poem",
             ("trace", "generate", "--kind", "chat", "--requests", "0"): '--requests is "0"; a whole number from 1 to 10000000',
             ("trace", "generate", "--kind", "chat", "--turns", "-1"): '--turns is "-1"; a whole number from 1 to 10000',
+            ("trace", "generate", "--kind", "chat", "--steps", "3"): "--steps is not for --kind chat",
+            ("trace", "generate", "--kind", "attention", "--turns", "3"): "--turns is not for --kind attention",
+            ("trace", "generate", "--kind", "attention", "--read-share", "1.5"):
+                '--read-share is "1.5"; a number from 0.001 to 1 with up to 3 decimals',
+            ("trace", "generate", "--kind", "attention", "--drift", "nan"): '--drift is "nan"; a number from 0 to 4',
+            ("trace", "info"): "FILE is required",
+            ("bound",): "--trace is required, or --instance",
+            ("bound", "--trace", "t", "--machine", "m"): "--model is required, or --instance",
+            ("bound", "--instance", "i", "--machine", "m"): "--machine is of a trace, and --instance is given",
+            ("bound", "--trace", "t", "--mode", "fast"): "fast",
+            ("bound", "--time-limit", "0"): '--time-limit is "0"; a time from 1ms',
+            ("bound", "verify"): "FILE is required",
+            ("bound", "verify", "c"): "--trace is required, or --instance",
             ("replay",): "--trace is required",
             ("replay", "--trace", "t", "--workers", "0"): '--workers is "0"; a whole number from 1 to 256',
             ("replay", "--trace", "t", "--bytes-per-token", "0"): '--bytes-per-token is "0"; a size from 1 B to 1 MiB',

@@ -265,6 +265,18 @@ def missing_data_is_said(directory):
         said = [text for text in page.texts if text.startswith(("Left out", "No policy's time"))]
         assert len(said) >= 7, said
         assert not page.images
+    # A bound for which no schedule was looked for, or found.
+    alone = samples.bound(seed=15, buckets=3)
+    for name in ("best_feasible_s", "gap"):
+        alone[name] = None
+    for link in alone["links"].values():
+        link["units"] = None
+    alone["series"]["occupancy_bytes"] = {}
+    page = drawn_here(alone)
+    check_table(page, "binding-1", [
+        *([name, link["binding"], None, link["units_per_second"], None] for name, link in alone["links"].items()),
+        *([f"room in {tier}", room["binding"], None, None, None] for tier, room in alone["room"].items())])
+    assert [row[0][1] for row in page.tables["traffic-1"][1:]] == list(alone["policies"]), page.tables["traffic-1"]
     everything = drawn_here(samples.bound(seed=8, buckets=3), samples.plan(seed=8), samples.simulation(seed=8, buckets=3))
     assert not [text for text in everything.texts if text.startswith("Left out")]
 

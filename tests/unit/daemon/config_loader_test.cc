@@ -19,8 +19,8 @@
 #include "absl/strings/str_format.h"
 #include "daemon/config_check.h"
 #include "daemon/config_limits.h"
-#include "proto/yaml/config_tree.h"
 #include "daemon/config_units.h"
+#include "proto/yaml/config_tree.h"
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"
 
@@ -201,7 +201,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadConfig{"limits: {leased_chunks_max: 0}",
                   "limits.leased_chunks_max: `0` is out of range (allowed: 1 to 268435456)"},
         BadConfig{"policy: {name: best}",
-                  "policy.name: `best` is not known (allowed: lru, lfu, s3fifo or static)"},
+                  "policy.name: `best` is not known (allowed: lru or lfu or s3fifo or static)"},
         BadConfig{"policy:\n  name: static", "policy.static_share: has 0 entries for 2 pools"},
         BadConfig{"policy:\n  name: static\n  static_share: [0.5, 0.6]",
                   "k.yaml:3: policy.static_share: sums to 1.1, not to 1"},

@@ -125,7 +125,7 @@ _OUTCOME = {
     "lower_bound_s": _amount, "best_feasible_s": _maybe(_amount), "gap": _maybe(_number), "roofline_s": _amount,
     "blocks": _amount, "phases": _amount, "accesses": _amount, "seconds": _amount, "peak_bytes": _amount,
     "best_feasible_from": _maybe(_name), "policies": _map(_POLICY),
-    "links": _map(_object({"units": _amount, "units_per_second": _amount, "binding": _amount})),
+    "links": _map(_object({"units": _maybe(_amount), "units_per_second": _amount, "binding": _amount})),
     "room": _map(_object({"binding": _amount})),
 }
 _SERIES = _same_length(_object({

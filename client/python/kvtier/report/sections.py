@@ -176,7 +176,7 @@ def _traffic(results):
         rows = {name: policy["bytes_by_link"] for name, policy in fields.get("policies", {}).items()
                 if policy.get("bytes_by_link")}
         best = {name: link["units"] for name, link in fields.get("links", {}).items()
-                if "units" in link and name != "compute"}
+                if link.get("units") is not None and name != "compute"}
         if best and fields.get("best_feasible_s") is not None:
             rows = {"best feasible": best, **rows}
         links = list({link: None for row in rows.values() for link in row if link != "compute"})

@@ -1,0 +1,326 @@
+// `kvtier bound` and `kvtier bound verify`.
+#include <sys/resource.h>
+
+#include <cmath>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "client/cli/bound_report.h"
+#include "client/cli/command.h"
+#include "client/cli/input_file.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/option_values.h"
+#include "client/cli/output_file.h"
+#include "client/cli/problem_options.h"
+#include "client/cli/progress.h"
+#include "client/cli/simulation_report.h"
+#include "client/cli/text_table.h"
+#include "sim/bound_run.h"
+#include "sim/placement_problem.h"
+#include "sim/policy/policy_factory.h"
+#include "sim/trace_simulation.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/bound/certificate.h"
+#include "tiering/bound/instance_file.h"
+#include "tiering/bound/verifier.h"
+#include "tiering/host/thread_executor.h"
+
+namespace kvtier::cli {
+namespace {
+
+constexpr uint64_t kInstanceBytesMax = uint64_t{16} << 30;
+constexpr uint64_t kCertificateBytesMax = uint64_t{1} << 30;
+constexpr uint64_t kThreadsMax = 256;
+
+// Of both commands: what is bounded.
+struct Problem {
+  ProblemArguments arguments{};
+  std::string instance{};  // a file in place of all that
+  bool json = false;
+};
+
+struct BoundOptions {
+  Problem problem{};
+  absl::Duration time_limit = absl::Seconds(60);
+  std::string certificate{};
+  std::string export_instance{};
+  uint64_t threads = 0;
+  std::vector<std::string> policies = {"lru", "static", "min"};
+  bool policies_wanted = false;  // by their names
+  bool bound_only = false;
+  bool progress = false;
+};
+
+struct VerifyOptions {
+  Problem problem{};
+  std::string certificate{};
+};
+
+void AddProblem(CLI::App& command, Problem& problem) {
+  AddProblemOptions(command, problem.arguments);
+  command
+      .add_option("--instance", problem.instance,
+                  "A placement problem as a file, in place of trace, machine and model")
+      ->type_name("FILE");
+  command.add_flag("--json", problem.json, "Print JSON (docs/cli.md lists the fields)");
+}
+
+// What the library cannot check: options that need each other.
+absl::Status CheckArguments(const Problem& problem, const std::string& given) {
+  if (!problem.instance.empty()) {
+    return given.empty() ? absl::OkStatus()
+                         : UsageError(given + " is of a trace, and --instance is given");
+  }
+  for (const auto& [name, value] : {std::pair{"--trace", &problem.arguments.trace},
+                                    {"--machine", &problem.arguments.machine},
+                                    {"--model", &problem.arguments.model}}) {
+    if (value->empty()) return UsageError(absl::StrCat(name, " is required, or --instance"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
+  if (problem.instance.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(problem.arguments));
+    KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(problem.arguments));
+    return sim::MakeProblem(trace, machinery.machine, machinery.model,
+                            ProblemOptionsOf(problem.arguments));
+  }
+  KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
+                          ReadInputFile(problem.instance, kInstanceBytesMax));
+  absl::StatusOr<bound::Instance> instance = bound::ReadInstance(bytes);
+  if (!instance.ok()) {
+    return absl::Status(instance.status().code(),
+                        absl::StrCat(problem.instance, ": ", instance.status().message()));
+  }
+  sim::PlacementProblem result{.instance = *std::move(instance), .parts = {}};
+  result.blocks = result.instance.block_count();
+  result.accesses = result.instance.access_count();
+  result.phase = "phase";
+  return result;
+}
+
+absl::Status WriteFile(const std::string& path, const std::string& bytes) {
+  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(path));
+  KVTIER_RETURN_IF_ERROR(file->Write(bytes.data(), bytes.size()));
+  return file->Commit();
+}
+
+std::string ProgressText(const sim::BoundProgress& now) {
+  std::string text = absl::StrFormat("%.0f s, %s, bound %s", now.seconds, now.stage,
+                                     SecondsText(now.lower_bound_s));
+  if (now.best_feasible_s) {
+    absl::StrAppend(&text, ", best schedule ", SecondsText(now.best_feasible_s));
+    if (now.lower_bound_s > 0)
+      absl::StrAppendFormat(&text, ", gap %.2f %%",
+                            100 * (*now.best_feasible_s / now.lower_bound_s - 1));
+  }
+  return text;
+}
+
+// Those that were asked for by name must work on the trace; the others may not.
+absl::StatusOr<std::vector<sim::SimulationResult>> SimulatePolicies(const BoundOptions& options,
+                                                                    double lower_bound_s) {
+  std::vector<sim::SimulationResult> results;
+  if (!options.problem.instance.empty() || options.policies.front() == "none") return results;
+  const ProblemArguments& arguments = options.problem.arguments;
+  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments));
+  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(arguments));
+  for (const std::string& policy : options.policies) {
+    absl::StatusOr<sim::SimulationResult> result = sim::SimulateTrace(
+        trace, machinery.machine, machinery.model, ProblemOptionsOf(arguments), policy);
+    if (!result.ok() && options.policies_wanted) return result.status();
+    if (!result.ok()) {
+      PrintError(absl::StrCat(policy, " is left out: ", result.status().message()));
+      continue;
+    }
+    const double seconds = static_cast<double>(result->time_ns) * 1e-9;
+    if (seconds < lower_bound_s) {
+      return absl::InternalError(
+          absl::StrFormat("%s takes %.9g s, and the bound is %.9g s: one of them is wrong", policy,
+                          seconds, lower_bound_s));
+    }
+    results.push_back(*std::move(result));
+    KVTIER_RETURN_IF_ERROR(CheckInterrupted());
+  }
+  return results;
+}
+
+void PrintPolicies(const std::vector<sim::SimulationResult>& policies, double lower_bound_s) {
+  if (policies.empty()) return;
+  TextTable table({"policy", "time>", "above the bound>", "hits>", "last half>"});
+  for (const sim::SimulationResult& result : policies) {
+    const double seconds = static_cast<double>(result.time_ns) * 1e-9;
+    table.AddRow({result.policy, SecondsText(seconds),
+                  lower_bound_s > 0
+                      ? absl::StrFormat("%.2f %%", 100 * (seconds / lower_bound_s - 1))
+                      : std::string("-"),
+                  absl::StrFormat("%.2f %%", 100 * result.HitRate()),
+                  absl::StrFormat("%.2f %%", 100 * result.HitRateLastHalf())});
+  }
+  std::printf("\n%s", table.Text().c_str());
+}
+
+uint64_t PeakBytes() {
+  struct rusage usage {};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return static_cast<uint64_t>(usage.ru_maxrss) * 1024;
+}
+
+absl::Status RunBoundCommand(const BoundOptions& options) {
+  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem));
+  CatchSignals();
+  if (!options.export_instance.empty()) {
+    KVTIER_RETURN_IF_ERROR(
+        WriteFile(options.export_instance, bound::InstanceBytes(problem.instance)));
+  }
+  ThreadExecutor executor(options.threads);
+  sim::BoundRunOptions run_options;
+  run_options.search.seed = options.problem.arguments.seed;
+  run_options.find_schedule = !options.bound_only;
+  run_options.time_limit_s = absl::ToDoubleSeconds(options.time_limit);
+  run_options.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  absl::StatusOr<sim::BoundRun> run;
+  {
+    Progress progress("bound", 0, options.progress);
+    run_options.on_progress = [&](const sim::BoundProgress& now) {
+      progress.Show(ProgressText(now));
+      return CaughtSignal() == 0;
+    };
+    run = sim::RunBound(problem.instance, run_options, {}, executor);
+  }
+  KVTIER_RETURN_IF_ERROR(CheckInterrupted());
+  if (!run.ok()) return run.status();
+  if (!options.certificate.empty()) {
+    KVTIER_RETURN_IF_ERROR(
+        WriteFile(options.certificate, bound::CertificateBytes(run->certificate)));
+  }
+  KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> policies,
+                          SimulatePolicies(options, run->lower_bound_s));
+  if (options.problem.json) {
+    Json json;
+    json["kind"] = "bound";
+    AppendProblem(options.problem.arguments, problem, json);
+    AppendBound(problem, *run, json);
+    json["policies"] = Json::object();
+    for (const sim::SimulationResult& result : policies)
+      json["policies"][result.policy] = PolicyJson(result);
+    json["peak_bytes"] = PeakBytes();
+    PrintJson(json);
+  } else {
+    PrintBound(problem, *run);
+    PrintPolicies(policies, run->lower_bound_s);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RunVerify(const VerifyOptions& options) {
+  KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
+                          ReadInputFile(options.certificate, kCertificateBytesMax));
+  absl::StatusOr<bound::Certificate> certificate = bound::ReadCertificate(bytes);
+  if (!certificate.ok()) {
+    return absl::Status(certificate.status().code(),
+                        absl::StrCat(options.certificate, ": ", certificate.status().message()));
+  }
+  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem));
+  const absl::StatusOr<double> seconds = bound::VerifiedSeconds(problem.instance, *certificate);
+  if (!seconds.ok()) {
+    return absl::Status(seconds.status().code(),
+                        absl::StrCat(options.certificate, ": ", seconds.status().message()));
+  }
+  if (options.problem.json) {
+    Json json;
+    json["kind"] = "verify";
+    AppendProblem(options.problem.arguments, problem, json);
+    json["certificate"] = options.certificate;
+    json["lower_bound_s"] = *seconds;
+    json["instance_digest"] =
+        HexText({reinterpret_cast<const char*>(certificate->instance_digest.data()),
+                 certificate->instance_digest.size()});
+    PrintJson(json);
+    return absl::OkStatus();
+  }
+  const ProblemArguments& arguments = options.problem.arguments;
+  std::printf("verified: no schedule takes less than %s\n", LowerSecondsText(*seconds).c_str());
+  if (options.problem.instance.empty()) {
+    std::string tiers;
+    for (const bound::Tier& tier : problem.instance.tiers)
+      absl::StrAppend(&tiers, tiers.empty() ? "" : ", ", tier.name, " ",
+                      SizeText(tier.capacity_bytes));
+    std::printf("trace %s, machine %s, model %s, %s, %s, a phase is a %s\n",
+                arguments.trace.c_str(), arguments.machine.c_str(), arguments.model.c_str(),
+                tiers.c_str(), problem.mode.c_str(), problem.phase.c_str());
+  } else {
+    std::printf("instance %s\n", options.problem.instance.c_str());
+  }
+  return absl::OkStatus();
+}
+
+void AddVerifyCommand(CLI::App& bound, int& exit_code) {
+  auto options = std::make_shared<VerifyOptions>();
+  CLI::App* command =
+      bound.add_subcommand("verify", "Checks a certificate against the trace it is about");
+  command->add_option("FILE", options->certificate, "The certificate")->required();
+  AddProblem(*command, options->problem);
+  command->footer(
+      "Takes the same trace, machine, model and options as `kvtier bound` did. In whole numbers "
+      "only, and by a program\n"
+      "that shares nothing with the one that found the bound but how problems are read.");
+  SetAction(*command, exit_code, [options, command]() -> absl::Status {
+    KVTIER_RETURN_IF_ERROR(CheckArguments(options->problem, FirstProblemOption(*command)));
+    return RunVerify(*options);
+  });
+}
+
+}  // namespace
+
+void AddBoundCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<BoundOptions>();
+  CLI::App* command = app.add_subcommand(
+      "bound", "The time that no placement could beat, and how near to it one comes");
+  AddProblem(*command, options->problem);
+  AddTimeOption(*command, "--time-limit", options->time_limit, absl::Milliseconds(1),
+                absl::Hours(24 * 30), "Take about so long at most (default 60s)");
+  command
+      ->add_option("--certificate", options->certificate,
+                   "Write what proves the bound, for `kvtier bound verify`")
+      ->type_name("FILE");
+  command
+      ->add_option("--export-instance", options->export_instance,
+                   "Write the placement problem, for --instance")
+      ->type_name("FILE");
+  AddCountOption(*command, "--threads", options->threads, 0, kThreadsMax,
+                 "Threads; 0: as many as processors. The result does not depend on them");
+  command
+      ->add_option("--policies", options->policies,
+                   absl::StrCat("Simulated beside it: none, or some of ",
+                                absl::StrJoin(sim::PolicyNames(), ", "),
+                                "\n(default: lru, static and min where they can be)"))
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  command->add_flag("--bound-only", options->bound_only, "Look for no schedule");
+  command->add_flag("--progress", options->progress,
+                    "Show progress also where stderr is no terminal");
+  command->footer(
+      "Examples: kvtier bound --trace conversation.jsonl --machine h100-sxm --model llama-3.1-8b "
+      "--tiers dram\n"
+      "          kvtier bound --trace steps.kvattn --machine gh200 --model llama-3.1-8b --hbm "
+      "40GiB "
+      "--phase layer\n"
+      "docs/BOUND.md says what the number means and what it assumes.");
+  AddVerifyCommand(*command, exit_code);
+  // It comes after that of `verify`, whose exit code is to stay.
+  command->final_callback([options, command, &exit_code] {
+    if (!command->get_subcommands().empty()) return;
+    absl::Status status = CheckArguments(options->problem, FirstProblemOption(*command));
+    if (status.ok()) status = RunBoundCommand(*options);
+    exit_code = Finish(std::move(status));
+  });
+}
+
+}  // namespace kvtier::cli

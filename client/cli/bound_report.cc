@@ -1,0 +1,164 @@
+#include "client/cli/bound_report.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "client/cli/text_table.h"
+
+namespace kvtier::cli {
+namespace {
+
+constexpr uint32_t kBucketsMax = 256;
+
+// Phases in equal runs.
+class Buckets {
+ public:
+  explicit Buckets(uint32_t phases) : phases_(phases), count_(std::min(phases, kBucketsMax)) {}
+
+  uint32_t count() const { return count_; }
+  uint32_t First(uint32_t bucket) const {
+    return static_cast<uint32_t>(uint64_t{bucket} * phases_ / count_);
+  }
+  // Means of `value(phase)`.
+  template <typename Value>
+  Json Means(const Value& value) const {
+    Json means = Json::array();
+    for (uint32_t bucket = 0; bucket < count_; ++bucket) {
+      double sum = 0;
+      for (uint32_t phase = First(bucket); phase < First(bucket + 1); ++phase) sum += value(phase);
+      means.push_back(sum / (First(bucket + 1) - First(bucket)));
+    }
+    return means;
+  }
+
+ private:
+  uint32_t phases_;
+  uint32_t count_;
+};
+
+Json SeriesJson(const bound::Instance& instance, const sim::BoundRun& run) {
+  const Buckets buckets(instance.phase_count);
+  Json series;
+  series["phase"] = Json::array();
+  for (uint32_t bucket = 0; bucket < buckets.count(); ++bucket)
+    series["phase"].push_back(buckets.First(bucket));
+  series["share"] = Json::object();
+  for (size_t r = 0; r < instance.resources.size(); ++r)
+    series["share"][instance.resources[r].name] =
+        buckets.Means([&](uint32_t phase) { return run.prices.Share(phase)[r]; });
+  series["room_s_per_gib"] = Json::object();
+  series["occupancy_bytes"] = Json::object();
+  for (size_t j = 0; j < instance.tiers.size(); ++j) {
+    const std::string& name = instance.tiers[j].name;
+    series["room_s_per_gib"][name] = buckets.Means(
+        [&](uint32_t phase) { return run.prices.Room(phase)[j] * static_cast<double>(1u << 30); });
+    if (!run.schedule_time) continue;
+    series["occupancy_bytes"][name] = buckets.Means([&](uint32_t phase) {
+      return static_cast<double>(
+          run.schedule_time->phase_bytes[size_t{phase} * instance.tiers.size() + j]);
+    });
+  }
+  return series;
+}
+
+struct LinkUse {
+  double units = 0;    // that the best schedule loads
+  double binding = 0;  // part of the seconds that are priced on it
+};
+
+std::vector<LinkUse> LinksOf(const bound::Instance& instance, const sim::BoundRun& run) {
+  const size_t resources = instance.resources.size();
+  std::vector<LinkUse> links(resources);
+  double seconds = 0;
+  for (uint32_t phase = 0; phase < instance.phase_count; ++phase) {
+    // Without a schedule all phases count alike.
+    const double phase_s =
+        run.schedule_time ? static_cast<double>(run.schedule_time->phase_picoseconds[phase]) * 1e-12
+                          : 1;
+    seconds += phase_s;
+    for (size_t r = 0; r < resources; ++r) {
+      links[r].binding += run.prices.Share(phase)[r] * phase_s;
+      if (run.schedule_time)
+        links[r].units += static_cast<double>(run.schedule_time->phase_load[phase * resources + r]);
+    }
+  }
+  for (LinkUse& link : links) link.binding /= seconds > 0 ? seconds : 1;
+  return links;
+}
+
+Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
+
+std::optional<double> Feasible(const sim::BoundRun& run) {
+  return run.schedule ? std::optional<double>(run.best_feasible_s) : std::nullopt;
+}
+
+}  // namespace
+
+// Ten digits are to the nearest: a part in 10^9 is more than they can be off.
+std::string LowerSecondsText(double seconds) { return SecondsText(seconds * (1 - 1e-9)); }
+
+std::string UpperSecondsText(std::optional<double> seconds) {
+  return SecondsText(seconds ? std::optional(*seconds * (1 + 1e-9)) : seconds);
+}
+
+std::string SecondsText(std::optional<double> seconds) {
+  return seconds ? absl::StrFormat("%.10g s", *seconds) : "-";
+}
+
+void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run, Json& json) {
+  const bound::Instance& instance = problem.instance;
+  json["lower_bound_s"] = run.lower_bound_s;
+  json["best_feasible_s"] = OrNull(Feasible(run));
+  json["gap"] = OrNull(run.gap());
+  json["roofline_s"] = run.roofline_s;
+  json["blocks"] = problem.blocks;
+  json["phases"] = instance.phase_count;
+  json["accesses"] = problem.accesses;
+  json["placed_blocks"] = instance.block_count();
+  json["placed_accesses"] = instance.access_count();
+  json["seconds"] = run.seconds;
+  json["best_feasible_from"] = run.best_from;
+  json["progress"] = Json::array();
+  for (const sim::BoundProgress& point : run.progress)
+    json["progress"].push_back({{"seconds", point.seconds},
+                                {"lower_bound_s", point.lower_bound_s},
+                                {"best_feasible_s", OrNull(point.best_feasible_s)}});
+  json["series"] = SeriesJson(instance, run);
+  json["links"] = Json::object();
+  const std::vector<LinkUse> links = LinksOf(instance, run);
+  for (size_t r = 0; r < links.size(); ++r) {
+    json["links"][instance.resources[r].name] = {
+        {"units", run.schedule ? Json(links[r].units) : Json(nullptr)},
+        {"units_per_second", instance.resources[r].units_per_second},
+        {"binding", links[r].binding}};
+  }
+}
+
+void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run) {
+  const bound::Instance& instance = problem.instance;
+  std::printf("no schedule takes less than  %s, certified\n",
+              LowerSecondsText(run.lower_bound_s).c_str());
+  std::printf("best schedule found          %s", UpperSecondsText(Feasible(run)).c_str());
+  if (run.gap()) std::printf(", %.2f %% above (%s)", 100 * *run.gap(), run.best_from.c_str());
+  std::printf("\nall memories read at once     %s\n\n", SecondsText(run.roofline_s).c_str());
+  std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
+              static_cast<unsigned long long>(problem.blocks),
+              static_cast<unsigned long long>(problem.accesses), instance.phase_count,
+              problem.phase.c_str());
+  for (const bound::Tier& tier : instance.tiers)
+    std::printf(", %s %s", tier.name.c_str(), SizeText(tier.capacity_bytes).c_str());
+  std::printf("\n\n");
+  TextTable table({"resource", "rate per second>", "share of the bound>"});
+  const std::vector<LinkUse> links = LinksOf(instance, run);
+  for (size_t r = 0; r < links.size(); ++r) {
+    table.AddRow(
+        {instance.resources[r].name,
+         absl::StrFormat("%.4g", static_cast<double>(instance.resources[r].units_per_second)),
+         absl::StrFormat("%.1f %%", 100 * links[r].binding)});
+  }
+  std::fputs(table.Text().c_str(), stdout);
+}
+
+}  // namespace kvtier::cli

@@ -1,0 +1,265 @@
+// `kvtier plan`.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "client/cli/bound_report.h"
+#include "client/cli/command.h"
+#include "client/cli/interrupt.h"
+#include "client/cli/option_values.h"
+#include "client/cli/problem_options.h"
+#include "client/cli/progress.h"
+#include "client/cli/simulation_report.h"
+#include "client/cli/text_table.h"
+#include "sim/plan.h"
+#include "sim/plan_axis.h"
+#include "sim/plan_price.h"
+#include "sim/policy/policy_factory.h"
+#include "tiering/base/status_macros.h"
+#include "tiering/host/thread_executor.h"
+
+namespace kvtier::cli {
+namespace {
+
+constexpr uint64_t kThreadsMax = 256;
+
+struct PlanArguments {
+  ProblemArguments problem{};
+  std::vector<std::string> vary{};
+  uint64_t points = 5;
+  std::vector<std::string> policies = {"lru", "min"};
+  std::string price{};
+  absl::Duration target;
+  absl::Duration time_limit = absl::Seconds(30);
+  uint64_t threads = 0;
+  bool bound_only = false;
+  bool progress = false;
+  bool json = false;
+};
+
+// A plan that was made, and what it was asked.
+struct Plan {
+  std::vector<sim::PlanAxis> axes{};
+  std::vector<sim::PlanPoint> points{};
+  sim::TierPrices prices{};  // empty: none were given
+  sim::Cheapest cheapest{};
+};
+
+std::string ValueText(const sim::PlanAxis& axis, uint64_t value) {
+  if (axis.unit == sim::Unit::kBytes) return SizeText(value);
+  if (axis.unit == sim::Unit::kBytesPerSecond)
+    return absl::StrFormat("%.4g GB/s", static_cast<double>(value) / 1e9);
+  if (axis.unit == sim::Unit::kFlopsPerSecond)
+    return absl::StrFormat("%.4g TFLOP/s", static_cast<double>(value) / 1e12);
+  return absl::StrCat(value);
+}
+
+// The limit that most of the bound is priced on: a resource, or the room of a tier.
+std::string WhatBinds(const sim::PlanPoint& point) {
+  const bound::Instance& instance = point.problem.instance;
+  std::vector<std::pair<double, std::string>> parts;
+  for (size_t r = 0; r < instance.resources.size(); ++r)
+    parts.emplace_back(point.binding.resource[r], instance.resources[r].name);
+  std::stable_sort(parts.begin(), parts.end(),
+                   [](const auto& a, const auto& b) { return a.first > b.first; });
+  std::string text;
+  for (const auto& [part, name] : parts) {
+    if (part < 0.1) break;
+    absl::StrAppendFormat(&text, "%s%s %.0f %%", text.empty() ? "" : ", ", name, 100 * part);
+  }
+  for (size_t j = 0; j < instance.tiers.size(); ++j) {
+    if (point.binding.room[j] < 0.01) continue;
+    absl::StrAppendFormat(&text, "%sroom in %s %.0f %%", text.empty() ? "" : ", ",
+                          instance.tiers[j].name, 100 * point.binding.room[j]);
+  }
+  return text.empty() ? "-" : text;
+}
+
+void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
+  std::vector<std::string> titles;
+  for (const sim::PlanAxis& axis : plan.axes) titles.push_back(axis.name + ">");
+  if (!plan.prices.empty()) titles.emplace_back("price>");
+  titles.insert(titles.end(), {"bound>", "best found>"});
+  if (!plan.points.empty()) {
+    for (const sim::SimulationResult& result : plan.points[0].policies)
+      titles.push_back(result.policy + ">");
+  }
+  titles.emplace_back("what binds");
+  TextTable table(titles);
+  const auto seconds = [](double time) { return absl::StrFormat("%.5g s", time); };
+  for (const sim::PlanPoint& point : plan.points) {
+    std::vector<std::string> cells;
+    for (size_t axis = 0; axis < plan.axes.size(); ++axis)
+      cells.push_back(ValueText(plan.axes[axis], point.values[axis]));
+    if (!plan.prices.empty())
+      cells.push_back(absl::StrFormat("%.2f", sim::PriceOf(plan.prices, point.machine)));
+    cells.push_back(seconds(point.run.lower_bound_s));
+    cells.push_back(point.run.schedule ? seconds(point.run.best_feasible_s) : "-");
+    for (const sim::SimulationResult& result : point.policies)
+      cells.push_back(seconds(static_cast<double>(result.time_ns) * 1e-9));
+    cells.push_back(WhatBinds(point));
+    table.AddRow(std::move(cells));
+  }
+  std::fputs(table.Text().c_str(), stdout);
+  if (arguments.target == absl::ZeroDuration() || plan.prices.empty()) return;
+  const std::string target = absl::FormatDuration(arguments.target);
+  const auto setting = [&](size_t index) {
+    std::vector<std::string> parts;
+    for (size_t axis = 0; axis < plan.axes.size(); ++axis) {
+      parts.push_back(absl::StrCat(plan.axes[axis].name, " ",
+                                   ValueText(plan.axes[axis], plan.points[index].values[axis])));
+    }
+    return absl::StrFormat("%s, for %.2f", absl::StrJoin(parts, ", "),
+                           sim::PriceOf(plan.prices, plan.points[index].machine));
+  };
+  std::printf("\ncheapest that is known to take at most %s: %s\n", target.c_str(),
+              plan.cheapest.reached ? setting(*plan.cheapest.reached).c_str() : "none of these");
+  std::printf("cheapest that any policy could do it with: %s\n",
+              plan.cheapest.possible ? setting(*plan.cheapest.possible).c_str() : "none of these");
+}
+
+Json PointJson(const PlanArguments& arguments, const Plan& plan, const sim::PlanPoint& point) {
+  Json json = {{"set", Json::object()}};
+  for (size_t axis = 0; axis < plan.axes.size(); ++axis)
+    json["set"][plan.axes[axis].name] = point.values[axis];
+  json["price"] =
+      plan.prices.empty() ? Json(nullptr) : Json(sim::PriceOf(plan.prices, point.machine));
+  AppendProblem(arguments.problem, point.problem, json);
+  AppendBound(point.problem, point.run, json);
+  json.erase("progress");
+  json.erase("series");
+  const bound::Instance& instance = point.problem.instance;
+  for (size_t r = 0; r < instance.resources.size(); ++r)
+    json["links"][instance.resources[r].name]["binding"] = point.binding.resource[r];
+  json["room"] = Json::object();
+  for (size_t j = 0; j < instance.tiers.size(); ++j)
+    json["room"][instance.tiers[j].name] = {{"binding", point.binding.room[j]}};
+  json["policies"] = Json::object();
+  for (const sim::SimulationResult& result : point.policies)
+    json["policies"][result.policy] = PolicyJson(result);
+  return json;
+}
+
+void PrintPlanJson(const PlanArguments& arguments, const Plan& plan) {
+  Json json = {{"kind", "plan"},
+               {"trace", arguments.problem.trace},
+               {"machine", arguments.problem.machine},
+               {"model", arguments.problem.model},
+               {"seed", arguments.problem.seed},
+               {"vary", Json::array()},
+               {"points", Json::array()}};
+  for (const sim::PlanAxis& axis : plan.axes)
+    json["vary"].push_back({{"name", axis.name}, {"values", axis.values}});
+  for (const sim::PlanPoint& point : plan.points)
+    json["points"].push_back(PointJson(arguments, plan, point));
+  const auto index = [](std::optional<size_t> point) {
+    return point ? Json(*point) : Json(nullptr);
+  };
+  json["target_s"] = arguments.target == absl::ZeroDuration()
+                         ? Json(nullptr)
+                         : Json(absl::ToDoubleSeconds(arguments.target));
+  json["cheapest"] = index(plan.cheapest.reached);
+  json["cheapest_possible"] = index(plan.cheapest.possible);
+  PrintJson(json);
+}
+
+absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
+  Plan plan;
+  for (const std::string& text : arguments.vary) {
+    auto axis = sim::ParsePlanAxis(text, static_cast<uint32_t>(arguments.points));
+    if (!axis.ok()) return UsageError(std::string(axis.status().message()));
+    plan.axes.push_back(*std::move(axis));
+  }
+  KVTIER_RETURN_IF_ERROR(CheckPolicies(arguments.policies));
+  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments.problem));
+  if (!arguments.price.empty()) {
+    auto prices = sim::ParseTierPrices(arguments.price, machinery.machine);
+    if (!prices.ok()) return UsageError(std::string(prices.status().message()));
+    plan.prices = *std::move(prices);
+  }
+  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(arguments.problem));
+  CatchSignals();
+  sim::PlanOptions options;
+  options.problem = ProblemOptionsOf(arguments.problem);
+  if (arguments.policies.front() != "none") options.policies = arguments.policies;
+  options.run.search.seed = arguments.problem.seed;
+  options.run.find_schedule = !arguments.bound_only;
+  options.run.time_limit_s = absl::ToDoubleSeconds(arguments.time_limit);
+  options.run.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  Progress progress("plan", 0, arguments.progress);
+  options.on_progress = [&](size_t point, size_t points, const std::string& what) {
+    progress.Show(absl::StrFormat("point %d of %d, %s", point + 1, points, what));
+    return CaughtSignal() == 0;
+  };
+  ThreadExecutor executor(arguments.threads);
+  KVTIER_ASSIGN_OR_RETURN(plan.points, sim::RunPlan(trace, machinery.machine, machinery.model,
+                                                    plan.axes, options, executor));
+  if (arguments.target > absl::ZeroDuration() && !plan.prices.empty())
+    plan.cheapest =
+        sim::FindCheapest(plan.points, plan.prices, absl::ToDoubleSeconds(arguments.target));
+  return plan;
+}
+
+}  // namespace
+
+void AddPlanCommand(CLI::App& app, int& exit_code) {
+  auto arguments = std::make_shared<PlanArguments>();
+  CLI::App* command = app.add_subcommand(
+      "plan", "What more or less memory, link speed or load would change, and what binds");
+  AddProblemOptions(*command, arguments->problem);
+  for (const char* const name : {"--trace", "--machine", "--model"})
+    command->get_option(name)->required();
+  command
+      ->add_option("--vary", arguments->vary,
+                   "What differs: a tier's capacity (dram=64GiB..1TiB), a link's speed "
+                   "(link.pcie=25..100GB/s),\ncompute, or load, so many times the trace's traffic "
+                   "(load=1..4). A..B/N: N values, each as many\ntimes the one before; A,B,C: "
+                   "these. Given several times: all combinations")
+      ->required()
+      ->take_all()
+      ->allow_extra_args(false)
+      ->type_name("NAME=VALUES");
+  AddCountOption(*command, "--points", arguments->points, 2, sim::kAxisValuesMax,
+                 "Values of a range that does not say how many");
+  command
+      ->add_option("--policies", arguments->policies,
+                   absl::StrCat("none, or some of ", absl::StrJoin(sim::PolicyNames(), ", "),
+                                " (default lru,min)"))
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  command
+      ->add_option("--price", arguments->price,
+                   "Money for a GiB of a tier, as in hbm=100,dram=4.5: each point gets a price")
+      ->type_name("TIER=PRICE,...");
+  AddTimeOption(*command, "--target", arguments->target, absl::Nanoseconds(1),
+                absl::Hours(24 * 365),
+                "With --price, name the cheapest that takes at most this time");
+  AddTimeOption(*command, "--time-limit", arguments->time_limit, absl::Milliseconds(1),
+                absl::Hours(24 * 30), "For the bound and the schedule of each point (default 30s)");
+  AddCountOption(*command, "--threads", arguments->threads, 0, kThreadsMax,
+                 "Threads; 0: as many as processors");
+  command->add_flag("--bound-only", arguments->bound_only, "Look for no schedules");
+  command->add_flag("--progress", arguments->progress,
+                    "Show progress also where stderr is no terminal");
+  command->add_flag("--json", arguments->json, "Print JSON (docs/cli.md lists the fields)");
+  command->footer(
+      "Example: kvtier plan --trace conversation.jsonl --machine h100-pcie5 --model llama-3.1-8b "
+      "--tiers dram \\\n         --vary dram=64GiB..1TiB --price dram=4.5 --target 2h\n"
+      "docs/PLANNING.md walks through one question.");
+  SetAction(*command, exit_code, [arguments]() -> absl::Status {
+    auto plan = MakePlan(*arguments);
+    if (CaughtSignal() != 0) return CheckInterrupted();
+    if (!plan.ok()) return plan.status();
+    arguments->json ? PrintPlanJson(*arguments, *plan) : PrintPlan(*arguments, *plan);
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace kvtier::cli

@@ -1,0 +1,124 @@
+#include "client/cli/problem_options.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "client/cli/option_values.h"
+#include "sim/spec_fields.h"
+#include "sim/spec_reader.h"
+#include "tiering/base/status_macros.h"
+
+namespace kvtier::cli {
+namespace {
+
+constexpr const char* kProblemOptions[] = {"--trace",    "--machine",      "--model", "--tiers",
+                                           "--hbm",      "--dram",         "--set",   "--requests",
+                                           "--sessions", "--block-tokens", "--phase", "--mode"};
+
+}  // namespace
+
+void AddProblemOptions(CLI::App& command, ProblemArguments& arguments) {
+  command
+      .add_option("--trace", arguments.trace,
+                  "An attention trace; or Mooncake JSONL, a coding agent's session as JSON, or a "
+                  "directory of such\nsessions (.json)")
+      ->type_name("FILE");
+  command
+      .add_option("--machine", arguments.machine,
+                  "A YAML file, or one of " + absl::StrJoin(sim::MachineNames(), ", "))
+      ->type_name("NAME");
+  command
+      .add_option("--model", arguments.model,
+                  "A YAML file, or one of " + absl::StrJoin(sim::ModelNames(), ", "))
+      ->type_name("NAME");
+  command
+      .add_option("--tiers", arguments.tiers,
+                  "Tiers that may hold cache, with commas between (default: all of the machine)")
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  command.add_option("--hbm", arguments.hbm, "Capacity of tier hbm, the weights included")
+      ->type_name("SIZE");
+  command.add_option("--dram", arguments.dram, "Capacity of tier dram")->type_name("SIZE");
+  command
+      .add_option("--set", arguments.overrides,
+                  "Another value for a field of the machine (link.pcie=50GB/s) or the model "
+                  "(model.weight_bytes=8GB);\nmay be given several times")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->type_name("FIELD=VALUE");
+  AddCountOption(command, "--requests", arguments.requests, 1, sim::kRequestsMax,
+                 "The first so many requests, or steps of an attention trace");
+  AddCountOption(command, "--sessions", arguments.sessions, 1, 65'536,
+                 "Sessions that run at a time, of a trace of sessions");
+  AddCountOption(command, "--block-tokens", arguments.block_tokens, 1, sim::kBlockTokensMax,
+                 "Tokens of a block, of JSONL; other traces say it themselves");
+  command
+      .add_option("--phase", arguments.phase,
+                  "Of attention traces, what runs one after another: step or layer (default step)")
+      ->check(CLI::IsMember({"step", "layer"}))
+      ->type_name("PHASE");
+  command
+      .add_option("--mode", arguments.mode,
+                  "How the GPU gets at other memory: in_place, stream, or strict, where blocks are "
+                  "copied before their\nlayer starts (default: as the machine says)")
+      ->check(CLI::IsMember({"in_place", "stream", "strict"}))
+      ->type_name("MODE");
+  AddCountOption(command, "--seed", arguments.seed, 0, ~uint64_t{0},
+                 "Of the order of sessions, and of the search");
+}
+
+absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
+  Machinery machinery;
+  KVTIER_ASSIGN_OR_RETURN(machinery.machine, sim::ReadMachine(arguments.machine));
+  KVTIER_ASSIGN_OR_RETURN(machinery.model, sim::ReadModel(arguments.model));
+  std::vector<std::string> overrides = arguments.overrides;
+  for (const auto& [tier, size] : {std::pair{"hbm", arguments.hbm}, {"dram", arguments.dram}}) {
+    if (size.empty()) continue;
+    if (!sim::FindTier(machinery.machine, tier))
+      return absl::InvalidArgumentError(
+          absl::StrCat("--", tier, ": ", arguments.machine, " has no tier ", tier));
+    overrides.push_back(absl::StrCat("tier.", tier, ".capacity=", size));
+  }
+  KVTIER_RETURN_IF_ERROR(sim::ApplyOverrides(overrides, machinery.machine, machinery.model));
+  return machinery;
+}
+
+absl::StatusOr<sim::AnyTrace> LoadTrace(const ProblemArguments& arguments) {
+  return sim::ReadAnyTrace(arguments.trace, static_cast<uint32_t>(arguments.block_tokens),
+                           arguments.requests);
+}
+
+sim::ProblemOptions ProblemOptionsOf(const ProblemArguments& arguments) {
+  sim::ProblemOptions options{.tier_names = arguments.tiers,
+                              .requests_max = arguments.requests,
+                              .sessions = static_cast<uint32_t>(arguments.sessions),
+                              .seed = arguments.seed};
+  if (arguments.phase == "layer") options.phase = sim::AttentionPhase::kLayer;
+  if (arguments.mode == "in_place") options.mode = sim::AttentionMode::kInPlace;
+  if (arguments.mode == "stream") options.mode = sim::AttentionMode::kStream;
+  if (arguments.mode == "strict") options.mode = sim::AttentionMode::kStrict;
+  return options;
+}
+
+std::string FirstProblemOption(const CLI::App& command) {
+  for (const char* const name : kProblemOptions) {
+    if (command.count(name) > 0) return name;
+  }
+  return {};
+}
+
+void AppendProblem(const ProblemArguments& arguments, const sim::PlacementProblem& problem,
+                   Json& json) {
+  json["trace"] = arguments.trace;
+  json["machine"] = arguments.machine;
+  json["model"] = arguments.model;
+  json["tiers"] = Json::array();
+  for (const bound::Tier& tier : problem.instance.tiers)
+    json["tiers"].push_back({{"name", tier.name}, {"capacity_bytes", tier.capacity_bytes}});
+  json["inclusive"] = problem.parts.inclusive;
+  json["overrides"] = absl::StrJoin(arguments.overrides, " ");
+  json["mode"] = problem.mode;
+  json["phase"] = problem.phase;
+  json["seed"] = arguments.seed;
+}
+
+}  // namespace kvtier::cli

@@ -1,0 +1,124 @@
+// `kvtier sim`.
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "client/cli/command.h"
+#include "client/cli/problem_options.h"
+#include "client/cli/simulation_report.h"
+#include "client/cli/text_table.h"
+#include "sim/placement_problem.h"
+#include "sim/policy/policy_factory.h"
+#include "sim/trace_simulation.h"
+#include "tiering/base/status_macros.h"
+
+namespace kvtier::cli {
+namespace {
+
+struct SimOptions {
+  ProblemArguments problem;
+  std::vector<std::string> policies;
+  bool json = false;
+  bool phases = false;
+};
+
+absl::StatusOr<std::vector<sim::SimulationResult>> SimulateAll(const SimOptions& options,
+                                                               std::vector<double>& seconds) {
+  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(options.problem));
+  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(options.problem));
+  std::vector<sim::SimulationResult> results;
+  for (const std::string& policy : options.policies) {
+    const absl::Time start = absl::Now();
+    KVTIER_ASSIGN_OR_RETURN(sim::SimulationResult result,
+                            sim::SimulateTrace(trace, machinery.machine, machinery.model,
+                                               ProblemOptionsOf(options.problem), policy));
+    results.push_back(std::move(result));
+    seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
+  }
+  return results;
+}
+
+void PrintResults(const SimOptions& options, const std::vector<sim::SimulationResult>& results) {
+  TextTable table({"policy", "time>", "stalled>", "hits>", "last half>", "read from", "moved>"});
+  for (const sim::SimulationResult& result : results) {
+    std::vector<std::string> tiers;
+    uint64_t moved = 0;
+    for (const sim::SimulationResult::Tier& tier : result.tiers) {
+      tiers.push_back(absl::StrCat(tier.name, " ", SizeText(tier.read_bytes)));
+      moved += tier.moved_in_bytes;
+    }
+    table.AddRow({result.policy,
+                  absl::StrFormat("%.3f s", static_cast<double>(result.time_ns) / 1e9),
+                  absl::StrFormat("%.3f s", static_cast<double>(result.stall_ns) / 1e9),
+                  absl::StrFormat("%.2f %%", 100 * result.HitRate()),
+                  absl::StrFormat("%.2f %%", 100 * result.HitRateLastHalf()),
+                  absl::StrJoin(tiers, ", "), SizeText(moved)});
+  }
+  std::fputs(table.Text().c_str(), stdout);
+  std::printf("%zu phases, %llu accesses of %s\n", results[0].phase_ns.size(),
+              static_cast<unsigned long long>(results[0].accesses), options.problem.trace.c_str());
+}
+
+absl::Status RunSim(const SimOptions& options) {
+  // Wrong names before anything is read.
+  for (const std::string& policy : options.policies) {
+    const std::vector<std::string> known = sim::PolicyNames();
+    if (std::find(known.begin(), known.end(), policy) == known.end()) {
+      return UsageError(
+          absl::StrCat("--policy names `", policy, "`; there are ", absl::StrJoin(known, ", ")));
+    }
+  }
+  std::vector<double> seconds;
+  KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> results,
+                          SimulateAll(options, seconds));
+  if (!options.json) {
+    PrintResults(options, results);
+    return absl::OkStatus();
+  }
+  Json policies = Json::object();
+  for (size_t i = 0; i < results.size(); ++i)
+    policies[results[i].policy] = SimulationJson(results[i], seconds[i], options.phases);
+  PrintJson({{"kind", "sim"},
+             {"trace", options.problem.trace},
+             {"machine", options.problem.machine},
+             {"model", options.problem.model},
+             {"set", options.problem.overrides},
+             {"seed", options.problem.seed},
+             {"phases", results[0].phase_ns.size()},
+             {"accesses", results[0].accesses},
+             {"policies", std::move(policies)}});
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddSimCommand(CLI::App& app, int& exit_code) {
+  auto options = std::make_shared<SimOptions>();
+  CLI::App* command = app.add_subcommand(
+      "sim", "Runs the engine on a simulated machine: what policies make of a trace");
+  AddProblemOptions(*command, options->problem);
+  for (const char* needed : {"--trace", "--machine", "--model"})
+    command->get_option(needed)->required();
+  command
+      ->add_option("--policy", options->policies,
+                   absl::StrCat("One or more of ", absl::StrJoin(sim::PolicyNames(), ", ")))
+      ->required()
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  command->add_flag("--json", options->json, "JSON instead of text");
+  command->add_flag("--phases", options->phases, "Each phase's time and hits, in the JSON");
+  command->footer(
+      "min and frequency know the future. No daemon is needed; time is simulated.\n"
+      "Example: kvtier sim --trace t.jsonl --machine h100-pcie5 --model llama-3.1-8b --tiers dram "
+      "--dram 256GiB --policy lru,s3fifo,min");
+  SetAction(*command, exit_code, [options] { return RunSim(*options); });
+}
+
+}  // namespace kvtier::cli

@@ -1,0 +1,108 @@
+#include "client/cli/simulation_report.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "sim/policy/policy_factory.h"
+
+namespace kvtier::cli {
+namespace {
+
+double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
+
+double Share(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+Json PhaseTimesJson(const sim::SimulationResult& result) {
+  std::vector<int64_t> sorted = result.phase_ns;
+  std::sort(sorted.begin(), sorted.end());
+  const auto quantile = [&](double share) {
+    if (sorted.empty()) return 0.0;
+    const auto last = static_cast<double>(sorted.size() - 1);
+    return Seconds(sorted[static_cast<size_t>(share * last)]);
+  };
+  return {
+      {"mean", sorted.empty() ? 0 : Seconds(result.time_ns) / static_cast<double>(sorted.size())},
+      {"p50", quantile(0.5)},
+      {"p99", quantile(0.99)},
+      {"max", quantile(1)}};
+}
+
+}  // namespace
+
+absl::Status CheckPolicies(const std::vector<std::string>& policies) {
+  const std::vector<std::string> known = sim::PolicyNames();
+  for (const std::string& policy : policies) {
+    if (policy == "none" && policies.size() == 1) continue;
+    if (std::find(known.begin(), known.end(), policy) == known.end()) {
+      return UsageError(absl::StrCat("--policies has \"", policy, "\"; none or one or more of ",
+                                     absl::StrJoin(known, ", "), " are needed"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+Json PolicyJson(const sim::SimulationResult& result) {
+  Json by_tier = Json::object();
+  for (const sim::SimulationResult::Tier& tier : result.tiers)
+    by_tier[tier.name] = Share(tier.read_blocks, result.accesses);
+  Json by_link = Json::object();
+  for (const sim::SimulationResult::Port& port : result.ports) {
+    if (port.name != "compute") by_link[port.name] = port.units;
+  }
+  return {
+      {"time_s", Seconds(result.time_ns)},      {"stall_s", Seconds(result.stall_ns)},
+      {"hit_rate", result.HitRate()},           {"hit_rate_last_half", result.HitRateLastHalf()},
+      {"hit_rate_by_tier", std::move(by_tier)}, {"bytes_by_link", std::move(by_link)}};
+}
+
+Json SimulationJson(const sim::SimulationResult& result, double seconds, bool phases) {
+  Json json = PolicyJson(result);
+  json["phase_s"] = PhaseTimesJson(result);
+  json["accesses"] = result.accesses;
+  json["hits"] = result.hits;
+  Json tiers = Json::object();
+  for (const sim::SimulationResult::Tier& tier : result.tiers) {
+    tiers[tier.name] = {{"slots", tier.slots},
+                        {"read_blocks", tier.read_blocks},
+                        {"read_bytes", tier.read_bytes},
+                        {"stored_bytes", tier.stored_bytes},
+                        {"moved_in_bytes", tier.moved_in_bytes}};
+  }
+  json["tiers"] = std::move(tiers);
+  Json planes = Json::array();
+  for (const sim::SimulationResult::Plane& plane : result.planes) {
+    Json one = Json::object();
+    for (size_t tier = 0; tier < result.tiers.size(); ++tier) {
+      one[result.tiers[tier].name] = {{"read_blocks", plane.read_blocks[tier]},
+                                      {"read_bytes", plane.read_bytes[tier]}};
+    }
+    planes.push_back(std::move(one));
+  }
+  json["planes"] = std::move(planes);
+  Json ports = Json::object();
+  for (const sim::SimulationResult::Port& port : result.ports) {
+    ports[port.name] = {{"units", port.units},
+                        {"operations", port.operations},
+                        {"busy_s", Seconds(port.busy_ns)},
+                        {"queued_s", Seconds(port.waited_ns)}};
+  }
+  json["ports"] = std::move(ports);
+  json["dropped_chunks"] = result.dropped_chunks;
+  json["refused_chunks"] = result.refused_chunks;
+  json["moves_done"] = result.moves_done;
+  json["moves_failed"] = result.moves_failed;
+  json["seconds"] = seconds;
+  if (!phases) return json;
+  Json times = Json::array();
+  for (const int64_t ns : result.phase_ns) times.push_back(Seconds(ns));
+  json["phase_times_s"] = std::move(times);
+  json["phase_hits"] = result.phase_hits;
+  return json;
+}
+
+}  // namespace kvtier::cli

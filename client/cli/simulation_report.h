@@ -1,0 +1,23 @@
+// What simulations came to, as JSON.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "client/cli/command.h"
+#include "sim/simulation_result.h"
+
+namespace kvtier::cli {
+
+// Usage error unless it is "none" alone, or names of policies. For options --policies.
+absl::Status CheckPolicies(const std::vector<std::string>& policies);
+
+// At least time_s, hit_rate and hit_rate_by_tier. `seconds` is what the simulation took; `phases`
+// adds two numbers a phase.
+Json SimulationJson(const sim::SimulationResult& result, double seconds, bool phases);
+
+// What of it stands beside a bound: time_s, stall_s, hit_rate, hit_rate_last_half, hit_rate_by_tier
+// and bytes_by_link.
+Json PolicyJson(const sim::SimulationResult& result);
+
+}  // namespace kvtier::cli

@@ -1,0 +1,203 @@
+"""Proves that `kvtier bound` and `kvtier bound verify` keep what docs/cli.md and docs/BOUND.md promise: bounds below
+schedules, certificates that prove what they say for their own problem and no other, the published golden value, the same
+result for any number of threads, and errors that say what is wrong. Traces and problems are made here.
+"""
+
+import json
+import math
+import os
+import pathlib
+import struct
+import sys
+import tempfile
+
+ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+import cli_world  # noqa: E402
+import junit  # noqa: E402
+
+GOLDEN_SECONDS = 24.59591294822874  # arXiv 2508.13231's best case at 60 % sparsity, computed again from its inputs
+
+
+def text(value):
+    return struct.pack("<I", len(value)) + value.encode()
+
+
+def instance_bytes(tiers, resources, options, classes, phases, blocks):
+    """One table of one state, in all tiers; `options` are what an access loads. A block is (class, phase): it lives in
+    that phase and is read in it. The layout is that of tiering/bound/instance_file.h."""
+    out = b"KVTIERPI" + struct.pack("<IIIIIII", 1, len(tiers), len(resources), 255, 1, len(classes), phases)
+    out += struct.pack("<QQ", len(blocks), len(blocks))
+    for name, capacity in tiers:
+        out += struct.pack("<Q", capacity) + text(name)
+    for name, rate in resources:
+        out += struct.pack("<Q", rate) + text(name)
+    out += struct.pack("<II", 1, 1) + bytes([(1 << len(tiers)) - 1])
+    for options_of_list in ([[0] * len(resources)], options):
+        out += struct.pack("<I", len(options_of_list))
+        for option in options_of_list:
+            out += struct.pack(f"<{len(option)}HH", *option, 0)
+    for size in classes:
+        out += struct.pack("<QQII", size, 0, 0, 1)
+    out += struct.pack(f"<{phases * len(resources)}Q", *[0] * (phases * len(resources)))
+    for numbers in ([c for c, _ in blocks], [p for _, p in blocks], [p + 1 for _, p in blocks]):
+        out += struct.pack(f"<{len(blocks)}I", *numbers)
+    out += struct.pack(f"<{len(blocks) + 1}Q", *range(len(blocks) + 1))
+    return out + struct.pack(f"<{len(blocks)}I", *[p for _, p in blocks])
+
+
+def golden_instance():
+    """The paper's run: 32 layers, each step reads the weights and 40 % of the tokens so far, 16 KiB each, from GPU memory
+    of 4900 GB/s and a link of 450 GB/s at the same time; there is room for everything."""
+    sizes = [32 * (162_889_728 + math.ceil(0.4 * (position + 1)) * 16_384) for position in range(31_299, 41_539)]
+    classes = sorted(set(sizes))
+    blocks = [(classes.index(size), phase) for phase, size in enumerate(sizes)]
+    return instance_bytes([("hbm", 1 << 60), ("dram", 1 << 60)],
+                          [("hbm", 4_900_000_000_000), ("c2c.to_gpu", 450_000_000_000)],
+                          [[1, 0], [0, 1]], classes, len(sizes), blocks)
+
+
+class Cases:
+    def __init__(self, world):
+        self.world = world
+        self.attention = self.path("steps.kvattn")
+        self.requests = self.path("requests.jsonl")
+
+    def path(self, name):
+        return str(self.world.directory / name)
+
+    def run(self, *args, rc=0):
+        return self.world.run(*args, rc=rc, socket=False)
+
+    def bound(self, *args):
+        result = json.loads(self.run("bound", "--json", *args)[0])
+        assert result["lower_bound_s"] >= 0, result["lower_bound_s"]
+        points = result["progress"]
+        assert points and all(a["seconds"] <= b["seconds"] for a, b in zip(points, points[1:])), points
+        if result["best_feasible_s"] is not None:
+            assert result["best_feasible_s"] >= result["lower_bound_s"], result["best_feasible_s"]
+            gap = result["best_feasible_s"] / result["lower_bound_s"] - 1
+            assert abs(result["gap"] - gap) < 1e-12, (result["gap"], gap)
+        return result
+
+    def error(self, *args):
+        output, error = self.run("bound", *args, rc=1)
+        assert output == "", output
+        return error
+
+    def make_traces(self):
+        self.run("trace", "generate", "--kind", "attention", "--steps", "12", "--prompt-tokens", "4096", "-o",
+                 self.attention)
+        self.run("trace", "generate", "--kind", "chat", "--requests", "120", "-o", self.requests)
+
+    def attention_problem(self, *args):
+        # Room in the GPU's memory for about a third of the blocks, beside the weights.
+        return ("--trace", self.attention, "--machine", "gh200", "--model", "llama-3.1-8b", "--hbm", "16.24GB", *args)
+
+    def request_problem(self, *args, dram="4GiB"):
+        return ("--trace", self.requests, "--machine", "h100-sxm", "--model", "llama-3.1-8b", "--tiers", "dram",
+                "--dram", dram, *args)
+
+    def golden(self):
+        path, certificate = self.path("golden"), self.path("golden.certificate")
+        pathlib.Path(path).write_bytes(golden_instance())
+        result = self.bound("--instance", path, "--certificate", certificate, "--time-limit", "15")
+        assert abs(result["lower_bound_s"] / GOLDEN_SECONDS - 1) < 1e-10, result["lower_bound_s"]
+        # A schedule divides reads in parts of 2^-20, which are that large beside the link's share.
+        assert result["gap"] < 1e-5, result["gap"]
+        verified = json.loads(self.run("bound", "verify", certificate, "--instance", path, "--json")[0])
+        assert verified["lower_bound_s"] == result["lower_bound_s"], verified
+
+    def requests_and_attention(self):
+        for problem, phases in ((self.request_problem(), 120), (self.attention_problem(), 12),
+                                (self.attention_problem("--phase", "layer"), 12 * 32),
+                                (self.attention_problem("--phase", "layer", "--mode", "strict"), 2 * 12 * 32)):
+            result = self.bound(*problem, "--time-limit", "20")
+            assert result["phases"] == phases, result["phases"]
+            assert result["lower_bound_s"] > 0 and result["best_feasible_s"] is not None, problem
+            assert result["roofline_s"] <= result["best_feasible_s"], (result["roofline_s"], problem)
+            binding = sum(link["binding"] for link in result["links"].values())
+            assert binding <= 1 + 1e-9, result["links"]
+            assert result["placed_blocks"] <= result["blocks"], problem
+
+    def more_room_is_no_slower(self):
+        bounds = [self.bound(*self.request_problem("--bound-only", dram=size))["lower_bound_s"]
+                  for size in ("1GiB", "8GiB", "1TiB")]
+        # Each is converged well enough for such steps.
+        assert bounds[0] >= bounds[1] * (1 - 1e-3) and bounds[1] >= bounds[2] * (1 - 1e-3), bounds
+        assert bounds[0] > bounds[2], bounds
+
+    def certificates(self):
+        certificate = self.path("certificate")
+        problem = self.attention_problem()
+        result = self.bound(*problem, "--certificate", certificate, "--bound-only")
+        output, _ = self.run("bound", "verify", certificate, *problem)
+        assert "verified: no schedule takes less than" in output and "gh200" in output, output
+        assert self.attention in output and "llama-3.1-8b" in output and "in_place" in output, output
+        verified = json.loads(self.run("bound", "verify", certificate, *problem, "--json")[0])
+        assert verified["lower_bound_s"] == result["lower_bound_s"], verified
+        for other in (("--requests", "11"), ("--phase", "layer"), ("--tiers", "hbm,dram", "--dram", "100GiB"),
+                      ("--set", "link.c2c=100GB/s"), ("--set", "compute=1TFLOP/s")):
+            assert "another" in self.error("verify", certificate, *problem, *other), other
+        data = pathlib.Path(certificate).read_bytes()
+        damaged = self.path("damaged")
+        for change in (data[:-1], data + b"x", b"", data[:100], data[:60] + bytes([data[60] ^ 1]) + data[61:]):
+            pathlib.Path(damaged).write_bytes(change)
+            assert damaged in self.error("verify", damaged, *problem)
+
+    def problems_as_files(self):
+        path = self.path("problem")
+        made = self.bound(*self.request_problem("--export-instance", path, "--bound-only", "--threads", "1"))
+        read = self.bound("--instance", path, "--bound-only", "--threads", "2")
+        assert read["lower_bound_s"] == made["lower_bound_s"], (read["lower_bound_s"], made["lower_bound_s"])
+        assert read["placed_blocks"] == made["placed_blocks"] and read["phases"] == made["phases"], read["phases"]
+        pathlib.Path(path).write_bytes(pathlib.Path(path).read_bytes()[:-1])
+        assert path in self.error("--instance", path)
+
+    def progress(self):
+        _, error = self.run("bound", *self.request_problem("--progress"))
+        assert "gap" in error and "bound: " in error, error
+
+    def errors(self):
+        machine = self.path("machine.yaml")
+        pathlib.Path(machine).write_text("name: m\ncompute: .nan\n")
+        cut = self.path("cut.kvattn")
+        pathlib.Path(cut).write_bytes(pathlib.Path(self.attention).read_bytes()[:-100])
+        problem = self.attention_problem()
+        for args, needed in (
+                (("--machine", machine), f"{machine}:2: compute"),
+                (("--machine", "h200"), "there is no machine h200: neither a file nor one of h100-pcie5"),
+                (("--model", "llama-3.1-70b"), "the trace is of model \"llama-3.1-8b\""),
+                (("--trace", cut), f"{cut}:"),
+                (("--trace", self.path("none")), "none"),
+                (("--hbm", "1GiB"), "the weights of llama-3.1-8b are 16060522496 bytes"),
+                (("--hbm", "nan"), 'tier.hbm.capacity is "nan"'),
+                (("--set", "link.c2c=-5GB/s"), 'link.c2c is "-5GB/s"'),
+                (("--set", "tier.ssd.capacity=1GiB"), "names no tier"),
+                (("--tiers", "hbm,ssd"), "gh200 has no tier ssd"),
+                (("--mode", "strict"), "--phase layer"),
+                (("--hbm", "16.07GB", "--dram", "1MiB"), "and the tiers have"),
+                (("--certificate", self.path("no/such/folder")), "folder")):
+            kept = [word for pair in zip(problem[::2], problem[1::2]) if pair[0] not in args for word in pair]
+            error = self.error(*kept, *args)
+            assert needed in error, (args, error)
+        assert "attention" in self.error(*self.request_problem("--phase", "layer"))
+
+
+def main():
+    report = junit.Report("bound")
+    with tempfile.TemporaryDirectory(prefix="kvtier-bound-") as directory:
+        cases = Cases(cli_world.World(directory))
+        if report.run("traces are made", cases.make_traces):
+            report.run("the golden value, to ten digits", cases.golden)
+            report.run("requests and attention, in every mode", cases.requests_and_attention)
+            report.run("more room is no slower", cases.more_room_is_no_slower)
+            report.run("a certificate proves its own problem's bound, and no other's", cases.certificates)
+            report.run("a problem as a file, and any number of threads", cases.problems_as_files)
+            report.run("progress shows the gap", cases.progress)
+            report.run("errors say what is wrong", cases.errors)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

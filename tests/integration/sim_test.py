@@ -1,0 +1,130 @@
+"""Proves that `kvtier sim` does what docs/cli.md says: prompt by prompt the hits that naive models of the policies have
+on a pinned trace, the same result each time, and clear errors.
+"""
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+
+ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+import cli_world  # noqa: E402
+import junit  # noqa: E402
+import naive_cache  # noqa: E402
+
+# 64 KiB for a block of 512 tokens: one slot.
+MODEL = """name: tiny
+layers: 1
+query_heads: 1
+kv_heads: 1
+head_dim: 32
+bytes_per_value: 2
+score_dim: 32
+value_dim: 32
+weight_bytes: 1000
+pass_weight_bytes: 1000
+active_parameters: 1000
+"""
+CHUNK = 65536
+
+
+class Cases:
+    def __init__(self, world):
+        self.world = world
+        self.model = str(world.directory / "tiny.yaml")
+        pathlib.Path(self.model).write_text(MODEL, encoding="ascii")
+
+    def trace(self, *args):
+        """A generated trace, its prompts cut to whole blocks, 10 ms apart."""
+        path = str(self.world.directory / "trace.jsonl")
+        self.world.run("trace", "generate", "-o", path, *args, socket=False)
+        lines = [json.loads(line) for line in open(path, encoding="ascii")]
+        with open(path, "w", encoding="ascii") as file:
+            for i, line in enumerate(lines):
+                line["timestamp"] = 10 * i
+                line["input_length"] = 512 * len(line["hash_ids"])
+                file.write(json.dumps(line) + "\n")
+        return path, [line["hash_ids"] for line in lines]
+
+    def sim(self, path, policies, *args, rc=0):
+        output, error = self.world.run("sim", "--trace", path, "--machine", "h100-pcie5", "--model", self.model,
+                                       "--policy", policies, "--json", *args, rc=rc, socket=False)
+        return (json.loads(output) if rc == 0 else None), error
+
+    def naive_policies(self):
+        for kind, seed, slots in (("agent", 5, 150), ("rag", 6, 40), ("chat", 7, 100)):
+            path, ids = self.trace("--kind", kind, "--requests", "250", "--seed", str(seed), "--prefixes", "6")
+            prompts = [[tuple(prompt[:i + 1]) for i in range(len(prompt))] for prompt in ids]
+            report, _ = self.sim(path, "lru,lfu,s3fifo,min", "--tiers", "dram", "--dram", str(slots * CHUNK), "--phases")
+            ahead = min(-(-slots // 16), 16)
+            hits = {}
+            for name, policy in (("lru", naive_cache.Lru()), ("lfu", naive_cache.Lfu()),
+                                 ("s3fifo", naive_cache.S3Fifo(slots)), ("min", naive_cache.Min(prompts))):
+                simulated = report["policies"][name]
+                assert simulated["tiers"]["dram"]["slots"] == slots, simulated["tiers"]
+                cache = naive_cache.Cache(policy, slots, ahead)
+                naive = [cache.serve(prompt, now) for now, prompt in enumerate(prompts)]
+                different = [i for i, pair in enumerate(zip(naive, simulated["phase_hits"])) if pair[0] != pair[1]]
+                assert not different, (f"{kind}, {name}: {len(different)} of {len(prompts)} prompts, the first is {different[0]}: "
+                                       f"{naive[different[0]]} hits, simulated {simulated['phase_hits'][different[0]]}")
+                assert len(naive) == len(simulated["phase_hits"]) and sum(naive) == simulated["hits"]
+                assert simulated["dropped_chunks"] > 2 * slots, "the trace fills the tier several times"
+                hits[name] = sum(naive)
+            assert hits["min"] >= max(hits[name] for name in ("lru", "lfu", "s3fifo")), hits
+
+    def same_result_each_time(self):
+        path, _ = self.trace("--kind", "agent", "--requests", "60", "--seed", "1")
+        args = (path, "lru,s3fifo,static,min", "--dram", str(100 * CHUNK), "--hbm", str(40 * CHUNK + 1000), "--phases")
+        first, second = self.sim(*args)[0], self.sim(*args)[0]
+        for report in (first, second):
+            for policy in report["policies"].values():
+                del policy["seconds"]
+        assert first == second
+        lru = first["policies"]["lru"]
+        assert sum(lru["phase_hits"]) == lru["hits"] and len(lru["phase_times_s"]) == first["phases"] == 60
+        assert abs(sum(lru["phase_times_s"]) - lru["time_s"]) < 1e-6 and lru["moves_done"] > 0
+        assert abs(sum(lru["hit_rate_by_tier"].values()) - lru["hit_rate"]) < 1e-9
+
+    def attention(self):
+        path = str(self.world.directory / "attention.kvt")
+        self.world.run("trace", "generate", "--kind", "attention", "--model", "llama-3.1-8b", "-o", path, socket=False)
+        output, _ = self.world.run("sim", "--trace", path, "--machine", "gh200", "--model", "llama-3.1-8b", "--json",
+                                   "--policy", "lru,static,reactive,page,sa,min,frequency", "--requests", "4", socket=False)
+        report = json.loads(output)
+        for name, policy in report["policies"].items():
+            assert len(policy["planes"]) == 32 and policy["time_s"] > 0, name
+            assert sum(tier["read_blocks"] for tier in policy["tiers"].values()) == policy["accesses"] == report["accesses"], name
+
+    def errors(self):
+        path, _ = self.trace("--kind", "chat", "--requests", "5")
+        _, error = self.sim(path, "lru,best", rc=2)
+        assert "best" in error and "lru, lfu, s3fifo" in error, error
+        for args, wanted in ((("--set", "model.weight_bytes=90GB"), "90000000000"),
+                             (("--tiers", "dram", "--dram", "60KiB"), "one block takes 65536"),
+                             (("--tiers", "dram,tape"), "no tier tape"),
+                             (("--hbm", "1001"), "tier hbm has 1 bytes for blocks"),
+                             (("--set", "link.pcie=0"), "link.pcie")):
+            _, error = self.sim(path, "lru", *args, rc=1)
+            assert wanted in error, f"{args}: {error}"
+        # As slow, and as large, as may be.
+        slow, _ = self.sim(path, "lru", "--set", "link.pcie=1MB/s", "--set", "compute=1MFLOP/s", "--dram", "1024TiB")
+        assert slow["policies"]["lru"]["time_s"] > 1
+
+
+def main():
+    report = junit.Report("sim")
+    with tempfile.TemporaryDirectory(prefix="kvtier-sim-") as directory:
+        world = cli_world.World(directory)
+        try:
+            cases = Cases(world)
+            for name in ("naive_policies", "same_result_each_time", "attention", "errors"):
+                report.run(name, getattr(cases, name))
+        finally:
+            world.stop()
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

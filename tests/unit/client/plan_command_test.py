@@ -1,0 +1,117 @@
+"""Proves that `kvtier plan` prints what docs/cli.md says, that its figures are those of `kvtier bound` and `kvtier sim` at the
+same settings, that `kvtier report` takes them, and that what cannot be planned is wrong usage or an error that says why.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[3]))
+BIN = pathlib.Path(os.environ.get("KVTIER_BIN_DIR", ROOT / "build/release/bin"))
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+import junit  # noqa: E402
+
+SECONDS_MAX = 120
+GIB = 1 << 30
+
+
+class Cases:
+    def __init__(self, directory):
+        self.directory = pathlib.Path(directory)
+        self.trace = str(self.directory / "chat.jsonl")
+        self.run("trace", "generate", "--kind", "chat", "--requests", "80", "--seed", "3", "-o", self.trace)
+        self.what = ["--trace", self.trace, "--machine", "h100-pcie5", "--model", "llama-3.1-8b", "--tiers", "dram"]
+        self.plan = None
+
+    def run(self, *args, rc=0):
+        done = subprocess.run([BIN / "kvtier", *args], capture_output=True, text=True, check=False, timeout=SECONDS_MAX,
+                              stdin=subprocess.DEVNULL)
+        assert done.returncode == rc, f"{args}: exit code {done.returncode}: {done.stderr}{done.stdout[:1000]}"
+        return done.stderr if rc else done.stdout
+
+    def json(self, *args):
+        return json.loads(self.run(*args, "--json"))
+
+    def fields(self):
+        self.plan = self.json("plan", *self.what, "--vary", "dram=2GiB..8GiB/3", "--vary", "load=1..2", "--policies",
+                              "lru,min", "--price", "dram=4.5,hbm=100", "--target", "1h", "--time-limit", "5s")
+        plan = self.plan
+        assert (plan["kind"], plan["target_s"]) == ("plan", 3600), plan
+        assert plan["vary"] == [{"name": "dram", "values": [2 * GIB, 4 * GIB, 8 * GIB]}, {"name": "load", "values": [1, 2]}]
+        assert [point["set"] for point in plan["points"]] == [
+            {"dram": dram * GIB, "load": load} for dram in (2, 4, 8) for load in (1, 2)]
+        for point in plan["points"]:
+            assert point["price"] == 4.5 * point["set"]["dram"] / GIB + 80 * 100, point["price"]
+            assert point["tiers"] == [{"name": "dram", "capacity_bytes": point["set"]["dram"]}], point["tiers"]
+            assert 0 < point["lower_bound_s"] <= point["best_feasible_s"], point
+            assert set(point["policies"]) == {"lru", "min"}
+            for name, policy in point["policies"].items():
+                assert policy["time_s"] >= point["lower_bound_s"], name
+            # 1 but for what is not converged.
+            assert abs(sum(link["binding"] for link in point["links"].values()) - 1) < 0.2, point["links"]
+        # An hour is enough for all; of those with the largest load the first is the cheapest.
+        assert plan["cheapest"] == plan["cheapest_possible"] == 1, plan["cheapest"]
+        for more, less in zip(plan["points"][2:], plan["points"]):
+            assert more["lower_bound_s"] <= less["lower_bound_s"] and more["best_feasible_s"] <= less["best_feasible_s"]
+
+    def other_commands(self):
+        for point in self.plan["points"][::4]:  # of load 1
+            assert point["set"]["load"] == 1
+            size = ["--dram", str(point["set"]["dram"])]
+            bound = self.json("bound", *self.what, *size, "--time-limit", "5s")
+            assert abs(bound["lower_bound_s"] / point["lower_bound_s"] - 1) < 0.01, (bound["lower_bound_s"], point)
+            for field in ("phases", "blocks", "accesses", "tiers"):
+                assert bound[field] == point[field], field
+            simulated = self.json("sim", *self.what, *size, "--policy", "lru,min")["policies"]
+            for name, policy in simulated.items():
+                for field in ("time_s", "hit_rate", "hit_rate_by_tier"):
+                    assert policy[field] == point["policies"][name][field], (name, field)
+
+    def for_people(self):
+        text = self.run("plan", *self.what, "--vary", "dram=2GiB,8GiB", "--policies", "none", "--price", "dram=1", "--target",
+                        "1ns", "--time-limit", "2s")
+        lines = text.splitlines()
+        assert lines[0].split() == ["dram", "price", "bound", "best", "found", "what", "binds"], lines[0]
+        assert lines[1].split()[:3] == ["2", "GiB", "2.00"], lines[1]
+        assert lines[-1] == "cheapest that any policy could do it with: none of these", lines[-1]
+
+    def report(self):
+        try:
+            import matplotlib  # noqa: F401
+        except ImportError as error:
+            raise junit.Skip("no matplotlib (Debian: python3-matplotlib)") from error
+        result = self.directory / "plan.json"
+        result.write_text(json.dumps(self.plan))
+        page = self.run("report", str(result), "-o", "-", "--python", sys.executable)
+        for point in self.plan["points"]:
+            assert f'<data value="{point["lower_bound_s"]!r}">' in page
+
+    def wrong(self):
+        for args, wanted in ((("--vary", "dram=fast"), '--vary dram is "fast"'), (("--vary", "dram"), "NAME=VALUES"),
+                             ((), "--vary is required"), (("--vary", "dram=1GiB", "--policies", "best"), "--policies"),
+                             (("--vary", "dram=1GiB", "--price", "tape=1"), "tape"),
+                             (("--vary", "dram=1GiB", "--points", "1"), "--points")):
+            text = self.run("plan", *self.what, *args, rc=2)
+            assert wanted in text, f"{args}: {text}"
+        for args, wanted in ((("--vary", "tape=1GiB"), "tape"), (("--vary", "dram=1GiB", "--vary", "dram=2GiB"), "twice"),
+                             (("--vary", "link.c2c=1GB/s"), "c2c"), (("--vary", "dram=1GiB..2GiB/64", "--vary", "load=1..9"), "256")):
+            text = self.run("plan", *self.what, *args, rc=1)
+            assert wanted in text, f"{args}: {text}"
+        text = self.run("plan", "--trace", str(self.directory / "none"), *self.what[2:], "--vary", "dram=1GiB", rc=1)
+        assert "none" in text, text
+
+
+def main():
+    report = junit.Report("plan_command_test")
+    with tempfile.TemporaryDirectory(prefix="kvtier-plan-") as directory:
+        cases = Cases(directory)
+        for case in (cases.fields, cases.other_commands, cases.for_people, cases.report, cases.wrong):
+            report.run(case.__name__, case)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
