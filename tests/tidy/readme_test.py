@@ -1,5 +1,5 @@
-"""Proves that the commands in README.md work: its ```sh blocks are run in order, in one shell, from the root of
-the source tree; a block that is only to be looked at is marked ```console.
+"""Proves that the commands in README.md, or in the page that is named as an argument, work: its ```sh blocks are run
+in order, in one shell, from the root of the source tree; a block that is only to be looked at is marked ```console.
 
 `build/release` means the build under test. Commands that would build or test everything
 (scripts/demo, scripts/test, ...) are called with --help instead: CTest cannot run inside itself. Processes
@@ -117,18 +117,20 @@ def check_conventions():
 
 
 def main():
-    report = junit.Report("readme_test")
+    page = sys.argv[1] if len(sys.argv) > 1 else "README.md"
+    report = junit.Report("readme_test" if page == "README.md" else f"page_test.{page}")
     report.run("conventions", check_conventions)
-    path = os.path.join(ROOT, "README.md")
+    path = os.path.join(ROOT, page)
     if not os.path.exists(path):
-        report.add("README.md", failure="there is no README.md")
+        report.add(page, failure=f"there is no {page}")
         return report.finish()
     with open(path, encoding="utf-8") as file:
         text = file.read()
-    report.run("code_is_tested", check_code_is_tested, text)
+    if page == "README.md":
+        report.run("code_is_tested", check_code_is_tested, text)
     found = blocks(text)
     if not found:
-        report.add("README.md", failure="README.md has no ```sh block")
+        report.add(page, failure=f"{page} has no ```sh block")
     run_blocks(report, found)
     for case in report.cases:
         print(f"{'FAILED' if case.failure else 'skipped' if case.skipped else 'ok':>8}  {case.name}")
