@@ -139,7 +139,8 @@ TEST(ReplayScheduleTest, SoManySessionsRunAtATimeWithTheirThinkTimes) {
     }
   }
   std::vector<double> starts;
-  for (const auto& [session, span] : spans) {
+  for (const auto& entry : spans) {
+    const auto& span = entry.second;
     starts.push_back(span.first_s);
     const auto at_once = std::count_if(spans.begin(), spans.end(), [&](const auto& other) {
       return other.second.first_s <= span.first_s && span.first_s < other.second.last_s;
