@@ -28,17 +28,15 @@ if(KVTIER_SANITIZE)
                       "$<$<COMPILE_LANGUAGE:CXX>:-fno-omit-frame-pointer>"
                       "$<$<COMPILE_LANGUAGE:CXX>:-fno-sanitize-recover=all>")
   add_link_options("-fsanitize=${KVTIER_SANITIZE}")
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND KVTIER_SANITIZE MATCHES "undefined|address")
-    # g++ 12 reports false maybe-uninitialized and the like in instrumented standard headers.
-    add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-Wno-maybe-uninitialized>"
-                        "$<$<COMPILE_LANGUAGE:CXX>:-Wno-stringop-overflow>")
-  endif()
 endif()
 if(KVTIER_FUZZ)
   if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
     message(FATAL_ERROR "KVTIER_FUZZ needs clang (libFuzzer); the compiler is ${CMAKE_CXX_COMPILER}")
   endif()
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>")
+endif()
+if(KVTIER_UNITY)  # a name of one source may hide another's; the other builds tell what hides within one
+  target_compile_options(kvtier_flags INTERFACE "$<BUILD_INTERFACE:-Wno-shadow>")
 endif()
 if(KVTIER_COVERAGE)
   add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:--coverage>")

@@ -1,10 +1,8 @@
 # Helpers that give every target the same flags, names and labels.
 
-# `ninja kvtier_tests` builds the programs that CTest runs, `kvtier_programs` those in bin/, and
-# `kvtier_fuzzers` the libFuzzer programs.
+# `ninja kvtier_tests` builds the programs that CTest runs, `kvtier_programs` those in bin/.
 add_custom_target(kvtier_tests)
 add_custom_target(kvtier_programs)
-add_custom_target(kvtier_fuzzers)
 
 # Instrumented programs run several times slower.
 if(KVTIER_SANITIZE OR KVTIER_COVERAGE)
@@ -12,6 +10,13 @@ if(KVTIER_SANITIZE OR KVTIER_COVERAGE)
 else()
   set(KVTIER_TIMEOUT_FACTOR 1)
 endif()
+
+# With KVTIER_UNITY, sources of one target are compiled eight at a time: most of a compilation is headers.
+function(kvtier_compile_together target)
+  if(KVTIER_UNITY)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 8)
+  endif()
+endfunction()
 
 # kvtier_library(folder SOURCES a.cc ... DEPS public... PRIVATE_DEPS private...)
 # Makes static library kvtier_<folder> with alias kvtier::<folder>; header-only when SOURCES is empty.
@@ -21,6 +26,7 @@ function(kvtier_library name)
   if(ARG_SOURCES)
     add_library(${target} STATIC ${ARG_SOURCES})
     target_link_libraries(${target} PUBLIC kvtier_flags ${ARG_DEPS} PRIVATE ${ARG_PRIVATE_DEPS})
+    kvtier_compile_together(${target})
   else()
     add_library(${target} INTERFACE)
     target_link_libraries(${target} INTERFACE kvtier_flags ${ARG_DEPS})
@@ -34,6 +40,7 @@ function(kvtier_executable name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS})
+  kvtier_compile_together(${name})
   add_dependencies(kvtier_programs ${name})
 endfunction()
 
@@ -56,6 +63,10 @@ function(kvtier_test name)
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
+  # Compiling a test takes longer than running it, but for those whose naive models count for long.
+  if(NOT ARG_LABEL MATCHES "property|model")
+    target_compile_options(${name} PRIVATE -O0)
+  endif()
   if(ARG_PROGRAMS)
     add_dependencies(${name} ${ARG_PROGRAMS})
   endif()
@@ -97,7 +108,7 @@ function(kvtier_fuzz name)
     target_link_options(${name} PRIVATE -fsanitize=fuzzer)
     target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS})
     set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
-    add_dependencies(kvtier_fuzzers ${name})
+    add_dependencies(kvtier_tests ${name})
     kvtier_script_test(${name} LABEL fuzz
       COMMAND python3 "${PROJECT_SOURCE_DIR}/tests/support/fuzz_runner.py"
               --fuzzer "$<TARGET_FILE:${name}>" --corpus "${ARG_CORPUS}")

@@ -212,8 +212,6 @@ class Run:
                            re.compile("^clang-tidy:|FAILED"))
         if self.build("tsan", ["kvtier_tests"]):
             self.ctest("tsan", ["-LE", RELEASE_ONLY_LABELS])
-        if self.build("fuzz", ["kvtier_fuzzers"]):
-            self.ctest("fuzz", ["-L", "^fuzz$"])
         if self.build("asan", ["kvtier_tests", "kvtier_programs"]):
             self.ctest("asan", ["-LE", RELEASE_ONLY_LABELS])
 

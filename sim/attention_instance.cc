@@ -10,19 +10,10 @@
 namespace kvtier::sim {
 namespace {
 
-std::vector<bound::TierSet> StatesOf(const MachineParts& parts) {
-  std::vector<bound::TierSet> states;
-  const uint32_t last = 1u << (parts.tiers.size() - 1);
-  for (uint32_t set = 1; set < 1u << parts.tiers.size(); ++set) {
-    if (!parts.inclusive || (set & last) != 0) states.push_back(static_cast<bound::TierSet>(set));
-  }
-  return states;
-}
-
-class Builder {
+class AttentionInstanceBuilder {
  public:
-  Builder(const AttentionTrace& trace, const ModelSpec& model,
-          const AttentionInstanceOptions& options, AttentionInstance& result)
+  AttentionInstanceBuilder(const AttentionTrace& trace, const ModelSpec& model,
+                           const AttentionInstanceOptions& options, AttentionInstance& result)
       : trace_(trace),
         geometry_(trace.geometry),
         model_(model),
@@ -189,7 +180,7 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
   instance.compute_resource = result.parts.compute;
   const bool strict = options.mode == AttentionMode::kStrict;
   bound::TableSpec spec{.tiers = result.parts.ports,
-                        .states = StatesOf(result.parts),
+                        .states = StatesOf(result.parts, false),
                         .accesses_max = 1,
                         .recompute = false,
                         .strict = strict};
@@ -201,7 +192,7 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
   }
   KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table, bound::MakeTable(spec));
   instance.tables.push_back(std::move(table));
-  KVTIER_RETURN_IF_ERROR(Builder(trace, model, options, result).Build());
+  KVTIER_RETURN_IF_ERROR(AttentionInstanceBuilder(trace, model, options, result).Build());
   return result;
 }
 

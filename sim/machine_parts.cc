@@ -71,4 +71,14 @@ absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const Mode
   return parts;
 }
 
+std::vector<bound::TierSet> StatesOf(const MachineParts& parts, bool nowhere) {
+  std::vector<bound::TierSet> states;
+  if (nowhere) states.push_back(0);
+  const uint32_t last = 1u << (parts.tiers.size() - 1);
+  for (uint32_t set = 1; set < 1u << parts.tiers.size(); ++set) {
+    if (!parts.inclusive || (set & last) != 0) states.push_back(static_cast<bound::TierSet>(set));
+  }
+  return states;
+}
+
 }  // namespace kvtier::sim

@@ -32,4 +32,8 @@ struct MachineParts {
 absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const ModelSpec& model,
                                               const std::vector<std::string>& tier_names);
 
+// The sets of tiers that may hold a block between phases, in rising order; with `nowhere` the empty
+// set as the first, where a block that is not stored can be had by computing it.
+std::vector<bound::TierSet> StatesOf(const MachineParts& parts, bool nowhere);
+
 }  // namespace kvtier::sim

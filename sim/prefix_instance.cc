@@ -10,20 +10,9 @@
 namespace kvtier::sim {
 namespace {
 
-// The empty set first: what is born is nowhere.
-std::vector<bound::TierSet> StatesOf(const MachineParts& parts) {
-  std::vector<bound::TierSet> states;
-  const uint32_t last = 1u << (parts.tiers.size() - 1);
-  for (uint32_t set = 0; set < 1u << parts.tiers.size(); ++set) {
-    if (set == 0 || !parts.inclusive || (set & last) != 0)
-      states.push_back(static_cast<bound::TierSet>(set));
-  }
-  return states;
-}
-
-class Builder {
+class PrefixInstanceBuilder {
  public:
-  Builder(const PrefixWorkload& workload, PrefixInstance& result)
+  PrefixInstanceBuilder(const PrefixWorkload& workload, PrefixInstance& result)
       : workload_(workload), result_(result), instance_(result.instance) {}
 
   void AddBaseLoads(const ModelSpec& model) {
@@ -108,11 +97,11 @@ absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload
   instance.compute_resource = result.parts.compute;
   KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table,
                           bound::MakeTable({.tiers = result.parts.ports,
-                                            .states = StatesOf(result.parts),
+                                            .states = StatesOf(result.parts, true),
                                             .accesses_max = 1,
                                             .recompute = true}));
   instance.tables.push_back(std::move(table));
-  Builder builder(workload, result);
+  PrefixInstanceBuilder builder(workload, result);
   builder.AddBaseLoads(model);
   builder.AddBlocks();
   KVTIER_RETURN_IF_ERROR(bound::Check(instance));

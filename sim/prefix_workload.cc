@@ -10,9 +10,9 @@
 namespace kvtier::sim {
 namespace {
 
-class Builder {
+class PrefixWorkloadBuilder {
  public:
-  Builder(const Trace& trace, const ModelSpec& model) : trace_(trace), model_(model) {
+  PrefixWorkloadBuilder(const Trace& trace, const ModelSpec& model) : trace_(trace), model_(model) {
     workload_.chunk_tokens = trace.block_tokens;
     workload_.bytes_per_token = model.KvBytesPerToken();
   }
@@ -93,7 +93,7 @@ absl::StatusOr<PrefixWorkload> MakePrefixWorkload(const Trace& trace, const Mode
   const std::vector<Play> plays = MakeSchedule(
       trace,
       {.sessions = options.sessions, .seed = options.seed, .requests_max = options.requests_max});
-  Builder builder(trace, model);
+  PrefixWorkloadBuilder builder(trace, model);
   for (const Play& play : plays) {
     if (absl::Status status = builder.Add(play.request); !status.ok()) return status;
   }

@@ -11,8 +11,8 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr std::string_view kMagic = "KVTIERCB";
-constexpr uint32_t kVersion = 1;
+constexpr std::string_view kCertificateMagic = "KVTIERCB";
+constexpr uint32_t kCertificateVersion = 1;
 
 template <typename T>
 void Append(std::string& bytes, const T* values, size_t count) {
@@ -28,8 +28,8 @@ wire::Sha256Digest DigestOf(std::string_view bytes) {
 }  // namespace
 
 std::string CertificateBytes(const Certificate& certificate) {
-  std::string bytes(kMagic);
-  Append(bytes, &kVersion, 1);
+  std::string bytes(kCertificateMagic);
+  Append(bytes, &kCertificateVersion, 1);
   Append(bytes, certificate.instance_digest.data(), certificate.instance_digest.size());
   Append(bytes, &certificate.quanta_per_second, 1);
   for (const uint32_t count :
@@ -48,12 +48,13 @@ std::string CertificateBytes(const Certificate& certificate) {
 
 absl::StatusOr<Certificate> ReadCertificate(std::string_view bytes) {
   ByteCursor in(bytes);
-  if (in.TakeText(kMagic.size(), "bytes of the file's kind") != kMagic)
+  if (in.TakeText(kCertificateMagic.size(), "bytes of the file's kind") != kCertificateMagic)
     return absl::InvalidArgumentError("at byte 0: this is no certificate");
   const auto version = in.Take<uint32_t>("version");
-  if (in.status().ok() && version != kVersion)
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "at byte 8: version %d of the certificate; this program reads %d", version, kVersion));
+  if (in.status().ok() && version != kCertificateVersion)
+    return absl::InvalidArgumentError(
+        absl::StrFormat("at byte 8: version %d of the certificate; this program reads %d", version,
+                        kCertificateVersion));
   Certificate certificate;
   certificate.instance_digest = in.Take<wire::Sha256Digest>("digest");
   certificate.quanta_per_second = in.Take<uint64_t>("quanta per second");

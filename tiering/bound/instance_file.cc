@@ -10,8 +10,8 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr std::string_view kMagic = "KVTIERPI";
-constexpr uint32_t kVersion = 1;
+constexpr std::string_view kInstanceMagic = "KVTIERPI";
+constexpr uint32_t kInstanceVersion = 1;
 constexpr size_t kPieceBytes = 1 << 16;
 
 // Collects small fields so that the sink sees large pieces.
@@ -114,11 +114,11 @@ std::string ReadName(ByteCursor& in) {
 }
 
 // The machine, the tables and the classes; `count` of each stands in the header.
-struct Counts {
+struct HeaderCounts {
   uint32_t tiers, resources, tables, classes;
 };
 
-void ReadParts(ByteCursor& in, const Counts& counts, Instance& instance) {
+void ReadParts(ByteCursor& in, const HeaderCounts& counts, Instance& instance) {
   for (uint32_t i = 0; i < counts.tiers && in.status().ok(); ++i) {
     const auto capacity = in.Take<uint64_t>("a tier's capacity");
     instance.tiers.push_back({.name = ReadName(in), .capacity_bytes = capacity});
@@ -151,10 +151,11 @@ void ReadParts(ByteCursor& in, const Counts& counts, Instance& instance) {
 
 void WriteInstance(const Instance& instance, absl::FunctionRef<void(std::string_view)> sink) {
   Pieces out(sink);
-  out.Text(kMagic);
-  for (const size_t value : {size_t{kVersion}, instance.tiers.size(), instance.resources.size(),
-                             size_t{instance.compute_resource}, instance.tables.size(),
-                             instance.classes.size(), size_t{instance.phase_count}})
+  out.Text(kInstanceMagic);
+  for (const size_t value :
+       {size_t{kInstanceVersion}, instance.tiers.size(), instance.resources.size(),
+        size_t{instance.compute_resource}, instance.tables.size(), instance.classes.size(),
+        size_t{instance.phase_count}})
     out.Value(static_cast<uint32_t>(value));
   out.Value(uint64_t{instance.block_count()});
   out.Value(uint64_t{instance.access_count()});
@@ -193,14 +194,15 @@ std::string InstanceBytes(const Instance& instance) {
 
 absl::StatusOr<Instance> ReadInstance(std::string_view bytes) {
   ByteCursor in(bytes);
-  if (in.TakeText(kMagic.size(), "bytes of the file's kind") != kMagic)
+  if (in.TakeText(kInstanceMagic.size(), "bytes of the file's kind") != kInstanceMagic)
     return absl::InvalidArgumentError("at byte 0: this is no instance file");
   const auto version = in.Take<uint32_t>("version");
-  if (in.status().ok() && version != kVersion)
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "at byte 8: version %d of the instance file; this program reads %d", version, kVersion));
+  if (in.status().ok() && version != kInstanceVersion)
+    return absl::InvalidArgumentError(
+        absl::StrFormat("at byte 8: version %d of the instance file; this program reads %d",
+                        version, kInstanceVersion));
   Instance instance;
-  Counts counts{};
+  HeaderCounts counts{};
   counts.tiers = in.Take<uint32_t>("tiers");
   counts.resources = in.Take<uint32_t>("resources");
   const auto compute = in.Take<uint32_t>("compute resource");

@@ -29,7 +29,7 @@ constexpr size_t kInboxesPerSearch = 16;
 constexpr int kInboxesChecked = 4;
 // Ticks without a block less until an inbox is given up, and until the next search where one found
 // nothing or was in vain.
-constexpr uint32_t kStalledTicksMax = 256;
+constexpr uint32_t kEvacuationStalledTicksMax = 256;
 constexpr uint32_t kPauseTicks = 16;
 
 }  // namespace
@@ -87,7 +87,7 @@ bool Engine::State::PlanInbox(TenantId tenant, PoolId from, PoolId to, size_t id
     room.stalled_ticks = left == 0 || left < room.left ? 0 : room.stalled_ticks + 1;
     room.left = left;
     // Slots without a chunk: its writer goes on in it.
-    if (room.stalled_ticks < kStalledTicksMax &&
+    if (room.stalled_ticks < kEvacuationStalledTicksMax &&
         EmptySegment(from, *room.emptying, to, ideas_max) == left)
       return true;
     room.emptying.reset();

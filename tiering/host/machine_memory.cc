@@ -17,7 +17,7 @@
 namespace kvtier {
 namespace {
 
-constexpr int64_t kHugePageBytes = int64_t{2} << 20;
+constexpr int64_t kHugeTablePageBytes = int64_t{2} << 20;
 
 // The kernel's files have no size; these are far below this limit.
 constexpr size_t kFileBytesMax = 64 << 10;
@@ -129,14 +129,14 @@ Bytes ReadFreeHugePages(int node, const MemoryFiles& files) {
   if (node >= 0) {
     const std::string path =
         absl::StrFormat("%s/node%d/hugepages/hugepages-2048kB/free_hugepages", files.nodes, node);
-    return Bytes(Number(path).value_or(0) * kHugePageBytes);
+    return Bytes(Number(path).value_or(0) * kHugeTablePageBytes);
   }
   const std::optional<std::string> meminfo = ReadSmallFile(files.proc + "/meminfo");
-  if (!meminfo.has_value() || Field(*meminfo, "Hugepagesize") != kHugePageBytes / 1024)
+  if (!meminfo.has_value() || Field(*meminfo, "Hugepagesize") != kHugeTablePageBytes / 1024)
     return Bytes(0);
   const int64_t pages =
       Field(*meminfo, "HugePages_Free").value_or(0) - Field(*meminfo, "HugePages_Rsvd").value_or(0);
-  return Bytes(std::max<int64_t>(0, pages) * kHugePageBytes);
+  return Bytes(std::max<int64_t>(0, pages) * kHugeTablePageBytes);
 }
 
 }  // namespace kvtier

@@ -14,7 +14,7 @@ constexpr uint32_t kPrefetched = 1u << 26;    // a queued one that was asked for
 constexpr size_t kPromotionsMax = 4096;
 // Rows of one list that one search for a victim looks at, and of those that were given another
 // place instead. A list that is left too early lets a chunk of a higher rank go.
-constexpr int kVictimScanMax = 64;
+constexpr int kRankedScanMax = 64;
 constexpr int kSparedMax = 1024;
 constexpr int kDemotionScanMax = 256;
 // Room that demotion keeps free: what arrives between two ticks must find a place in the fast pool.
@@ -124,7 +124,7 @@ RowIndex RankedPolicy::Victim(TenantId tenant, PoolId pool) {
 RowIndex RankedPolicy::VictimOf(size_t list, PoolId pool, RowIndex& unblocks) {
   RowIndex row = lists_->Back(list);
   int spared = 0;
-  for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax && spared < kSparedMax;) {
+  for (int scanned = 0; row != kNoRow && scanned < kRankedScanMax && spared < kSparedMax;) {
     const RowIndex next = lists_->TowardsFront(row);
     if (Spared(row)) {
       ++spared;

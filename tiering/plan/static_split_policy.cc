@@ -8,7 +8,7 @@
 namespace kvtier {
 namespace {
 
-constexpr int kVictimScanMax = 256;
+constexpr int kStaticScanMax = 256;
 
 }  // namespace
 
@@ -72,7 +72,7 @@ void StaticSplitPolicy::PlaceNew(TenantId, ModelId model, PlaneIndex plane,
 RowIndex StaticSplitPolicy::Victim(TenantId tenant, PoolId pool) {
   RowIndex unblocks = kNoRow;
   RowIndex row = lru_->Back(tenant.value());
-  for (int scanned = 0; row != kNoRow && scanned < kVictimScanMax; ++scanned) {
+  for (int scanned = 0; row != kNoRow && scanned < kStaticScanMax; ++scanned) {
     const RowIndex next = lru_->TowardsFront(row);
     if (!table_->Droppable(row)) {
       lru_->MoveNextToLeaf(row);

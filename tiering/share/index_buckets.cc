@@ -4,14 +4,12 @@
 
 #include "tiering/base/check.h"
 #include "tiering/share/index_layout.h"
+#include "tiering/share/memory_order.h"
 
 namespace kvtier {
 namespace {
 
 using wire::IndexBucket;
-
-constexpr auto kRelaxed = std::memory_order_relaxed;
-constexpr auto kRelease = std::memory_order_release;
 
 bool IsEmpty(const IndexBucket& bucket) {
   for (const auto& entry : bucket.entries) {

@@ -5,12 +5,10 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "tiering/base/check.h"
+#include "tiering/share/memory_order.h"
 
 namespace kvtier {
 namespace {
-
-constexpr auto kRelaxed = std::memory_order_relaxed;
-constexpr auto kRelease = std::memory_order_release;
 
 // Writes the header, whose bytes are zero.
 std::byte* WriteHeader(const TenantShare::Options& options) {

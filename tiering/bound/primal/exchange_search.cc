@@ -12,7 +12,7 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr size_t kBlocksBetweenQuestions = 1024;
+constexpr size_t kExchangesBetweenQuestions = 1024;
 // Blocks drawn to find one that lies in a full phase without being read.
 constexpr size_t kDraws = 64;
 
@@ -161,7 +161,7 @@ size_t ImproveByExchange(WorkingSchedule& schedule, const PathPrices& prices,
   for (size_t pass = 0; pass < options.passes; ++pass) {
     const double before = schedule.Seconds();
     for (size_t block = 0; block < blocks; ++block) {
-      if (block % kBlocksBetweenQuestions == 0 && !go_on()) return exchanged;
+      if (block % kExchangesBetweenQuestions == 0 && !go_on()) return exchanged;
       if (exchange.Try(block)) ++exchanged;
     }
     if (before - schedule.Seconds() < options.least_gain * before) break;
