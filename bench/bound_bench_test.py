@@ -1,5 +1,5 @@
-"""Proves that `kvtier bench bound` runs: every figure with its ceiling beside it. What it measures is not judged here:
-the sizes are small.
+"""Proves that `kvtier bench bound` runs: every figure with its ceiling beside it, and rows of gaps, whose bounds are below
+their schedules. What it measures is not judged here: the sizes are small.
 """
 
 import json
@@ -14,11 +14,11 @@ PROGRAM = os.path.join(os.environ["KVTIER_BIN_DIR"], "kvtier")
 FIGURES = ["bound_value", "bound_evaluation", "bound_smoothed"]
 
 
-def run_bench():
-    done = subprocess.run([PROGRAM, "bench", "bound", "--quick", "--json"], stdout=subprocess.PIPE, text=True,
-                          timeout=100, check=False)
-    assert done.returncode == 0, f"exit status {done.returncode}: {PROGRAM}"
-    return json.loads(done.stdout)["figures"]
+def run_bench(*more, status=0):
+    done = subprocess.run([PROGRAM, "bench", "bound", "--quick", "--json", *more], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=100, check=False)
+    assert done.returncode == status, f"exit status {done.returncode}: {PROGRAM}: {done.stderr}"
+    return json.loads(done.stdout) if status == 0 else done.stderr
 
 
 def check_figure(figures, name):
@@ -30,12 +30,31 @@ def check_figure(figures, name):
     assert figure["unit"] == "ns" and figure["runs"] > 1, figure
 
 
+def rows_of_gaps():
+    rows = run_bench("--rows", "20k-inclusive,strict", "--seeds", "2")["rows"]
+    assert [(row["name"], row["seed"]) for row in rows] == [
+        ("20k-inclusive", 1), ("20k-inclusive", 2), ("strict", 1), ("strict", 2)], rows
+    for row in rows:
+        assert 0 < row["lower_bound_s"] <= row["best_feasible_s"], row
+        assert abs(row["best_feasible_s"] / row["lower_bound_s"] - 1 - row["gap"]) < 1e-9, row
+        assert 0 < row["bound_cpu_s"] <= row["cpu_s"] and row["evaluation_ns"] > 0 < row["ceiling_ns"], row
+        assert row["phases"] == (20 if row["name"] == "20k-inclusive" else 20 * 16 * 2), row
+        assert row["peak_bytes"] > 1 << 20, row
+
+
+def rows_that_are_not_there():
+    said = run_bench("--rows", "20k-exclusive,20k", status=2)
+    assert "no problem is called 20k; there are 20k-exclusive, " in said, said
+
+
 def main():
     report = junit.Report("bound_bench_test")
     figures = []
-    if report.run("ends_well", lambda: figures.extend(run_bench())):
+    if report.run("ends_well", lambda: figures.extend(run_bench()["figures"])):
         for name in FIGURES:
             report.run(name, check_figure, figures, name)
+    report.run("rows_of_gaps", rows_of_gaps)
+    report.run("rows_that_are_not_there", rows_that_are_not_there)
     return report.finish()
 
 

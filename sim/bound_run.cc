@@ -39,7 +39,12 @@ class Run {
         });
     now_.lower_bound_s = std::max(now_.lower_bound_s, dual.bound);
     run_.roofline_s = std::max(dual.roofline_seconds, ComputeSeconds());
-    KVTIER_ASSIGN_OR_RETURN(run_.certificate, bound::Certify(instance_, dual.prices));
+    now_.stage = "certifying";
+    // Whatever the time: without it there is no bound.
+    KVTIER_ASSIGN_OR_RETURN(run_.certificate, bound::Certify(instance_, dual.prices, [this] {
+                              Report(options_.time_limit_s);
+                              return !ended_;
+                            }));
     // What it claims is what the verifier found that it proves.
     run_.lower_bound_s =
         bound::SecondsOf(run_.certificate.claimed_quanta, run_.certificate.quanta_per_second);
@@ -89,10 +94,8 @@ class Run {
                             });
     if (absl::IsNotFound(found.status())) return absl::OkStatus();
     if (!found.ok()) return found.status();
-    KVTIER_ASSIGN_OR_RETURN(run_.schedule_time, bound::CheckSchedule(instance_, found->schedule));
-    // A double holds 2^53 exactly: the next one is not below.
-    run_.best_feasible_s =
-        std::nextafter(static_cast<double>(run_.schedule_time->picoseconds) * 1e-12, HUGE_VAL);
+    run_.schedule_time = std::move(found->time);
+    run_.best_feasible_s = found->seconds;
     run_.best_from = found->name;
     run_.schedule = std::move(found->schedule);
     now_.best_feasible_s = run_.best_feasible_s;

@@ -29,10 +29,12 @@ struct BoundRunOptions {
   bound::DualOptions dual{};
   bound::ScheduleSearchOptions search{};
   bool find_schedule = true;
-  double time_limit_s = 60;  // checked now and then; each part ends with the best it has
+  // Checked now and then; each part ends with the best it has. The certificate is made whatever the
+  // time: that takes one evaluation of the prices in integers.
+  double time_limit_s = 60;
   // Seconds of a clock that does not go back.
   std::function<double()> now_s{};
-  // False ends the run early, as the time limit does. May be empty.
+  // False ends the run, which is CANCELLED if it has no bound yet. May be empty.
   std::function<bool(const BoundProgress&)> on_progress{};
 };
 

@@ -9,7 +9,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "bench/bound_figures.h"
+#include "bench/bound_problem.h"
+#include "bench/bound_rows.h"
 #include "bench/copy_figures.h"
 #include "bench/echo_server.h"
 #include "bench/engine_figures.h"
@@ -38,6 +41,8 @@ struct BenchOptions {
   uint64_t blocks = 10'000'000;
   uint64_t planes = 1;
   bool shared = false;
+  std::vector<std::string> rows;
+  uint64_t seeds = 3;
   std::string echo_socket;
   int ready_fd = -1;
 };
@@ -189,7 +194,41 @@ absl::Status RunIndex(const BenchOptions& options) {
   return Print(options, bench::IndexFigures(figure));
 }
 
+absl::Status RunBoundRows(const BenchOptions& options) {
+  CatchSignals();
+  bench::BoundRowOptions rows;
+  rows.seeds = options.seeds;
+  rows.on_row = [](const bench::BoundRow& row) {
+    std::fprintf(stderr, "%s, seed %d: gap %.3f %%, %.1f s\n", row.problem.name.c_str(),
+                 static_cast<int>(row.seed), 100 * row.gap, row.total_s);
+    return CheckInterrupted();
+  };
+  for (const std::string& name : options.rows) {
+    if (name == "all") {
+      rows.problems = bench::BoundProblems();
+      break;
+    }
+    auto problem = bench::FindBoundProblem(name);
+    if (!problem.ok()) return UsageError(std::string(problem.status().message()));
+    rows.problems.push_back(*std::move(problem));
+  }
+  if (options.quick) {
+    for (bench::BoundProblem& problem : rows.problems) {
+      problem.blocks = problem.layers * 100;
+      problem.steps = 20;
+    }
+  }
+  const auto measured = bench::BoundRows(rows);
+  if (!measured.ok()) return measured.status();
+  std::fputs((options.common.json ? bench::BoundRowsToJson(*measured) + "\n"
+                                  : bench::BoundRowsToText(*measured))
+                 .c_str(),
+             stdout);
+  return absl::OkStatus();
+}
+
 absl::Status RunBound(const BenchOptions& options) {
+  if (!options.rows.empty()) return RunBoundRows(options);
   bench::BoundFigureOptions figure;
   if (options.quick) {
     figure.blocks = 500;
@@ -308,12 +347,26 @@ void AddBenchCommand(CLI::App& app, int& exit_code) {
   CLI::App* bound = AddFigureCommand(
       *bench, "bound", "The bound on placement: bound_value, bound_evaluation, bound_smoothed",
       *options);
+  std::vector<std::string> problems;
+  for (const bench::BoundProblem& problem : bench::BoundProblems())
+    problems.push_back(problem.name);
+  bound
+      ->add_option("--rows", options->rows,
+                   absl::StrCat("Instead: how near bound and schedule come, and in what time; all, "
+                                "or some of\n",
+                                absl::StrJoin(problems, ", ")))
+      ->delimiter(',')
+      ->type_name("NAME,...");
+  AddCountOption(*bound, "--seeds", options->seeds, 1, 100, "Of each row, one after another");
   bound->footer(
       "Nanoseconds an access of evaluating the bound at given prices, one thread, on 20,000 blocks "
       "and 300 steps with two\n"
       "tiers: alone, with what its paths load and occupy, and smoothed with the same. Ceiling: a "
       "pass over the accesses that\n"
-      "looks up the costs of each one's phase. Wanted: 30 ns with loads. --socket has no effect.");
+      "looks up the costs of each one's phase. Wanted: 30 ns with loads. --socket has no effect.\n"
+      "--rows: on problems of attention made up by seed, with a time limit of CPU seconds each: "
+      "gap, "
+      "CPU seconds, memory.");
   SetAction(*bound, exit_code, [options] { return RunBound(*options); });
 
   CLI::App* echo = bench->add_subcommand("echo", "The server that is rpc's ceiling");

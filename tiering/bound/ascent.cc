@@ -41,13 +41,13 @@ class Ascent {
 
   Priced Run(const AscentCallback& progress) {
     for (uint32_t i = 0; i < options_.iterations; ++i) {
-      Iterate(i);
+      const auto go_on = [&] {
+        return !progress || progress({i + 1, options_.iterations, best_.bound});
+      };
+      const bool ended = !Iterate(i, go_on);
       const bool last = i + 1 == options_.iterations;
-      if (last || (i + 1) % options_.hard_every == 0) Offer(current_);
-      if (progress && !progress({i + 1, options_.iterations, best_.bound})) {
-        if (!last) Offer(current_);
-        break;
-      }
+      if (ended ? i > 0 : last || (i + 1) % options_.hard_every == 0) Offer(current_);
+      if (ended || !go_on()) break;
     }
     return std::move(best_);
   }
@@ -67,7 +67,9 @@ class Ascent {
            std::pow(options_.last_temperature / options_.first_temperature, part);
   }
 
-  void Iterate(uint32_t iteration) {
+  // False if `go_on`, asked between evaluations, ended it on the way.
+  template <typename GoOn>
+  bool Iterate(uint32_t iteration, const GoOn& go_on) {
     const double temperature = TemperatureOf(iteration);
     const double value = evaluator_.Soft(ahead_, temperature, &slope_) / space_.value_unit();
     if (iteration == 0) {
@@ -78,6 +80,7 @@ class Ascent {
     last_temperature_ = temperature;
     Prices next;
     for (int tries = 0; tries < kTriesMax; ++tries, curvature_ *= kSteeper) {
+      if (!go_on()) return false;
       next = space_.Step(ahead_, slope_, curvature_);
       const double reached = evaluator_.Soft(next, temperature, nullptr) / space_.value_unit();
       const double promised =
@@ -89,6 +92,7 @@ class Ascent {
     ahead_ = Beyond(current_, next, 1 + (momentum_ - 1) / grown);
     momentum_ = grown;
     current_ = std::move(next);
+    return true;
   }
 
   Evaluator& evaluator_;

@@ -29,7 +29,7 @@ struct AscentProgress {
   uint32_t iterations = 0;
   double bound = 0;  // seconds, the best so far of the instance that is being ascended
 };
-// After each iteration; false ends the ascent. May be empty.
+// After each smoothed evaluation; false ends the ascent. May be empty.
 using AscentCallback = std::function<bool(const AscentProgress&)>;
 
 // The best prices met, `start` included. FISTA (Beck, Teboulle, "A fast iterative

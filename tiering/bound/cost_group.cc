@@ -1,35 +1,16 @@
 #include "tiering/bound/cost_group.h"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
-#include <set>
-#include <utility>
-
-#include "tiering/bound/phase_table.h"
 
 namespace kvtier::bound {
 namespace {
 
 // Large enough to hide the start of a piece, small enough for many lanes.
 constexpr uint64_t kItemAccesses = 1 << 15;
-// Entries of a table over the phases that cost little in any case.
-constexpr size_t kSmallTable = 1 << 14;
 
 double RecomputePerByte(const BlockClass& block_class) {
   return static_cast<double>(block_class.recompute_units) / static_cast<double>(block_class.bytes);
-}
-
-bool RecomputesWithoutAccess(const OptionTable& table) {
-  const auto states = static_cast<StateIndex>(table.state_count());
-  for (StateIndex from = 0; from < states; ++from) {
-    for (StateIndex to = 0; to < states; ++to) {
-      for (const Option& option : table.Options(0, from, to)) {
-        if (option.recomputes > 0) return true;
-      }
-    }
-  }
-  return false;
 }
 
 uint32_t MostAccessesOfAPhase(const Instance& instance, size_t block) {
@@ -42,31 +23,25 @@ uint32_t MostAccessesOfAPhase(const Instance& instance, size_t block) {
   return most;
 }
 
-void AddOption(const Option& option, double recompute_per_byte, uint8_t compute, CostGroup& group) {
+void AddOption(const Option& option, CostGroup& group) {
   CostGroup::PricedOption priced;
   priced.first_load = static_cast<uint32_t>(group.loads.size());
   for (uint8_t r = 0; r < kResourcesMax; ++r) {
-    double count = option.per_byte[r];
-    if (r == compute) count += option.recomputes * recompute_per_byte;
-    if (count > 0) group.loads.push_back({r, count});
+    if (option.per_byte[r] > 0) group.loads.push_back({r, static_cast<double>(option.per_byte[r])});
   }
   priced.end_load = static_cast<uint32_t>(group.loads.size());
   group.options.push_back(priced);
 }
 
-// Without accesses, recomputes are part of the options; with them, each count is a choice.
-void AddChoices(uint32_t accesses, StateIndex from, StateIndex to, double recompute_per_byte,
-                uint8_t compute, CostGroup& group) {
-  const auto options = group.table->Options(accesses, from, to);
+// Each count of recomputes is a choice.
+void AddChoices(uint32_t accesses, StateIndex from, StateIndex to, CostGroup& group) {
   std::map<uint32_t, std::vector<const Option*>> by_recomputes;
-  for (const Option& option : options) {
-    by_recomputes[accesses == 0 ? 0 : option.recomputes].push_back(&option);
+  for (const Option& option : group.table->Options(accesses, from, to)) {
+    by_recomputes[option.recomputes].push_back(&option);
   }
   for (const auto& [recomputes, same] : by_recomputes) {
     Choice choice{accesses, from, to, recomputes, static_cast<uint32_t>(group.options.size()), 0};
-    for (const Option* const option : same) {
-      AddOption(*option, accesses == 0 ? recompute_per_byte : 0, compute, group);
-    }
+    for (const Option* const option : same) AddOption(*option, group);
     choice.end_option = static_cast<uint32_t>(group.options.size());
     group.choices.push_back(choice);
     group.recomputes_max = std::max(group.recomputes_max, recomputes);
@@ -88,66 +63,25 @@ void CutIntoItems(const Instance& instance, CostGroup& group) {
   }
 }
 
-// Each group has a table over the phases. Where these are large, there are no more groups than keep
-// their cost below that of the accesses.
-size_t GroupsMax(const Instance& instance) {
-  const size_t entries = PhaseTable(instance.phase_count).entries();
-  if (entries <= kSmallTable) return kGroupsOfATableMax;
-  return std::clamp<size_t>(instance.access_count() / entries, 1, kGroupsOfATableMax);
-}
-
-// For each table that recomputes without access, the lowest recompute_units / bytes of its groups,
-// ascending; for others only zero.
-std::vector<std::vector<double>> GroupFloors(const Instance& instance) {
-  const size_t groups_max = GroupsMax(instance);
-  std::vector<std::set<double>> numbers(instance.tables.size());
-  for (const BlockClass& block_class : instance.classes) {
-    numbers[block_class.table].insert(RecomputePerByte(block_class));
-  }
-  std::vector<std::vector<double>> floors(instance.tables.size(), {0});
-  for (size_t t = 0; t < instance.tables.size(); ++t) {
-    if (numbers[t].empty() || !RecomputesWithoutAccess(instance.tables[t])) continue;
-    floors[t].assign(numbers[t].begin(), numbers[t].end());
-    if (floors[t].size() <= groups_max) continue;
-    std::vector<double> even;
-    for (size_t i = 0; i < groups_max; ++i) {
-      even.push_back(floors[t][i * floors[t].size() / groups_max]);
-    }
-    floors[t] = std::move(even);
-  }
-  return floors;
-}
-
 }  // namespace
 
 std::vector<CostGroup> CostGroups(const Instance& instance) {
-  const std::vector<std::vector<double>> floors = GroupFloors(instance);
-  std::map<std::pair<uint8_t, double>, size_t> numbers;
-  std::vector<size_t> group_of_class;
-  std::vector<CostGroup> groups;
-  for (const BlockClass& block_class : instance.classes) {
-    const std::vector<double>& of_table = floors[block_class.table];
-    const double recompute = *std::prev(
-        std::upper_bound(of_table.begin(), of_table.end(), RecomputePerByte(block_class)));
-    const auto [it, added] = numbers.try_emplace({block_class.table, recompute}, groups.size());
-    group_of_class.push_back(it->second);
-    if (added) groups.emplace_back().table = &instance.tables[block_class.table];
-  }
+  std::vector<CostGroup> groups(instance.tables.size());
   for (uint32_t block = 0; block < instance.block_count(); ++block) {
-    CostGroup& group = groups[group_of_class[instance.block_class[block]]];
+    const BlockClass& block_class = instance.ClassOf(block);
+    CostGroup& group = groups[block_class.table];
     group.blocks.push_back(block);
     group.accesses_max = std::max(group.accesses_max, MostAccessesOfAPhase(instance, block));
     group.recompute_per_byte_max =
-        std::max(group.recompute_per_byte_max, RecomputePerByte(instance.ClassOf(block)));
+        std::max(group.recompute_per_byte_max, RecomputePerByte(block_class));
   }
-  for (const auto& [key, number] : numbers) {
-    CostGroup& group = groups[number];
-    const auto states = static_cast<StateIndex>(group.table->state_count());
+  for (size_t t = 0; t < groups.size(); ++t) {
+    CostGroup& group = groups[t];
+    group.table = &instance.tables[t];
+    const StateIndex states = group.table->state_count();
     for (uint32_t accesses = 0; accesses <= group.accesses_max; ++accesses) {
       for (StateIndex from = 0; from < states; ++from) {
-        for (StateIndex to = 0; to < states; ++to) {
-          AddChoices(accesses, from, to, key.second, instance.compute_resource, group);
-        }
+        for (StateIndex to = 0; to < states; ++to) AddChoices(accesses, from, to, group);
       }
     }
     CutIntoItems(instance, group);

@@ -1,4 +1,4 @@
-// Blocks whose bytes cost the same in phases that do not access them, and those costs.
+// Blocks whose bytes cost the same in phases that do not access them, and what options load.
 #pragma once
 
 #include <cstddef>
@@ -20,20 +20,15 @@ struct Choice {
   uint32_t first_option = 0, end_option = 0;  // of CostGroup::options
 };
 
-// Costs are per byte, so that blocks of all sizes share them, and a recompute's is left to each
-// block. Only where a table lets blocks be recomputed in phases without an access do blocks of
-// different recompute_units / bytes fall into different groups; of more than kGroupsOfATableMax
-// such numbers, or of any two where phases are many beside the accesses, those near each other
-// share a group and count the lowest of them in phases without an access. That leaves the bound
-// valid and a little lower than EvaluateNaively's at the same prices. Immutable; safe from any
-// thread.
-inline constexpr size_t kGroupsOfATableMax = 4;
+// The blocks of one table. Costs are per byte, so that blocks of all sizes share them, and a
+// recompute's is left to each block: only phases with its accesses have any. Immutable; safe from
+// any thread.
 struct CostGroup {
   struct Load {
     uint8_t resource = 0;
     double count = 0;
   };
-  // Units that a byte loads; for phases without access, recomputes are among them.
+  // Units that a byte loads, but for recomputes.
   struct PricedOption {
     uint32_t first_load = 0, end_load = 0;
   };
@@ -42,7 +37,7 @@ struct CostGroup {
   std::vector<uint32_t> blocks;       // ascending
   std::vector<uint32_t> item_begins;  // of runs of `blocks` that are one piece of work, and the end
   uint32_t accesses_max = 0;          // in one phase, of any of the blocks
-  uint32_t recomputes_max = 0;        // of any option that serves an access
+  uint32_t recomputes_max = 0;        // of any option
   double recompute_per_byte_max = 0;  // of any of the blocks
   std::vector<Choice> choices;        // by accesses, from, to, recomputes
   std::vector<PricedOption> options;

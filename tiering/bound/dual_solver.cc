@@ -60,12 +60,16 @@ class Solver {
     Evaluator evaluator(instance_, executor_);
     const PriceSpace space(instance_);
     result_.last_temperature = kEnd * space.unit();
-    Take(BestSpecialPrices(evaluator));
+    const uint32_t stride = StrideOf(instance_, options_);
+    std::optional<BlockSample> sample;
+    if (stride > 1) sample = SampleBlocks(instance_, stride, options_.seed);
+    Take(RooflinePrices(evaluator));
+    result_.roofline_seconds = result_.bound;
+    Take(SpecialPrices(evaluator, sample));
     result_.special_seconds = result_.bound;
-    result_.roofline_seconds = RooflineSeconds(evaluator);
-    if (!Report("special", 1, 1, result_.bound)) return std::move(result_);
+    if (result_.ended_early || !Report("special", 1, 1, result_.bound)) return std::move(result_);
 
-    const std::optional<Prices> start = SolveParts();
+    const std::optional<Prices> start = SolveParts(sample);
     if (start) Take({*start, evaluator.Hard(*start, nullptr)});
     if (result_.ended_early) return std::move(result_);
     const uint32_t iterations = start ? AffordableIterations() : options_.iterations;
@@ -84,6 +88,17 @@ class Solver {
     if (!result_.prices.share.empty() && priced.bound <= result_.bound) return;
     result_.prices = std::move(priced.prices);
     result_.bound = priced.bound;
+  }
+
+  // Found on the sample if there is one.
+  Priced SpecialPrices(Evaluator& evaluator, const std::optional<BlockSample>& sample) {
+    const auto go_on = [this] { return Report("special", 0, 1, result_.bound); };
+    if (!sample) return BestSpecialPrices(evaluator, go_on);
+    Evaluator of_sample(sample->instance, executor_);
+    Priced found = BestSpecialPrices(of_sample, go_on);
+    found.prices = LiftFromSample(std::move(found.prices), sample->share);
+    found.bound = evaluator.Hard(found.prices, nullptr);
+    return found;
   }
 
   bool Report(std::string_view stage, uint32_t iteration, uint32_t iterations, double bound) {
@@ -113,18 +128,16 @@ class Solver {
   }
 
   // Prices of the whole found on smaller problems; none if it is small itself.
-  std::optional<Prices> SolveParts() {
-    const uint32_t stride = StrideOf(instance_, options_);
-    if (stride == 1) return SolvePart(instance_);
-    const BlockSample sample = SampleBlocks(instance_, stride, options_.seed);
-    std::optional<Prices> found = SolvePart(sample.instance);
+  std::optional<Prices> SolveParts(const std::optional<BlockSample>& sample) {
+    if (!sample) return SolvePart(instance_);
+    std::optional<Prices> found = SolvePart(sample->instance);
     if (!found) {
-      Evaluator evaluator(sample.instance, executor_);
-      found = Climb(evaluator, PriceSpace(sample.instance).Start(), kCold, options_.iterations,
+      Evaluator evaluator(sample->instance, executor_);
+      found = Climb(evaluator, PriceSpace(sample->instance).Start(), kCold, options_.iterations,
                     "sample")
                   .prices;
     }
-    return LiftFromSample(*std::move(found), sample.share);
+    return LiftFromSample(*std::move(found), sample->share);
   }
 
   // With phases merged, by windows, or both; none if neither applies.

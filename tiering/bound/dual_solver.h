@@ -32,14 +32,15 @@ struct DualProgress {
   uint32_t iterations = 0;
   double bound = 0;  // seconds, of the whole instance; what other stages find is not one
 };
-// Called after each iteration of any stage; false ends the solver with the best prices so far.
+// Called after each smoothed evaluation of any stage, and after each of special prices; false ends
+// the solver with the best prices so far, after two evaluations at most.
 using DualCallback = std::function<bool(const DualProgress&)>;
 
 struct DualResult {
   Prices prices;
   double bound = 0;             // seconds, Evaluator::Hard at `prices`
-  double roofline_seconds = 0;  // RooflineSeconds
-  double special_seconds = 0;   // BestSpecialPrices
+  double roofline_seconds = 0;  // of RooflinePrices
+  double special_seconds = 0;   // BestSpecialPrices, found on the sample if there is one
   double last_temperature = 0;  // seconds a byte, that of the last smoothed ascent
   bool ended_early = false;     // by the callback
 };

@@ -33,8 +33,7 @@ class Evaluator {
   Evaluator(const Instance& instance, Executor& executor);
   ~Evaluator();
 
-  // The Lagrangian bound (docs/BOUND.md): each block takes a cheapest path; or a little less, where
-  // cost_group.h says so. With `evaluation` null
+  // The Lagrangian bound (docs/BOUND.md): each block takes a cheapest path. With `evaluation` null
   // only the value is found.
   double Hard(const Prices& prices, Evaluation* evaluation);
 

@@ -86,6 +86,8 @@ absl::Status CheckTable(const Instance& instance, size_t number) {
         for (const Option& option : options) {
           const absl::Status status = CheckOption(instance, number, option);
           if (!status.ok()) return status;
+          if (accesses == 0 && option.recomputes > 0)
+            return Bad("an option of table %d recomputes in phases without access", number);
         }
       }
     }

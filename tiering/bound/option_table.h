@@ -24,7 +24,7 @@ struct Option {
   // Units of each resource for one byte of the block.
   std::array<uint16_t, kResourcesMax> per_byte{};
   // Times the block is recomputed; each loads Instance::compute_resource with the class's
-  // recompute_units.
+  // recompute_units. Zero in phases without access.
   uint16_t recomputes = 0;
   friend bool operator==(const Option& a, const Option& b) = default;
 };

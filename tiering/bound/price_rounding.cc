@@ -80,7 +80,8 @@ void RoundShares(absl::Span<const double> share, absl::Span<uint64_t> rounded) {
 
 }  // namespace
 
-absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& prices) {
+absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& prices,
+                                    const std::function<bool()>& go_on) {
   KVTIER_CHECK(prices.phase_count == instance.phase_count &&
                prices.resource_count == instance.resources.size() &&
                prices.tier_count == instance.tiers.size());
@@ -118,7 +119,7 @@ absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& pric
                           i % prices.tier_count, i / prices.tier_count, prices.room[i]));
     certificate.room[i] = static_cast<uint64_t>(std::llround(exact));
   }
-  const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate);
+  const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate, go_on);
   if (!proven.ok()) return proven.status();
   certificate.claimed_quanta = *proven;
   return certificate;

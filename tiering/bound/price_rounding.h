@@ -1,6 +1,8 @@
 // From prices as a solver has them to integers that prove a bound.
 #pragma once
 
+#include <functional>
+
 #include "absl/status/statusor.h"
 #include "tiering/bound/certificate.h"
 #include "tiering/bound/instance.h"
@@ -11,7 +13,9 @@ namespace kvtier::bound {
 // A certificate whose prices are the nearest there are, and which claims all that they prove.
 // Shares below zero count as zero, and shares that sum to more than 1 are scaled down. The time
 // quantum is as small as sums in the verifier allow. Takes the verifier's time.
-// INVALID_ARGUMENT if a price is not a number, or so large that no quantum serves.
-absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& prices);
+// INVALID_ARGUMENT if a price is not a number, or so large that no quantum serves; CANCELLED by
+// `go_on`, as ProvenQuanta.
+absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& prices,
+                                    const std::function<bool()>& go_on = {});
 
 }  // namespace kvtier::bound

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -62,8 +63,9 @@ void SetShare(const Shares& shares, uint32_t phase, Prices& prices) {
 
 class Search {
  public:
-  explicit Search(Evaluator& evaluator)
+  Search(Evaluator& evaluator, const std::function<bool()>& go_on)
       : evaluator_(evaluator),
+        go_on_(go_on),
         instance_(evaluator.instance()),
         candidates_(Candidates(instance_)),
         seconds_(candidates_.size()),
@@ -100,8 +102,15 @@ class Search {
   }
 
   double Offer(const Prices& prices) {
-    const double bound = evaluator_.Hard(prices, nullptr);
+    const double bound = Evaluate(prices, nullptr);
     Offer(prices, bound);
+    return bound;
+  }
+  // Less than any bound once it has been ended, but for the first prices.
+  double Evaluate(const Prices& prices, Evaluation* evaluation) {
+    if (ended_) return -std::numeric_limits<double>::infinity();
+    const double bound = evaluator_.Hard(prices, evaluation);
+    ended_ = go_on_ && !go_on_();
     return bound;
   }
   void Offer(const Prices& prices, double bound) {
@@ -113,8 +122,9 @@ class Search {
   void TryShares(size_t candidate) {
     Evaluation evaluation;
     const Prices prices = Uniform(candidates_[candidate]);
-    seconds_[candidate] = evaluator_.Hard(prices, &evaluation);
+    seconds_[candidate] = Evaluate(prices, &evaluation);
     Offer(prices, seconds_[candidate]);
+    if (evaluation.load.empty()) return;
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
       double seconds = 0;
       for (size_t r = 0; r < prices.resource_count; ++r) {
@@ -199,6 +209,8 @@ class Search {
   }
 
   Evaluator& evaluator_;
+  const std::function<bool()>& go_on_;
+  bool ended_ = false;
   const Instance& instance_;
   const std::vector<Shares> candidates_;
   std::vector<double> seconds_;
@@ -211,14 +223,17 @@ class Search {
 
 }  // namespace
 
-Priced BestSpecialPrices(Evaluator& evaluator) { return Search(evaluator).Run(); }
+Priced BestSpecialPrices(Evaluator& evaluator, const std::function<bool()>& go_on) {
+  return Search(evaluator, go_on).Run();
+}
 
-double RooflineSeconds(Evaluator& evaluator) {
+Priced RooflinePrices(Evaluator& evaluator) {
   const Instance& instance = evaluator.instance();
   const Shares shares = Roofline(instance, Carriers(instance));
   Prices prices(instance.phase_count, instance.resources.size(), instance.tiers.size());
   for (uint32_t phase = 0; phase < prices.phase_count; ++phase) SetShare(shares, phase, prices);
-  return evaluator.Hard(prices, nullptr);
+  const double bound = evaluator.Hard(prices, nullptr);
+  return {std::move(prices), bound};
 }
 
 }  // namespace kvtier::bound

@@ -1,6 +1,7 @@
 // Prices in closed form: old bounds as special cases of this one, and starts for better prices.
 #pragma once
 
+#include <functional>
 #include <vector>
 
 #include "tiering/bound/ascent.h"
@@ -19,11 +20,12 @@ namespace kvtier::bound {
 //    use (PFOO-L: Berger, Beckmann, Harchol-Balter, 2018);
 //  * that of a tier which is left out of the shares at what reads through the rest take, in those
 //    phases whose reads it cannot hold.
-// Takes some forty hard evaluations.
-Priced BestSpecialPrices(Evaluator& evaluator);
+// Takes some forty hard evaluations; `go_on`, asked after each unless it is empty, ends that by
+// returning false.
+Priced BestSpecialPrices(Evaluator& evaluator, const std::function<bool()>& go_on);
 
 // The roofline alone: no placement and no limit of room makes a phase shorter than its cheapest
-// loads spread over all resources. Seconds.
-double RooflineSeconds(Evaluator& evaluator);
+// loads spread over all resources.
+Priced RooflinePrices(Evaluator& evaluator);
 
 }  // namespace kvtier::bound

@@ -209,9 +209,12 @@ absl::StatusOr<OptionTable> MakeTable(const TableSpec& spec) {
   const absl::Status status = CheckSpec(spec);
   if (!status.ok()) return status;
   OptionTable table(spec.states, spec.accesses_max);
+  TableSpec idle = spec;
+  idle.recompute = false;
   for (StateIndex from = 0; from < table.state_count(); ++from) {
-    const PhaseSearch search(spec, spec.states[from]);
+    const PhaseSearch with_accesses(spec, spec.states[from]), without(idle, spec.states[from]);
     for (size_t accesses = 0; accesses <= spec.accesses_max; ++accesses) {
+      const PhaseSearch& search = accesses > 0 ? with_accesses : without;
       for (StateIndex to = 0; to < table.state_count(); ++to) {
         for (const Option& option : LowerHull(search.Ways(spec.states[to], accesses)))
           table.Add(accesses, from, to, option);

@@ -25,7 +25,8 @@ struct TableSpec {
   std::vector<TierPorts> tiers;  // 1 to kTiersMax
   std::vector<TierSet> states;   // 1 to kStatesMax different sets of those tiers
   size_t accesses_max = 1;       // at most kAccessesMax
-  bool recompute = false;        // an access may be served by computing the block again
+  // An access may be served by computing the block again. Where nothing reads it, none is computed.
+  bool recompute = false;
   // Accesses are served only by copies that are there at the start of the phase (copy, then read).
   bool strict = false;
 };
@@ -33,7 +34,7 @@ struct TableSpec {
 // The table of all that sequences of these operations can do in one phase (docs/BOUND.md):
 //   read tier j       loads its memory and link in; it serves one access, or none, and the GPU then
 //                     has the data in hand until the phase ends;
-//   recompute         serves one access, or none, and likewise;
+//   recompute         in a phase with accesses: serves one, or none, and likewise;
 //   store in tier j   of what is in hand: loads link out and its memory;
 //   copy tier i to j  loads both memories, and the link's direction if one of them is on the GPU
 //                     (between two others the path is not known, so nothing more is charged);

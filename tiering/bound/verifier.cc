@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -23,8 +26,12 @@ using Wide = unsigned __int128;
 // Paths stay below this, and it stands for ways that are forbidden: the sum of two is no overflow.
 constexpr int64_t kForbidden = int64_t{1} << 61;
 constexpr Wide kBaseQuantaMax = Wide{1} << 86;
-// Phases whose costs are held at a time.
+// Phases whose costs are held at a time, and those of aligned runs of 2, 4, 8, ... of them.
 constexpr uint32_t kWindow = 512;
+constexpr uint32_t kLevels = 10;
+static_assert(kWindow == 1u << (kLevels - 1));
+// Fewer blocks than these are taken through every phase.
+constexpr size_t kRunsPay = 8;
 // Blocks that are taken through a window together.
 constexpr size_t kBatch = size_t{1} << 14;
 
@@ -102,8 +109,9 @@ class ClassWalk {
         block_class_(block_class),
         table_(instance.tables[block_class.table]) {}
 
-  // The sum of the blocks' cheapest ways.
-  __int128 Sum(const uint32_t* blocks, size_t count) {
+  // The sum of the blocks' cheapest ways; none if `go_on` ended it.
+  std::optional<__int128> Sum(const uint32_t* blocks, size_t count,
+                              const std::function<bool()>& go_on) {
     uint32_t first = instance_.phase_count, last = 0;
     reached_.resize(count);
     for (size_t i = 0; i < count; ++i) {
@@ -114,8 +122,11 @@ class ClassWalk {
       reached_[i].access = instance_.first_access[blocks[i]];
     }
     while (first < last) {
+      if (go_on && !go_on()) return std::nullopt;
       const uint32_t end = first + std::min(kWindow, last - first);
       FillIdle(first, end);
+      levels_ = 1;
+      if (count >= kRunsPay) JoinRuns(end - first);
       for (size_t i = 0; i < count; ++i) Advance(blocks[i], first, end, reached_[i]);
       first = end;
     }
@@ -156,11 +167,39 @@ class ClassWalk {
 
   void FillIdle(uint32_t first, uint32_t end) {
     const size_t pairs = table_.state_count() * table_.state_count();
-    idle_.resize(pairs * kWindow);
+    idle_.resize(pairs * kWindow * kLevels);
     for (uint32_t phase = first; phase < end; ++phase)
       FillEdges(phase, 0, idle_.data() + (phase - first) * pairs);
     once_.resize(pairs * kWindow);
     once_filled_.fill(false);
+  }
+
+  // The costs of run `run` of 2^level phases of the window.
+  int64_t* Idle(uint32_t level, uint32_t run) {
+    return idle_.data() +
+           (size_t{level} * kWindow + run) * table_.state_count() * table_.state_count();
+  }
+
+  // Each run out of its two halves.
+  void JoinRuns(uint32_t phases) {
+    for (; phases >> levels_ != 0; ++levels_) {
+      for (uint32_t run = 0; run < phases >> levels_; ++run) {
+        Join(Idle(levels_ - 1, 2 * run), Idle(levels_ - 1, 2 * run + 1), Idle(levels_, run));
+      }
+    }
+  }
+  void Join(const int64_t* before, const int64_t* behind, int64_t* joined) const {
+    const size_t states = table_.state_count();
+    for (size_t from = 0; from < states; ++from) {
+      for (size_t to = 0; to < states; ++to) {
+        int64_t cheapest = kForbidden;
+        for (size_t between = 0; between < states; ++between) {
+          cheapest =
+              std::min(cheapest, before[from * states + between] + behind[between * states + to]);
+        }
+        joined[from * states + to] = cheapest;
+      }
+    }
   }
 
   // Costs of a phase with one access: kept for the blocks of the class that are read in it too.
@@ -204,8 +243,15 @@ class ClassWalk {
       const uint32_t next = reached.access == last_access
                                 ? end
                                 : std::min(end, instance_.access_phase[reached.access]);
-      for (; phase < next; ++phase)
-        Step<kStates>(idle_.data() + size_t{phase - window} * kStates * kStates, cost);
+      while (phase < next) {
+        // The longest run that begins here and does not go beyond `next`.
+        const uint32_t at = phase - window;
+        const auto fits = static_cast<uint32_t>(std::bit_width(next - phase)) - 1;
+        const uint32_t level =
+            std::min({fits, levels_ - 1, static_cast<uint32_t>(std::countr_zero(at | kWindow))});
+        Step<kStates>(Idle(level, at >> level), cost);
+        phase += 1u << level;
+      }
       if (phase == end) break;
       size_t accesses = 0;
       for (; reached.access < last_access && instance_.access_phase[reached.access] == phase;
@@ -247,8 +293,9 @@ class ClassWalk {
   const ClassCosts& costs_;
   const BlockClass& block_class_;
   const OptionTable& table_;
-  // [phase of the window][from][to], without accesses and with one.
-  std::vector<int64_t> idle_, once_;
+  std::vector<int64_t> idle_;  // [level][run of 2^level phases of the window][from][to]
+  uint32_t levels_ = 1;        // that are filled
+  std::vector<int64_t> once_;  // [phase of the window][from][to], with one access
   std::array<bool, kWindow> once_filled_{};
   std::vector<Reached> reached_;
 };
@@ -327,7 +374,8 @@ ByClass SortByClass(const Instance& instance) {
 
 }  // namespace
 
-absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificate& certificate) {
+absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificate& certificate,
+                                      const std::function<bool()>& go_on) {
   const absl::Status status = CheckPrices(instance, certificate);
   if (!status.ok()) return status;
   absl::StatusOr<__int128> quanta = FixedQuanta(instance, certificate);
@@ -342,9 +390,12 @@ absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificat
       return absl::InvalidArgumentError(
           absl::StrFormat("a block of class %d could cost 2^61 quanta or more", c));
     ClassWalk walk(instance, certificate, costs, instance.classes[c]);
-    for (size_t done = 0; done < count; done += kBatch)
-      *quanta +=
-          walk.Sum(sorted.blocks.data() + sorted.first[c] + done, std::min(kBatch, count - done));
+    for (size_t done = 0; done < count; done += kBatch) {
+      const std::optional<__int128> sum = walk.Sum(sorted.blocks.data() + sorted.first[c] + done,
+                                                   std::min(kBatch, count - done), go_on);
+      if (!sum) return absl::CancelledError("the evaluation of prices was ended");
+      *quanta += *sum;
+    }
   }
   return quanta;
 }

@@ -1,5 +1,7 @@
 // Checks a certificate: its prices prove its bound. Integers only, one phase after another for each
-// block, and nothing shared with what found the prices but the instance.
+// block (and what runs of phases without access cost, summed up once for all blocks of a class:
+// sums and minima of integers are the same in any order), and nothing shared with what found the
+// prices but the instance.
 //
 // With q quanta a second, shares p in 2^-40 and room l in 2^-32 quanta a byte, in each phase:
 //   units u of resource r take           t(u, r) = floor(u x q / rate of r) quanta
@@ -12,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/statusor.h"
 #include "tiering/bound/certificate.h"
@@ -22,9 +25,10 @@ namespace kvtier::bound {
 // The bound that the certificate's prices prove for an instance that passed Check, in quanta,
 // whatever the certificate claims and which instance it names. Below zero with poor prices.
 // INVALID_ARGUMENT if the prices are not those of such an instance, a phase's shares sum to more
-// than 1, or numbers are so large that sums may overflow. Takes time in proportion to the phases
-// that blocks live in.
-absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificate& certificate);
+// than 1, or numbers are so large that sums may overflow. CANCELLED once `go_on`, which is asked
+// now and then unless it is empty, has returned false.
+absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificate& certificate,
+                                      const std::function<bool()>& go_on = {});
 
 // The claimed bound in seconds, rounded down, if the certificate names this instance and its prices
 // prove at least what it claims. FAILED_PRECONDITION if it is another instance's or claims too

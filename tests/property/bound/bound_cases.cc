@@ -51,8 +51,11 @@ int Write(const std::string& folder, uint64_t count, uint64_t seed) {
   for (uint64_t i = 0; i < count; ++i) {
     const test_support::BoundModel model =
         test_support::kBoundModels[i % test_support::kBoundModels.size()];
-    Instance instance =
-        test_support::RandomInstance(model, {.blocks_max = 8, .phases_max = 12}, rng);
+    // Now and then classes of many blocks that live through more phases than a window of the
+    // verifier has.
+    const test_support::RandomSize size =
+        i % 120 < 6 ? test_support::RandomSize{40, 600} : test_support::RandomSize{8, 12};
+    Instance instance = test_support::RandomInstance(model, size, rng);
     // Numbers as machines have them, so that integers of the usual size are tried.
     const uint64_t bytes_scale = 1 + rng.Below(uint64_t{1} << 20);
     const uint64_t rate_scale = 1 + rng.Below(uint64_t{1} << 38);

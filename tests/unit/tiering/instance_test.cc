@@ -94,11 +94,13 @@ TEST(CheckInstance, Tables) {
         i.tables[0].Add(0, 0, 0, option);
       },
       "recomputes, and there is no compute resource");
+  ExpectBad([&](Instance& i) { i.tables[0].Add(0, 0, 0, option); },
+            "recomputes in phases without access");
   ExpectBad(
       [&](Instance& i) {
         for (size_t n = 0; n < kOptionsMax; ++n) {
           option.recomputes = static_cast<uint16_t>(n + 1);
-          i.tables[0].Add(0, 0, 0, option);
+          i.tables[0].Add(1, 0, 0, option);
         }
       },
       "1025 options; the limit is 1024");

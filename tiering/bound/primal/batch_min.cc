@@ -44,9 +44,9 @@ class Min {
     for (const Tier& tier : instance.tiers) limited_.push_back(tier.capacity_bytes < all);
   }
 
-  std::vector<Path> Run() {
+  std::vector<Path> Run(const std::function<bool()>& go_on) {
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
-      if (!StartPhase(phase)) return {};
+      if (!go_on() || !StartPhase(phase)) return {};
     }
     return std::move(paths_);
   }
@@ -177,8 +177,9 @@ class Min {
 
 }  // namespace
 
-std::vector<Path> BatchMin(const Instance& instance, const PhaseReaders& readers) {
-  return Min(instance, readers).Run();
+std::vector<Path> BatchMin(const Instance& instance, const PhaseReaders& readers,
+                           const std::function<bool()>& go_on) {
+  return Min(instance, readers).Run(go_on);
 }
 
 }  // namespace kvtier::bound

@@ -44,8 +44,7 @@ void PathSampler::FillRuns(size_t table) {
   const size_t states = instance_->tables[table].state_count();
   const size_t phases = instance_->phase_count;
   runs.states = states;
-  // A class of the table, for the edges' prices: idle edges cost each byte the same unless they
-  // recompute, and then what a middling class pays is near enough.
+  // A class of the table, for the edges' prices: idle edges cost each byte the same.
   uint32_t block_class = 0xffffffff;
   for (uint32_t c = 0; c < instance_->classes.size(); ++c) {
     if (instance_->classes[c].table == table) block_class = c;

@@ -32,6 +32,7 @@ constexpr double kHopeless = 1.5;
 // The sampler's weight of moves between accesses; exclusive copies want few.
 constexpr double kRareMoves = 0.01;
 constexpr size_t kBlocksAtOnce = 1024;
+constexpr size_t kItemsAtOnce = 16;
 // Times by cuts that are short of the exact ones by more than this part ask for more cuts.
 constexpr double kCutsMissing = 2e-4;
 
@@ -125,7 +126,8 @@ class Search {
   }
 
   void ConstructPlainly() {
-    if (GoOn("min")) (void)Construct("min", BatchMin(instance_, readers_));
+    if (GoOn("min"))
+      (void)Construct("min", BatchMin(instance_, readers_, [this] { return Asked(); }));
     if (!GoOn("static")) return;
     WorkingSchedule schedule(instance_, cuts_);
     if (FillStatically(schedule, prices_)) (void)Offer("static", schedule.ToSchedule());
@@ -163,16 +165,20 @@ class Search {
     const PathSampler sampler(instance_, prices_, temperature * unit, move_weight);
     std::vector<Path> paths(instance_.block_count());
     std::vector<PathSampler::Buffers> buffers(executor_.lanes());
-    executor_.Run((paths.size() + kBlocksAtOnce - 1) / kBlocksAtOnce,
-                  [&](size_t item, size_t lane) {
-                    // A stream of chance for each item, whoever runs it.
-                    Rng mixed(options_.seed + 0x9e3779b97f4a7c15ull * (number + 1));
-                    Rng rng(mixed.Next() ^ (item * 0xd1342543de82ef95ull));
-                    const size_t end = std::min((item + 1) * kBlocksAtOnce, paths.size());
-                    for (size_t block = item * kBlocksAtOnce; block < end; ++block) {
-                      sampler.Draw(block, rng, buffers[lane], paths[block]);
-                    }
-                  });
+    const size_t items = (paths.size() + kBlocksAtOnce - 1) / kBlocksAtOnce;
+    for (size_t first = 0; first < items; first += kItemsAtOnce) {
+      if (!Asked()) return std::numeric_limits<double>::infinity();
+      executor_.Run(std::min(kItemsAtOnce, items - first), [&](size_t offset, size_t lane) {
+        // A stream of chance for each item, whoever runs it.
+        const size_t item = first + offset;
+        Rng mixed(options_.seed + 0x9e3779b97f4a7c15ull * (number + 1));
+        Rng rng(mixed.Next() ^ (item * 0xd1342543de82ef95ull));
+        const size_t end = std::min((item + 1) * kBlocksAtOnce, paths.size());
+        for (size_t block = item * kBlocksAtOnce; block < end; ++block) {
+          sampler.Draw(block, rng, buffers[lane], paths[block]);
+        }
+      });
+    }
     if (number == 0) HarvestCuts(paths);
     return Construct(name, std::move(paths));
   }
@@ -226,16 +232,17 @@ class Search {
 
   // Times a schedule exactly and remembers it if it is the best so far.
   double Judge(const std::string& name, const Schedule& schedule) {
-    const absl::StatusOr<ScheduleTime> time = CheckSchedule(instance_, schedule);
+    absl::StatusOr<ScheduleTime> time = CheckSchedule(instance_, schedule);
     if (!time.ok()) return std::numeric_limits<double>::infinity();
-    if (best_.name.empty() || time->picoseconds < best_.picoseconds) {
+    const double seconds = static_cast<double>(time->picoseconds) * 1e-12;
+    if (best_.name.empty() || time->picoseconds < best_.time.picoseconds) {
       best_.schedule = schedule;
-      best_.picoseconds = time->picoseconds;
-      best_.seconds = std::nextafter(static_cast<double>(time->picoseconds) * 1e-12,
-                                     std::numeric_limits<double>::infinity());
+      best_.time = *std::move(time);
+      // A double holds 2^53 exactly: the next one is not below.
+      best_.seconds = std::nextafter(seconds, std::numeric_limits<double>::infinity());
       best_.name = name;
     }
-    return static_cast<double>(time->picoseconds) * 1e-12;
+    return seconds;
   }
 
   // Its time, or infinity if it is none.
@@ -274,7 +281,9 @@ class Search {
       const SplitResult split = SplitOptions(instance_, candidate.schedule, executor_);
       candidate.time.seconds =
           std::min(candidate.time.seconds, Judge(candidate.time.name, candidate.schedule));
-      if (split.seconds - by_cuts < kCutsMissing * split.seconds || !AddCuts(split.shares)) return;
+      if (split.seconds - by_cuts < kCutsMissing * split.seconds || !AddCuts(split.shares) ||
+          stopped_)
+        return;
     }
   }
 

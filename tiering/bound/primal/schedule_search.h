@@ -12,6 +12,7 @@
 #include "tiering/base/executor.h"
 #include "tiering/bound/instance.h"
 #include "tiering/bound/prices.h"
+#include "tiering/bound/primal/schedule_checker.h"
 #include "tiering/bound/schedule.h"
 
 namespace kvtier::bound {
@@ -51,9 +52,9 @@ struct CandidateTime {
 
 struct FoundSchedule {
   Schedule schedule;
-  uint64_t picoseconds = 0;  // by CheckSchedule
-  double seconds = 0;        // that, rounded up
-  std::string name;          // of the candidate
+  ScheduleTime time;   // by CheckSchedule
+  double seconds = 0;  // that, rounded up
+  std::string name;    // of the candidate
   std::vector<CandidateTime> candidates;
 };
 
@@ -61,7 +62,8 @@ struct FoundSchedule {
 // fill by frequency; and `others`, whose schedules must pass CheckSchedule. Each is improved by
 // local search, and the best is returned with its work divided exactly. What it returns depends on
 // instance, prices, options and `others` only, not on the executor's lanes; `progress` is asked now
-// and then and may end the search by returning false, then the best so far is returned.
+// and then and may end the search by returning false, then the best so far is returned, after one
+// more division of its work and one check.
 //
 // NOT_FOUND if no candidate is feasible, INVALID_ARGUMENT if one of `others` is not. The instance
 // has passed Check.

@@ -396,7 +396,7 @@ TEST(BatchMinTest, IsBestOfAllWhereOnlyMissesTakeTime) {
                                                  .read_share = 0.4,
                                                  .seed = rng.Next()});
     instance.tiers[0].capacity_bytes = (1 + rng.Below(4)) * instance.classes[0].bytes;
-    const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance));
+    const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance), Always);
     ASSERT_EQ(paths.size(), instance.block_count());
     ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, FromPaths(paths)));
     EXPECT_NEAR(static_cast<double>(time.picoseconds) * 1e-12, test_support::LeastSeconds(instance),
@@ -421,7 +421,7 @@ TEST(BatchMinTest, OfACyclicScanItMissesWhatDoesNotFit) {
     instance.first_access.push_back(instance.access_phase.size());
   }
   ASSERT_THAT(Check(instance), IsOk());
-  const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance));
+  const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance), Always);
   ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, FromPaths(paths)));
   const double miss =
       static_cast<double>(bytes) / static_cast<double>(instance.resources[1].units_per_second);

@@ -32,9 +32,9 @@ bool GoOn(const SearchProgress&) { return true; }
 // What is certified is what the schedule says.
 void ExpectCertified(const Instance& instance, const FoundSchedule& found) {
   ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, found.schedule));
-  EXPECT_EQ(time.picoseconds, found.picoseconds);
-  EXPECT_GE(found.seconds, static_cast<double>(found.picoseconds) * 1e-12);
-  EXPECT_NEAR(found.seconds, static_cast<double>(found.picoseconds) * 1e-12,
+  EXPECT_EQ(time.picoseconds, found.time.picoseconds);
+  EXPECT_GE(found.seconds, static_cast<double>(found.time.picoseconds) * 1e-12);
+  EXPECT_NEAR(found.seconds, static_cast<double>(found.time.picoseconds) * 1e-12,
               1e-15 + 1e-9 * found.seconds);
 }
 
@@ -166,7 +166,7 @@ TEST(ScheduleSearchTest, TheSameForEveryNumberOfThreads) {
                          FindSchedule(problem.instance, problem.prices, options, {}, many, GoOn));
     EXPECT_EQ(found.schedule.first_change, alone.schedule.first_change);
     EXPECT_EQ(found.schedule.changes, alone.schedule.changes);
-    EXPECT_EQ(found.picoseconds, alone.picoseconds);
+    EXPECT_EQ(found.time.picoseconds, alone.time.picoseconds);
     EXPECT_EQ(found.name, alone.name);
   }
   options.seed = 2;
@@ -208,8 +208,8 @@ TEST(ScheduleSearchTest, OthersSchedulesAreCandidatesOrRefused) {
                        FindSchedule(problem.instance, problem.prices, poor, {}, executor, GoOn));
   ASSERT_OK_AND_ASSIGN(const FoundSchedule helped, FindSchedule(problem.instance, problem.prices,
                                                                 poor, {&other, 1}, executor, GoOn));
-  EXPECT_GT(alone.picoseconds, good.picoseconds);
-  EXPECT_LE(helped.picoseconds, good.picoseconds);
+  EXPECT_GT(alone.time.picoseconds, good.time.picoseconds);
+  EXPECT_LE(helped.time.picoseconds, good.time.picoseconds);
   EXPECT_EQ(helped.name, "policy");
   other.schedule.changes[0].state = 7;
   EXPECT_THAT(FindSchedule(problem.instance, problem.prices, poor, {&other, 1}, executor, GoOn),
