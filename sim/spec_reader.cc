@@ -48,7 +48,7 @@ absl::Status SetAll(const ConfigNode& node, absl::string_view file, const std::s
 absl::StatusOr<std::string> ReadFields(absl::string_view yaml, absl::string_view file,
                                        const SetField& set) {
   if (yaml.size() > kSpecBytesMax)
-    return At(file, 0, absl::StrCat("has ", yaml.size(), " bytes; the limit is ", kSpecBytesMax));
+    return At(file, 0, absl::StrCat("has more than ", kSpecBytesMax, " bytes, which is the limit"));
   KVTIER_ASSIGN_OR_RETURN(const ConfigNode root, ParseConfigTree(yaml, file));
   std::string name;
   KVTIER_RETURN_IF_ERROR(

@@ -55,7 +55,7 @@ bool LooksLikeSession(const std::string& path, std::string_view start) {
 absl::Status AppendLines(const std::string& path, std::FILE* file, std::string text,
                          const TraceReadOptions& options, Trace& trace) {
   trace.block_tokens = options.block_tokens;
-  uint64_t number = 1;
+  uint64_t number = 1;  // of the line
   for (size_t at = 0;;) {
     size_t end = text.find('\n', at);
     if (end == std::string::npos) {
@@ -82,6 +82,7 @@ absl::Status AppendLines(const std::string& path, std::FILE* file, std::string t
       }
       absl::Status status = AppendMooncakeLine(line, place, trace);
       if (!status.ok()) return status;
+      trace.requests.back().line = static_cast<uint32_t>(number);
     }
     at = std::min(end + 1, text.size());
     ++number;
