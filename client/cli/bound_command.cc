@@ -12,7 +12,6 @@
 #include "absl/time/clock.h"
 #include "client/cli/bound_report.h"
 #include "client/cli/command.h"
-#include "client/cli/input_file.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
@@ -22,6 +21,7 @@
 #include "client/cli/text_table.h"
 #include "sim/binding.h"
 #include "sim/bound_run.h"
+#include "sim/input_file.h"
 #include "sim/placement_problem.h"
 #include "sim/policy/policy_factory.h"
 #include "sim/trace_simulation.h"
@@ -93,7 +93,7 @@ absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
                             ProblemOptionsOf(problem.arguments));
   }
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
-                          ReadInputFile(problem.instance, kInstanceBytesMax));
+                          sim::ReadInputFile(problem.instance, kInstanceBytesMax));
   absl::StatusOr<bound::Instance> instance = bound::ReadInstance(bytes);
   if (!instance.ok()) {
     return absl::Status(instance.status().code(),
@@ -227,7 +227,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
 
 absl::Status RunVerify(const VerifyOptions& options) {
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
-                          ReadInputFile(options.certificate, kCertificateBytesMax));
+                          sim::ReadInputFile(options.certificate, kCertificateBytesMax));
   absl::StatusOr<bound::Certificate> certificate = bound::ReadCertificate(bytes);
   if (!certificate.ok()) {
     return absl::Status(certificate.status().code(),
