@@ -1,13 +1,12 @@
 #include "sim/attention_trace.h"
 
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <memory>
 #include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "proto/wire/checksum.h"
+#include "sim/input_file.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 
@@ -193,18 +192,6 @@ class Decoder {
   AttentionTrace trace_;
 };
 
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
-absl::Status CannotRead(const std::string& path, int error) {
-  const std::string message = absl::StrCat("cannot read ", path, ": ", std::strerror(error));
-  if (error == ENOENT) return absl::NotFoundError(message);
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-  return absl::DataLossError(message);
-}
-
 }  // namespace
 
 absl::Status CheckGeometry(const AttentionGeometry& geometry, const std::string& place) {
@@ -263,25 +250,14 @@ absl::StatusOr<AttentionTrace> DecodeAttentionTrace(std::string_view bytes,
 }
 
 absl::StatusOr<AttentionTrace> ReadAttentionTrace(const std::string& path) {
-  File file(std::fopen(path.c_str(), "re"));
-  if (file == nullptr) return CannotRead(path, errno);
-  std::string bytes;
-  char buffer[1 << 16];
-  while (const size_t got = std::fread(buffer, 1, sizeof(buffer), file.get())) {
-    if (bytes.size() + got > kAttentionFileBytesMax) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          path, ": has more than ", kAttentionFileBytesMax, " bytes, which is the limit"));
-    }
-    bytes.append(buffer, got);
-  }
-  if (std::ferror(file.get()) != 0) return CannotRead(path, errno);
+  KVTIER_ASSIGN_OR_RETURN(const std::string bytes, ReadInputFile(path, kAttentionFileBytesMax));
   return DecodeAttentionTrace(bytes, path);
 }
 
 bool IsAttentionTrace(const std::string& path) {
-  const File file(std::fopen(path.c_str(), "re"));
+  const absl::StatusOr<InputFile> file = OpenInputFile(path);
   char start[kAttentionMagic.size()];
-  return file != nullptr && std::fread(start, sizeof(start), 1, file.get()) == 1 &&
+  return file.ok() && std::fread(start, sizeof(start), 1, file->get()) == 1 &&
          std::string_view(start, sizeof(start)) == kAttentionMagic;
 }
 

@@ -34,6 +34,9 @@ absl::Status CheckLink(const Machine& machine, const MachineLink& link) {
 
 absl::Status CheckTier(const Machine& machine, const MachineTier& tier, bool first) {
   const std::string name = absl::StrCat("tier.", tier.name);
+  // Tiers and `compute` stand side by side in results.
+  if (tier.name == "compute")
+    return absl::InvalidArgumentError(absl::StrCat(machine.name, ": no tier can be named compute"));
   if (tier.capacity_bytes == 0 || tier.capacity_bytes > kCapacityBytesMax) {
     return Problem(machine, name + ".capacity", tier.capacity_bytes,
                    absl::StrCat("1 to ", kCapacityBytesMax, " bytes"));

@@ -56,9 +56,9 @@ class Planner {
     size_t count = 1;
     for (size_t i = 0; i < axes_.size(); ++i) {
       for (size_t j = 0; j < i; ++j) {
-        if (axes_[i].name == axes_[j].name)
+        if (axes_[i].Overlaps(axes_[j]))
           return absl::InvalidArgumentError(
-              absl::StrCat("--vary ", axes_[i].name, " is given twice"));
+              absl::StrCat("--vary ", axes_[i].name, " sets what --vary ", axes_[j].name, " sets"));
       }
       count *= axes_[i].values.size();
       if (count > kPlanPointsMax) {

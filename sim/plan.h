@@ -47,10 +47,10 @@ struct PlanOptions {
 // and the best schedule of all. Therefore no bound rises, and no best schedule takes longer, where
 // a machine gets more of anything. Each bound is certified, at its point or at one that has more.
 //
-// INVALID_ARGUMENT: an axis twice, more than kPlanPointsMax points, a load of an attention trace,
-// what no machine can be; INTERNAL if a policy is faster than the bound, which is a mistake in one
-// of the two; CANCELLED by on_progress; else as RunBound, MakeProblem and the simulations. A
-// function of its arguments but for what time limits cut off.
+// INVALID_ARGUMENT: two axes that set one field, more than kPlanPointsMax points, a load of an
+// attention trace, what no machine can be; INTERNAL if a policy is faster than the bound, which is
+// a mistake in one of the two; CANCELLED by on_progress; else as RunBound, MakeProblem and the
+// simulations. A function of its arguments but for what time limits cut off.
 absl::StatusOr<std::vector<PlanPoint>> RunPlan(const AnyTrace& trace, const Machine& machine,
                                                const ModelSpec& model,
                                                const std::vector<PlanAxis>& axes,

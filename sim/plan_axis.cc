@@ -127,11 +127,25 @@ std::string PlanAxis::Override(uint64_t value) const {
                                                       : "");
 }
 
+bool PlanAxis::Overlaps(const PlanAxis& other) const {
+  const auto field = [](const PlanAxis& axis) {
+    absl::string_view tier = axis.name;
+    return absl::ConsumePrefix(&tier, "tier.") && absl::ConsumeSuffix(&tier, ".capacity")
+               ? tier
+               : absl::string_view(axis.name);
+  };
+  const absl::string_view a = field(*this), b = field(other);
+  return a == b || absl::StartsWith(a, absl::StrCat(b, ".")) ||
+         absl::StartsWith(b, absl::StrCat(a, "."));
+}
+
 absl::StatusOr<PlanAxis> ParsePlanAxis(absl::string_view text, uint32_t points) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(text, absl::MaxSplits('=', 1));
   if (parts.first.empty() || parts.second.empty())
     return Problem(absl::StrCat("\"", text.substr(0, 60), "\""), "is not NAME=VALUES");
+  if (absl::StartsWith(parts.first, "model."))
+    return Problem(parts.first, "is the model's; what the machine has can be varied, and load");
   PlanAxis axis{.name = std::string(parts.first), .unit = UnitOf(parts.first), .values = {}};
   const bool range = absl::StrContains(parts.second, "..");
   KVTIER_ASSIGN_OR_RETURN(const std::vector<uint64_t> values,

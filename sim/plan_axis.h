@@ -19,6 +19,8 @@ struct PlanAxis {
   std::vector<uint64_t> values;  // as given, or ascending
 
   bool is_load() const { return unit == Unit::kNone; }
+  // Whether both set one field: of "link.pcie" and "link.pcie.to_gpu" the later one alone would.
+  bool Overlaps(const PlanAxis& other) const;
   // The override that sets the name to a value. Not of a load.
   std::string Override(uint64_t value) const;
 };

@@ -1,6 +1,7 @@
 #include "sim/prefix_workload.h"
 
 #include <algorithm>
+#include <string>
 #include <tuple>
 
 #include "absl/container/flat_hash_map.h"
@@ -21,7 +22,7 @@ class PrefixWorkloadBuilder {
     const TraceRequest& request = trace_.requests[number];
     const uint64_t whole_tokens = uint64_t{request.block_count} * trace_.block_tokens;
     if (whole_tokens > kPromptTokensMax) {
-      return absl::InvalidArgumentError(absl::StrCat("the prompt of request ", number, " has ",
+      return absl::InvalidArgumentError(absl::StrCat(Place(number), ": the prompt has ",
                                                      whole_tokens, " tokens; the limit is ",
                                                      kPromptTokensMax));
     }
@@ -38,7 +39,7 @@ class PrefixWorkloadBuilder {
       parent = Chunk(parent, NameOf(request, i, ids[i]), tokens, uint64_t{i} * trace_.block_tokens);
       if (workload_.chunks[parent].tokens != tokens) {
         return absl::InvalidArgumentError(
-            absl::StrCat("request ", number, " has ", tokens, " tokens of block ", ids[i],
+            absl::StrCat(Place(number), ": the prompt has ", tokens, " tokens of block ", ids[i],
                          ", and an earlier one had ", workload_.chunks[parent].tokens,
                          " of it; a block that fills up needs another name"));
       }
@@ -54,6 +55,12 @@ class PrefixWorkloadBuilder {
   PrefixWorkload Take() { return std::move(workload_); }
 
  private:
+  std::string Place(uint32_t number) const {
+    const uint32_t line = trace_.requests[number].line;
+    return line > 0 ? absl::StrCat("line ", line, " of the trace")
+                    : absl::StrCat("request ", number, " of the trace");
+  }
+
   // Of the last block; a trace that does not say how long its prompts are has whole blocks.
   uint32_t LastTokens(const TraceRequest& request) const {
     const uint64_t size = trace_.block_tokens;

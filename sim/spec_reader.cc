@@ -1,16 +1,13 @@
 #include "sim/spec_reader.h"
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <functional>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "proto/yaml/config_tree.h"
 #include "sim/built_in_specs.h"
+#include "sim/input_file.h"
 #include "sim/spec_fields.h"
 #include "tiering/base/status_macros.h"
 
@@ -48,7 +45,7 @@ absl::Status SetAll(const ConfigNode& node, absl::string_view file, const std::s
 absl::StatusOr<std::string> ReadFields(absl::string_view yaml, absl::string_view file,
                                        const SetField& set) {
   if (yaml.size() > kSpecBytesMax)
-    return At(file, 0, absl::StrCat("has ", yaml.size(), " bytes; the limit is ", kSpecBytesMax));
+    return At(file, 0, absl::StrCat("has more than ", kSpecBytesMax, " bytes, which is the limit"));
   KVTIER_ASSIGN_OR_RETURN(const ConfigNode root, ParseConfigTree(yaml, file));
   std::string name;
   KVTIER_RETURN_IF_ERROR(
@@ -63,23 +60,6 @@ absl::StatusOr<std::string> ReadFields(absl::string_view yaml, absl::string_view
   return name;
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  struct CloseFile {
-    void operator()(std::FILE* file) const { std::fclose(file); }
-  };
-  const auto failed = [&](int error) {
-    const std::string message = absl::StrCat("cannot read ", path, ": ", std::strerror(error));
-    if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-    return absl::DataLossError(message);
-  };
-  std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "re"));
-  if (file == nullptr) return errno == ENOENT ? absl::NotFoundError(path) : failed(errno);
-  std::string text(kSpecBytesMax + 1, '\0');
-  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  if (std::ferror(file.get()) != 0) return failed(errno);
-  return text;
-}
-
 // The text of a built-in one or of a file, and what errors call it.
 struct Found {
   std::string text;
@@ -91,7 +71,7 @@ absl::StatusOr<Found> Find(const std::string& where, absl::string_view kind,
   for (const BuiltInSpec& spec : built_in) {
     if (spec.name == where) return Found{std::string(spec.yaml), where};
   }
-  auto text = ReadFile(where);
+  auto text = ReadInputFile(where, kSpecBytesMax);
   if (text.ok()) return Found{*std::move(text), where};
   if (!absl::IsNotFound(text.status())) return text.status();
   return absl::NotFoundError(

@@ -22,6 +22,7 @@ struct TraceRequest {
   uint64_t first_block = 0;  // of its prompt, in Trace::ids
   uint64_t tokens = 0;       // of its prompt; 0: not known
   uint32_t block_count = 0;
+  uint32_t line = 0;  // of its file of lines, from 1; 0: of a session
   // The first blocks of a session's prompts, tools and system prompt, are named by their position,
   // in a scope that sessions with the same tools share.
   uint32_t shared_blocks = 0;

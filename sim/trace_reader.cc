@@ -3,35 +3,16 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <memory>
 #include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "sim/input_file.h"
 
 namespace kvtier::sim {
 namespace {
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
-using File = std::unique_ptr<std::FILE, CloseFile>;
-
-absl::Status CannotRead(const std::string& path, int error) {
-  const std::string message = absl::StrCat("cannot read ", path, ": ", std::strerror(error));
-  if (error == ENOENT) return absl::NotFoundError(message);
-  if (error == EACCES || error == EPERM) return absl::PermissionDeniedError(message);
-  return absl::DataLossError(message);
-}
-
-absl::StatusOr<File> Open(const std::string& path) {
-  File file(std::fopen(path.c_str(), "re"));
-  if (file == nullptr) return CannotRead(path, errno);
-  return file;
-}
 
 // Appends up to `bytes_max` bytes; fewer only at the end of the file.
 absl::Status Read(const std::string& path, std::FILE* file, size_t bytes_max, std::string& text) {
@@ -55,7 +36,7 @@ bool LooksLikeSession(const std::string& path, std::string_view start) {
 absl::Status AppendLines(const std::string& path, std::FILE* file, std::string text,
                          const TraceReadOptions& options, Trace& trace) {
   trace.block_tokens = options.block_tokens;
-  uint64_t number = 1;
+  uint64_t number = 1;  // of the line
   for (size_t at = 0;;) {
     size_t end = text.find('\n', at);
     if (end == std::string::npos) {
@@ -82,6 +63,7 @@ absl::Status AppendLines(const std::string& path, std::FILE* file, std::string t
       }
       absl::Status status = AppendMooncakeLine(line, place, trace);
       if (!status.ok()) return status;
+      trace.requests.back().line = static_cast<uint32_t>(number);
     }
     at = std::min(end + 1, text.size());
     ++number;
@@ -101,7 +83,7 @@ absl::Status AppendSessionFile(const std::string& path, std::FILE* file, std::st
 
 absl::Status AppendFile(const std::string& path, bool session, const TraceReadOptions& options,
                         Trace& trace) {
-  auto file = Open(path);
+  auto file = OpenInputFile(path);
   if (!file.ok()) return file.status();
   std::string text;
   absl::Status status = Read(path, file->get(), 4096, text);

@@ -1,7 +1,7 @@
 // `kvtier bound` and `kvtier bound verify`.
 #include <sys/resource.h>
 
-#include <cmath>
+#include <iterator>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,7 +12,6 @@
 #include "absl/time/clock.h"
 #include "client/cli/bound_report.h"
 #include "client/cli/command.h"
-#include "client/cli/input_file.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
@@ -20,7 +19,9 @@
 #include "client/cli/progress.h"
 #include "client/cli/simulation_report.h"
 #include "client/cli/text_table.h"
+#include "sim/binding.h"
 #include "sim/bound_run.h"
+#include "sim/input_file.h"
 #include "sim/placement_problem.h"
 #include "sim/policy/policy_factory.h"
 #include "sim/trace_simulation.h"
@@ -36,6 +37,7 @@ namespace {
 constexpr uint64_t kInstanceBytesMax = uint64_t{16} << 30;
 constexpr uint64_t kCertificateBytesMax = uint64_t{1} << 30;
 constexpr uint64_t kThreadsMax = 256;
+constexpr const char* kDefaultPolicies[] = {"lru", "static", "min"};
 
 // Of both commands: what is bounded.
 struct Problem {
@@ -50,8 +52,7 @@ struct BoundOptions {
   std::string certificate{};
   std::string export_instance{};
   uint64_t threads = 0;
-  std::vector<std::string> policies = {"lru", "static", "min"};
-  bool policies_wanted = false;  // by their names
+  std::vector<std::string> policies{};  // empty: kDefaultPolicies, as far as they work
   bool bound_only = false;
   bool progress = false;
 };
@@ -92,7 +93,7 @@ absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
                             ProblemOptionsOf(problem.arguments));
   }
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
-                          ReadInputFile(problem.instance, kInstanceBytesMax));
+                          sim::ReadInputFile(problem.instance, kInstanceBytesMax));
   absl::StatusOr<bound::Instance> instance = bound::ReadInstance(bytes);
   if (!instance.ok()) {
     return absl::Status(instance.status().code(),
@@ -127,14 +128,18 @@ std::string ProgressText(const sim::BoundProgress& now) {
 absl::StatusOr<std::vector<sim::SimulationResult>> SimulatePolicies(const BoundOptions& options,
                                                                     double lower_bound_s) {
   std::vector<sim::SimulationResult> results;
-  if (!options.problem.instance.empty() || options.policies.front() == "none") return results;
+  const bool wanted = !options.policies.empty();
+  if (!options.problem.instance.empty() || (wanted && options.policies.front() == "none"))
+    return results;
   const ProblemArguments& arguments = options.problem.arguments;
   KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments));
   KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(arguments));
-  for (const std::string& policy : options.policies) {
+  std::vector<std::string> policies = options.policies;
+  if (!wanted) policies.assign(std::begin(kDefaultPolicies), std::end(kDefaultPolicies));
+  for (const std::string& policy : policies) {
     absl::StatusOr<sim::SimulationResult> result = sim::SimulateTrace(
         trace, machinery.machine, machinery.model, ProblemOptionsOf(arguments), policy);
-    if (!result.ok() && options.policies_wanted) return result.status();
+    if (!result.ok() && wanted) return result.status();
     if (!result.ok()) {
       PrintError(absl::StrCat(policy, " is left out: ", result.status().message()));
       continue;
@@ -200,20 +205,21 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
     KVTIER_RETURN_IF_ERROR(
         WriteFile(options.certificate, bound::CertificateBytes(run->certificate)));
   }
+  const sim::Binding binding = sim::FindBinding(problem.instance, run->prices, executor);
   KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> policies,
                           SimulatePolicies(options, run->lower_bound_s));
   if (options.problem.json) {
     Json json;
     json["kind"] = "bound";
     AppendProblem(options.problem.arguments, problem, json);
-    AppendBound(problem, *run, json);
+    AppendBound(problem, *run, binding, json);
     json["policies"] = Json::object();
     for (const sim::SimulationResult& result : policies)
       json["policies"][result.policy] = PolicyJson(result);
     json["peak_bytes"] = PeakBytes();
     PrintJson(json);
   } else {
-    PrintBound(problem, *run);
+    PrintBound(problem, *run, binding);
     PrintPolicies(policies, run->lower_bound_s);
   }
   return absl::OkStatus();
@@ -221,7 +227,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
 
 absl::Status RunVerify(const VerifyOptions& options) {
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
-                          ReadInputFile(options.certificate, kCertificateBytesMax));
+                          sim::ReadInputFile(options.certificate, kCertificateBytesMax));
   absl::StatusOr<bound::Certificate> certificate = bound::ReadCertificate(bytes);
   if (!certificate.ok()) {
     return absl::Status(certificate.status().code(),
@@ -317,7 +323,10 @@ void AddBoundCommand(CLI::App& app, int& exit_code) {
   // It comes after that of `verify`, whose exit code is to stay.
   command->final_callback([options, command, &exit_code] {
     if (!command->get_subcommands().empty()) return;
-    absl::Status status = CheckArguments(options->problem, FirstProblemOption(*command));
+    const std::string policies = command->count("--policies") > 0 ? "--policies" : "";
+    const std::string given = FirstProblemOption(*command);
+    absl::Status status = CheckArguments(options->problem, given.empty() ? policies : given);
+    if (status.ok()) status = CheckPolicies("--policies", options->policies);
     if (status.ok()) status = RunBoundCommand(*options);
     exit_code = Finish(std::move(status));
   });

@@ -63,29 +63,14 @@ Json SeriesJson(const bound::Instance& instance, const sim::BoundRun& run) {
   return series;
 }
 
-struct LinkUse {
-  double units = 0;    // that the best schedule loads
-  double binding = 0;  // part of the seconds that are priced on it
-};
-
-std::vector<LinkUse> LinksOf(const bound::Instance& instance, const sim::BoundRun& run) {
-  const size_t resources = instance.resources.size();
-  std::vector<LinkUse> links(resources);
-  double seconds = 0;
-  for (uint32_t phase = 0; phase < instance.phase_count; ++phase) {
-    // Without a schedule all phases count alike.
-    const double phase_s =
-        run.schedule_time ? static_cast<double>(run.schedule_time->phase_picoseconds[phase]) * 1e-12
-                          : 1;
-    seconds += phase_s;
-    for (size_t r = 0; r < resources; ++r) {
-      links[r].binding += run.prices.Share(phase)[r] * phase_s;
-      if (run.schedule_time)
-        links[r].units += static_cast<double>(run.schedule_time->phase_load[phase * resources + r]);
-    }
-  }
-  for (LinkUse& link : links) link.binding /= seconds > 0 ? seconds : 1;
-  return links;
+// What the best schedule loads on a resource, in all phases together.
+Json UnitsOf(const bound::Instance& instance, const sim::BoundRun& run, size_t resource) {
+  if (!run.schedule_time) return nullptr;
+  double units = 0;
+  for (size_t at = resource; at < run.schedule_time->phase_load.size();
+       at += instance.resources.size())
+    units += static_cast<double>(run.schedule_time->phase_load[at]);
+  return units;
 }
 
 Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
@@ -103,11 +88,18 @@ std::string UpperSecondsText(std::optional<double> seconds) {
   return SecondsText(seconds ? std::optional(*seconds * (1 + 1e-9)) : seconds);
 }
 
+std::string RateText(absl::string_view resource, uint64_t units_per_second) {
+  const auto rate = static_cast<double>(units_per_second);
+  return resource == "compute" ? absl::StrFormat("%.4g TFLOP/s", rate / 1e12)
+                               : absl::StrFormat("%.4g GB/s", rate / 1e9);
+}
+
 std::string SecondsText(std::optional<double> seconds) {
   return seconds ? absl::StrFormat("%.10g s", *seconds) : "-";
 }
 
-void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run, Json& json) {
+void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
+                 const sim::Binding& binding, Json& json) {
   const bound::Instance& instance = problem.instance;
   json["lower_bound_s"] = run.lower_bound_s;
   json["best_feasible_s"] = OrNull(Feasible(run));
@@ -127,16 +119,19 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
                                 {"best_feasible_s", OrNull(point.best_feasible_s)}});
   json["series"] = SeriesJson(instance, run);
   json["links"] = Json::object();
-  const std::vector<LinkUse> links = LinksOf(instance, run);
-  for (size_t r = 0; r < links.size(); ++r) {
+  for (size_t r = 0; r < instance.resources.size(); ++r) {
     json["links"][instance.resources[r].name] = {
-        {"units", run.schedule ? Json(links[r].units) : Json(nullptr)},
+        {"units", UnitsOf(instance, run, r)},
         {"units_per_second", instance.resources[r].units_per_second},
-        {"binding", links[r].binding}};
+        {"binding", binding.resource[r]}};
   }
+  json["room"] = Json::object();
+  for (size_t j = 0; j < instance.tiers.size(); ++j)
+    json["room"][instance.tiers[j].name] = {{"binding", binding.room[j]}};
 }
 
-void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run) {
+void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
+                const sim::Binding& binding) {
   const bound::Instance& instance = problem.instance;
   std::printf("no schedule takes less than  %s, certified\n",
               LowerSecondsText(run.lower_bound_s).c_str());
@@ -150,13 +145,16 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run) 
   for (const bound::Tier& tier : instance.tiers)
     std::printf(", %s %s", tier.name.c_str(), SizeText(tier.capacity_bytes).c_str());
   std::printf("\n\n");
-  TextTable table({"resource", "rate per second>", "share of the bound>"});
-  const std::vector<LinkUse> links = LinksOf(instance, run);
-  for (size_t r = 0; r < links.size(); ++r) {
-    table.AddRow(
-        {instance.resources[r].name,
-         absl::StrFormat("%.4g", static_cast<double>(instance.resources[r].units_per_second)),
-         absl::StrFormat("%.1f %%", 100 * links[r].binding)});
+  TextTable table({"what binds", "how much there is>", "part of the bound>"});
+  const auto part = [](double of_bound) { return absl::StrFormat("%.1f %%", 100 * of_bound); };
+  for (size_t r = 0; r < instance.resources.size(); ++r) {
+    table.AddRow({instance.resources[r].name,
+                  RateText(instance.resources[r].name, instance.resources[r].units_per_second),
+                  part(binding.resource[r])});
+  }
+  for (size_t j = 0; j < instance.tiers.size(); ++j) {
+    table.AddRow({"room in " + instance.tiers[j].name, SizeText(instance.tiers[j].capacity_bytes),
+                  part(binding.room[j])});
   }
   std::fputs(table.Text().c_str(), stdout);
 }

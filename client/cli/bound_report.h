@@ -1,20 +1,28 @@
 // What a bound and the schedule beside it say, as JSON and as text.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "client/cli/command.h"
+#include "sim/binding.h"
 #include "sim/bound_run.h"
 #include "sim/placement_problem.h"
 
 namespace kvtier::cli {
 
-// Fields lower_bound_s to links of `kvtier bound --json` (docs/cli.md).
-void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run, Json& json);
+// Fields lower_bound_s to room of `kvtier bound --json` (docs/cli.md).
+void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
+                 const sim::Binding& binding, Json& json);
 
 // The same for people, printed to stdout.
-void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run);
+void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
+                const sim::Binding& binding);
+
+// "450 GB/s", or of `compute` "756.5 TFLOP/s".
+std::string RateText(absl::string_view resource, uint64_t units_per_second);
 
 // "1.2345 s" in up to ten digits; "-" for none.
 std::string SecondsText(std::optional<double> seconds);

@@ -54,11 +54,7 @@ struct Plan {
 
 std::string ValueText(const sim::PlanAxis& axis, uint64_t value) {
   if (axis.unit == sim::Unit::kBytes) return SizeText(value);
-  if (axis.unit == sim::Unit::kBytesPerSecond)
-    return absl::StrFormat("%.4g GB/s", static_cast<double>(value) / 1e9);
-  if (axis.unit == sim::Unit::kFlopsPerSecond)
-    return absl::StrFormat("%.4g TFLOP/s", static_cast<double>(value) / 1e12);
-  return absl::StrCat(value);
+  return axis.is_load() ? absl::StrCat(value) : RateText(axis.name, value);
 }
 
 // The limit that most of the bound is priced on: a resource, or the room of a tier.
@@ -108,7 +104,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
     table.AddRow(std::move(cells));
   }
   std::fputs(table.Text().c_str(), stdout);
-  if (arguments.target == absl::ZeroDuration() || plan.prices.empty()) return;
+  if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);
   const auto setting = [&](size_t index) {
     std::vector<std::string> parts;
@@ -132,15 +128,9 @@ Json PointJson(const PlanArguments& arguments, const Plan& plan, const sim::Plan
   json["price"] =
       plan.prices.empty() ? Json(nullptr) : Json(sim::PriceOf(plan.prices, point.machine));
   AppendProblem(arguments.problem, point.problem, json);
-  AppendBound(point.problem, point.run, json);
+  AppendBound(point.problem, point.run, point.binding, json);
   json.erase("progress");
   json.erase("series");
-  const bound::Instance& instance = point.problem.instance;
-  for (size_t r = 0; r < instance.resources.size(); ++r)
-    json["links"][instance.resources[r].name]["binding"] = point.binding.resource[r];
-  json["room"] = Json::object();
-  for (size_t j = 0; j < instance.tiers.size(); ++j)
-    json["room"][instance.tiers[j].name] = {{"binding", point.binding.room[j]}};
   json["policies"] = Json::object();
   for (const sim::SimulationResult& result : point.policies)
     json["policies"][result.policy] = PolicyJson(result);
@@ -177,7 +167,9 @@ absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
     if (!axis.ok()) return UsageError(std::string(axis.status().message()));
     plan.axes.push_back(*std::move(axis));
   }
-  KVTIER_RETURN_IF_ERROR(CheckPolicies(arguments.policies));
+  if (arguments.target > absl::ZeroDuration() && arguments.price.empty())
+    return UsageError("--target needs --price: it asks which point is the cheapest");
+  KVTIER_RETURN_IF_ERROR(CheckPolicies("--policies", arguments.policies));
   KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments.problem));
   if (!arguments.price.empty()) {
     auto prices = sim::ParseTierPrices(arguments.price, machinery.machine);
@@ -201,7 +193,7 @@ absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   ThreadExecutor executor(arguments.threads);
   KVTIER_ASSIGN_OR_RETURN(plan.points, sim::RunPlan(trace, machinery.machine, machinery.model,
                                                     plan.axes, options, executor));
-  if (arguments.target > absl::ZeroDuration() && !plan.prices.empty())
+  if (arguments.target > absl::ZeroDuration())
     plan.cheapest =
         sim::FindCheapest(plan.points, plan.prices, absl::ToDoubleSeconds(arguments.target));
   return plan;

@@ -10,6 +10,7 @@
 namespace kvtier::cli {
 namespace {
 
+constexpr size_t kSizeTextBytesMax = 64;
 constexpr const char* kProblemOptions[] = {"--trace",    "--machine",      "--model", "--tiers",
                                            "--hbm",      "--dram",         "--set",   "--requests",
                                            "--sessions", "--block-tokens", "--phase", "--mode"};
@@ -35,9 +36,11 @@ void AddProblemOptions(CLI::App& command, ProblemArguments& arguments) {
                   "Tiers that may hold cache, with commas between (default: all of the machine)")
       ->delimiter(',')
       ->type_name("NAME,...");
-  command.add_option("--hbm", arguments.hbm, "Capacity of tier hbm, the weights included")
+  AddTextOption(command, "--hbm", arguments.hbm, kSizeTextBytesMax,
+                "Capacity of tier hbm, the weights included")
       ->type_name("SIZE");
-  command.add_option("--dram", arguments.dram, "Capacity of tier dram")->type_name("SIZE");
+  AddTextOption(command, "--dram", arguments.dram, kSizeTextBytesMax, "Capacity of tier dram")
+      ->type_name("SIZE");
   command
       .add_option("--set", arguments.overrides,
                   "Another value for a field of the machine (link.pcie=50GB/s) or the model "
@@ -74,11 +77,11 @@ absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
   for (const auto& [tier, size] : {std::pair{"hbm", arguments.hbm}, {"dram", arguments.dram}}) {
     if (size.empty()) continue;
     if (!sim::FindTier(machinery.machine, tier))
-      return absl::InvalidArgumentError(
-          absl::StrCat("--", tier, ": ", arguments.machine, " has no tier ", tier));
+      return UsageError(absl::StrCat("--", tier, ": ", arguments.machine, " has no tier ", tier));
     overrides.push_back(absl::StrCat("tier.", tier, ".capacity=", size));
   }
-  KVTIER_RETURN_IF_ERROR(sim::ApplyOverrides(overrides, machinery.machine, machinery.model));
+  const absl::Status status = sim::ApplyOverrides(overrides, machinery.machine, machinery.model);
+  if (!status.ok()) return UsageError(std::string(status.message()));
   return machinery;
 }
 

@@ -1,5 +1,4 @@
 // `kvtier sim`.
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -67,14 +66,7 @@ void PrintResults(const SimOptions& options, const std::vector<sim::SimulationRe
 }
 
 absl::Status RunSim(const SimOptions& options) {
-  // Wrong names before anything is read.
-  for (const std::string& policy : options.policies) {
-    const std::vector<std::string> known = sim::PolicyNames();
-    if (std::find(known.begin(), known.end(), policy) == known.end()) {
-      return UsageError(
-          absl::StrCat("--policy names `", policy, "`; there are ", absl::StrJoin(known, ", ")));
-    }
-  }
+  KVTIER_RETURN_IF_ERROR(CheckPolicies("--policy", options.policies));
   std::vector<double> seconds;
   KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> results,
                           SimulateAll(options, seconds));

@@ -34,14 +34,18 @@ Json PhaseTimesJson(const sim::SimulationResult& result) {
 
 }  // namespace
 
-absl::Status CheckPolicies(const std::vector<std::string>& policies) {
+absl::Status CheckPolicies(absl::string_view option, const std::vector<std::string>& policies) {
   const std::vector<std::string> known = sim::PolicyNames();
-  for (const std::string& policy : policies) {
-    if (policy == "none" && policies.size() == 1) continue;
-    if (std::find(known.begin(), known.end(), policy) == known.end()) {
-      return UsageError(absl::StrCat("--policies has \"", policy, "\"; none or one or more of ",
+  const bool may_be_none = option == "--policies";
+  if (may_be_none && policies == std::vector<std::string>{"none"}) return absl::OkStatus();
+  for (auto policy = policies.begin(); policy != policies.end(); ++policy) {
+    if (std::find(known.begin(), known.end(), *policy) == known.end()) {
+      return UsageError(absl::StrCat(option, " has \"", *policy, "\"; ",
+                                     may_be_none ? "none, or " : "", "one or more of ",
                                      absl::StrJoin(known, ", "), " are needed"));
     }
+    if (std::find(policies.begin(), policy, *policy) != policy)
+      return UsageError(absl::StrCat(option, " has ", *policy, " twice"));
   }
   return absl::OkStatus();
 }

@@ -9,8 +9,9 @@
 
 namespace kvtier::cli {
 
-// Usage error unless it is "none" alone, or names of policies. For options --policies.
-absl::Status CheckPolicies(const std::vector<std::string>& policies);
+// Usage error unless all are names of policies, none of them twice; of --policies also "none"
+// alone. `option` is what the error calls it.
+absl::Status CheckPolicies(absl::string_view option, const std::vector<std::string>& policies);
 
 // At least time_s, hit_rate and hit_rate_by_tier. `seconds` is what the simulation took; `phases`
 // adds two numbers a phase.

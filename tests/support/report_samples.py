@@ -5,7 +5,7 @@ import random
 
 TEXTS = ("trace", "machine", "model", "mode", "phase", "best_feasible_from", "name")
 _POLICIES = ("lru", "lfu", "min")
-_LINKS = ("compute", "hbm", "dram", "pcie.in")
+_LINKS = ("compute", "hbm", "dram", "dram.pcie.to_gpu")
 _TIERS = ("hbm", "dram")
 
 
@@ -51,8 +51,8 @@ def simulation(seed, buckets=40):
     for policy in fields["policies"].values():
         policy["seconds"] = rng.random()
         policy["hits_by_plane"] = [rng.randrange(1000) for _ in range(4)]
-        policy["steps"] = {"phase": list(range(buckets)), "time_s": [rng.random() for _ in range(buckets)],
-                           "stall_s": [rng.random() / 10 for _ in range(buckets)]}
+        policy["steps"] = [{"phases": 7, "time_s": rng.random(), "stall_s": rng.random() / 10,
+                            "accesses": 1000, "hits": rng.randrange(1000)} for _ in range(buckets)]
     return fields
 
 

@@ -91,6 +91,29 @@ TEST(BoundAscentTest, DenseReadsAreClosedForm) {
   EXPECT_GE(bound, seconds * 0.9999);
 }
 
+// With a peer, which of the memories together are the bottleneck depends on what two of them hold.
+TEST(BoundAscentTest, DenseReadsOfThreeTiersAreClosedForm) {
+  constexpr double kAll = 200.0 * (1 << 20), kGpu = 400e9, kPeer = 150e9, kHost = 50e9;
+  struct Case {
+    double gpu_share, peer_share, step_seconds;
+  };
+  for (const Case& one :
+       {Case{0.25, 0.2, 0.55 * kAll / kHost}, Case{0.3, 0.7, 0.7 * kAll / (kPeer + kHost)},
+        Case{0.9, 0.09, 0.91 * kAll / (kGpu + kHost)},
+        Case{0.9, 0.9, kAll / (kGpu + kPeer + kHost)}}) {
+    SCOPED_TRACE(one.step_seconds);
+    const Instance instance = test_support::Synthetic({.model = SyntheticModel::kThreeTiers,
+                                                       .blocks = 200,
+                                                       .steps = 12,
+                                                       .read_share = 1,
+                                                       .gpu_share = one.gpu_share,
+                                                       .peer_share = one.peer_share});
+    const double bound = Solve(instance).bound;
+    EXPECT_LE(bound, 12 * one.step_seconds * (1 + 1e-7));  // capacities are whole bytes
+    EXPECT_GE(bound, 12 * one.step_seconds * 0.997);       // which so many iterations come to
+  }
+}
+
 // C of N blocks fit, and each is read once a round: at least N - C of them come over the link.
 TEST(BoundAscentTest, CyclicScanMissesWhatDoesNotFit) {
   constexpr uint32_t kBlocks = 24, kRounds = 12, kFit = 16;

@@ -8,6 +8,7 @@
 
 #include "tests/support/bound/random_instance.h"
 #include "tests/support/bound/random_prices.h"
+#include "tests/support/bound/synthetic.h"
 #include "tests/support/test_seed.h"
 #include "tiering/bound/evaluation.h"
 
@@ -18,6 +19,7 @@ using bound::Evaluation;
 using bound::Instance;
 using bound::Prices;
 using test_support::BoundModel;
+using test_support::SyntheticModel;
 
 constexpr int kInstances = 25;  // of each model
 
@@ -154,6 +156,111 @@ TEST_F(BoundInvarianceTest, LessMachineOrMoreWorkTakesNoLess) {
     --fewer.first_access.back();
     EXPECT_LE(Bound(fewer, prices), value + tolerance_);
   });
+}
+
+// Whatever else can be done, what could be done before still can: also with a transition that was
+// forbidden, which is how a tier or a state comes in.
+TEST_F(BoundInvarianceTest, AnotherWayTakesNoMore) {
+  int lower = 0;
+  ForRandom(36, [&](const Instance& instance, const Prices& prices, double value, Rng& rng) {
+    Instance freer = instance;
+    bound::OptionTable& table = freer.tables[rng.Below(freer.tables.size())];
+    bound::Option option;
+    for (size_t r = 0; r < freer.resources.size(); ++r)
+      option.per_byte[r] = static_cast<uint16_t>(rng.Below(2));
+    table.Add(rng.Below(table.accesses_max() + 1),
+              static_cast<bound::StateIndex>(rng.Below(table.state_count())),
+              static_cast<bound::StateIndex>(rng.Below(table.state_count())), option);
+    const double with = Bound(freer, prices);
+    EXPECT_LE(with, value + tolerance_);
+    lower += with < value - tolerance_ ? 1 : 0;
+  });
+  EXPECT_GT(lower, 0);
+}
+
+// The same blocks and reads under several rules: each rule that allows more takes no longer.
+class BoundRulesTest : public testing::Test {
+ protected:
+  static Instance Problem(SyntheticModel model) {
+    return test_support::Synthetic({.model = model,
+                                    .blocks = 120,
+                                    .steps = 20,
+                                    .layers = 2,
+                                    .floor_share = 0.3,
+                                    .growing_share = 0.3,
+                                    .seed = test_support::TestSeed(37)});
+  }
+  void ExpectNoMore(double freer, double stricter, double tolerance) {
+    EXPECT_LE(freer, stricter + tolerance);
+    lower_ += freer < stricter - tolerance ? 1 : 0;
+  }
+  // Of all so far: else the rules would be no different.
+  int lower() const { return lower_; }
+  static double Tolerance(const Instance& instance, const Prices& prices) {
+    double size = std::abs(Bound(instance, prices));
+    for (size_t k = 0; k < prices.room.size(); ++k) {
+      size += prices.room[k] *
+              static_cast<double>(instance.tiers[k % prices.tier_count].capacity_bytes);
+    }
+    return 1e-12 * size;
+  }
+
+ private:
+  int lower_ = 0;
+};
+
+// Where the host's copy stays, leaving the GPU's memory is free, and either copy may be read.
+TEST_F(BoundRulesTest, KeepingTheHostsCopyTakesNoMore) {
+  const Instance one = Problem(SyntheticModel::kExclusive);
+  const Instance both = Problem(SyntheticModel::kInclusive);
+  Rng rng(test_support::TestSeed(38));
+  for (int i = 0; i < 50; ++i) {
+    Prices prices = test_support::RandomPrices(one, rng);
+    // The host has room for all, which has no price then.
+    for (uint32_t phase = 0; phase < one.phase_count; ++phase) prices.Room(phase)[1] = 0;
+    ExpectNoMore(Bound(both, prices), Bound(one, prices), Tolerance(one, prices));
+  }
+  EXPECT_GT(lower(), 0);
+}
+
+TEST_F(BoundRulesTest, APeerTakesNoMore) {
+  const Instance two = Problem(SyntheticModel::kInclusive);
+  const Instance three = Problem(SyntheticModel::kThreeTiers);
+  Rng rng(test_support::TestSeed(39));
+  for (int i = 0; i < 50; ++i) {
+    const Prices prices = test_support::RandomPrices(three, rng);
+    Prices without(two.phase_count, two.resources.size(), two.tiers.size());
+    for (uint32_t phase = 0; phase < two.phase_count; ++phase) {
+      // Tiers are the GPU's memory, the peer's and the host's; resources the GPU's, the host's, the
+      // peer's and the processor.
+      const auto share = prices.Share(phase);
+      std::copy_n(share.begin(), 2, without.Share(phase).begin());
+      without.Share(phase)[2] = share[3];
+      without.Room(phase)[0] = prices.Room(phase)[0];
+      without.Room(phase)[1] = prices.Room(phase)[2];
+    }
+    ExpectNoMore(Bound(three, prices), Bound(two, without), Tolerance(three, prices));
+  }
+  EXPECT_GT(lower(), 0);
+}
+
+// At prices of a stream, which tell a stall from the reads behind it in nothing, it is the same.
+TEST_F(BoundRulesTest, StreamingTakesNoMoreThanCopyingFirst) {
+  const Instance stream = Problem(SyntheticModel::kStream);
+  const Instance strict = Problem(SyntheticModel::kStrict);
+  ASSERT_EQ(strict.phase_count, 2 * stream.phase_count);
+  Rng rng(test_support::TestSeed(40));
+  for (int i = 0; i < 50; ++i) {
+    const Prices prices = test_support::RandomPrices(stream, rng);
+    Prices halves(strict.phase_count, strict.resources.size(), strict.tiers.size());
+    for (uint32_t phase = 0; phase < strict.phase_count; ++phase) {
+      std::copy_n(prices.Share(phase / 2).begin(), halves.resource_count,
+                  halves.Share(phase).begin());
+      if (phase % 2 == 0)
+        std::copy_n(prices.Room(phase / 2).begin(), halves.tier_count, halves.Room(phase).begin());
+    }
+    ExpectNoMore(Bound(stream, prices), Bound(strict, halves), Tolerance(stream, prices));
+  }
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ import cli_world  # noqa: E402
 import junit  # noqa: E402
 
 MAPS = {"status": ["counters"], "get": ["bytes_by_pool"],
-        "bound": ["series.share", "series.room_s_per_gib", "series.occupancy_bytes", "links",
+        "bound": ["series.share", "series.room_s_per_gib", "series.occupancy_bytes", "links", "room",
                   "policies", "policies.*.hit_rate_by_tier", "policies.*.bytes_by_link"],
         "plan": ["points[].set", "points[].links", "points[].room", "points[].policies",
                  "points[].policies.*.hit_rate_by_tier", "points[].policies.*.bytes_by_link"],

@@ -29,6 +29,7 @@ class Cases:
 
     def usage(self):
         """No daemon runs: what was noticed only after connecting would have exit code 3."""
+        problem = ("--trace", "t", "--machine", "h100-sxm", "--model", "llama-3.1-8b")
         wrong = {
             (): f"a subcommand is needed: {COMMANDS}",
             ("nonsense",): f'"nonsense" is no subcommand of kvtier: there are {COMMANDS}',
@@ -49,6 +50,18 @@ class Cases:
             ("bound", "--instance", "i", "--machine", "m"): "--machine is of a trace, and --instance is given",
             ("bound", "--trace", "t", "--mode", "fast"): "fast",
             ("bound", "--time-limit", "0"): '--time-limit is "0"; a time from 1ms',
+            ("bound", "--instance", "i", "--policies", "lru"): "--policies is of a trace, and --instance is given",
+            ("bound", *problem, "--policies", "lru,best"): '--policies has "best"; none, or one or more of lru, ',
+            ("bound", *problem, "--policies", "none,lru"): '--policies has "none"',
+            ("bound", *problem, "--policies", ""): '--policies has ""',
+            ("bound", *problem, "--policies", "lru,lru"): "--policies has lru twice",
+            ("bound", *problem, "--dram", ""): "--dram has 0 bytes",
+            ("bound", *problem, "--dram", "nan"): 'tier.dram.capacity is "nan"; a size such as 64GiB',
+            ("bound", *problem, "--set", "link.pcie=-1GB/s"): 'link.pcie is "-1GB/s"; a rate such as',
+            ("bound", *problem, "--set", "tier.ssd.capacity=1GiB"): "names no tier",
+            ("sim", *problem, "--policy", "lru,lru"): "--policy has lru twice",
+            ("sim", *problem, "--policy", "none"): '--policy has "none"; one or more of lru, ',
+            ("plan", *problem, "--vary", "dram=1GiB", "--target", "1s"): "--target needs --price",
             ("bound", "verify"): "FILE is required",
             ("bound", "verify", "c"): "--trace is required, or --instance",
             ("replay",): "--trace is required",

@@ -96,7 +96,7 @@ class Cases:
                              (("--vary", "dram=1GiB", "--points", "1"), "--points")):
             text = self.run("plan", *self.what, *args, rc=2)
             assert wanted in text, f"{args}: {text}"
-        for args, wanted in ((("--vary", "tape=1GiB"), "tape"), (("--vary", "dram=1GiB", "--vary", "dram=2GiB"), "twice"),
+        for args, wanted in ((("--vary", "tape=1GiB"), "tape"), (("--vary", "dram=1GiB", "--vary", "dram=2GiB"), "sets what --vary dram sets"),
                              (("--vary", "link.c2c=1GB/s"), "c2c"), (("--vary", "dram=1GiB..2GiB/64", "--vary", "load=1..9"), "256")):
             text = self.run("plan", *self.what, *args, rc=1)
             assert wanted in text, f"{args}: {text}"

@@ -90,6 +90,7 @@ TEST(PlanAxisTest, WhatIsNoneIsRefusedByName) {
       {"dram=1GiB..2GiB/99999999999", "values; 2 to 64"},
       {"dram=1GiB..2GiB/", "--vary dram"},
       {"link.pcie=50GiB", "--vary link.pcie is \"50GiB\"; a rate"},
+      {"model.weight_bytes=1GB", "--vary model.weight_bytes is the model's"},
       {"load=0", "--vary load is \"0\""},
       {"load=65", "--vary load is \"65\""},
       {"load=1.5", "--vary load is \"1.5\""},

@@ -163,7 +163,9 @@ TEST(PlanTest, WhatBindsIsByHowMuchTheBoundChanges) {
 TEST(PlanTest, WhatCannotBePlannedIsRefused) {
   const Trace trace = ChatTrace(10, 5);
   const std::pair<std::vector<std::string>, const char*> wrong[] = {
-      {{"dram=1GiB", "dram=2GiB"}, "--vary dram is given twice"},
+      {{"dram=1GiB", "dram=2GiB"}, "--vary dram sets what --vary dram sets"},
+      {{"dram=1GiB", "tier.dram.capacity=2GiB"}, "sets what --vary dram sets"},
+      {{"link.pcie.to_gpu=1GB/s", "link.pcie=2GB/s"}, "sets what --vary link.pcie.to_gpu sets"},
       {{"dram=1GiB..2GiB/64", "load=1..5"}, "the limit is 256"},
       {{"floppy=1GiB"}, "floppy"},
       {{"link.c2c=1GB/s"}, "c2c"},

@@ -78,7 +78,11 @@ TEST_F(PrefixWorkloadTest, RefusesABlockOfTwoSizes) {
   const absl::Status status = MakePrefixWorkload(trace_, model_, {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()),
-              HasSubstr("request 1 has 16 tokens of block 2, and an earlier one had 4 of it"));
+              HasSubstr("request 1 of the trace: the prompt has 16 tokens of block 2, and "
+                        "an earlier one had 4 of it"));
+  trace_.requests[1].line = 7;
+  EXPECT_THAT(std::string(MakePrefixWorkload(trace_, model_, {}).status().message()),
+              HasSubstr("line 7 of the trace: the prompt has 16 tokens"));
 }
 
 TEST_F(PrefixWorkloadTest, ServesInOrderOfTime) {
@@ -115,7 +119,8 @@ TEST_F(PrefixWorkloadTest, RefusesPromptsBeyondTheModelsArithmetic) {
   Add(0, ids.size() * kBlockTokensMax, ids);
   const absl::Status status = MakePrefixWorkload(trace_, model_, {}).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("request 0 has 1114112 tokens"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("request 0 of the trace: the prompt has 1114112 tokens"));
   EXPECT_FALSE(MakePrefixWorkload(Trace{.block_tokens = 16}, model_, {}).ok());
 }
 

@@ -68,29 +68,29 @@ std::map<std::string, uint64_t> Loads(const SimMachine& machine, const Operation
 
 TEST(SimMachineTest, EachOperationTakesItsPorts) {
   const SimMachine machine = *SimMachine::Create(ThreeTiers(), {0, 1, 2});
-  EXPECT_THAT(Loads(machine, machine.Read(0, 10)), UnorderedElementsAre(Pair("memory.hbm", 10)));
+  EXPECT_THAT(Loads(machine, machine.Read(0, 10)), UnorderedElementsAre(Pair("hbm", 10)));
   EXPECT_THAT(Loads(machine, machine.Read(2, 10)),
-              UnorderedElementsAre(Pair("memory.dram", 10), Pair("link.pcie.in", 10)));
+              UnorderedElementsAre(Pair("dram", 10), Pair("dram.pcie.to_gpu", 10)));
   EXPECT_EQ(machine.Read(2, 10).latency_ns, 10);
-  EXPECT_THAT(Loads(machine, machine.Store(0, 10)), UnorderedElementsAre(Pair("memory.hbm", 10)));
+  EXPECT_THAT(Loads(machine, machine.Store(0, 10)), UnorderedElementsAre(Pair("hbm", 10)));
   EXPECT_THAT(Loads(machine, machine.Store(1, 10)),
-              UnorderedElementsAre(Pair("memory.peer", 10), Pair("link.nvlink.out", 10)));
-  EXPECT_THAT(Loads(machine, machine.Copy(2, 0, 10)),
-              UnorderedElementsAre(Pair("memory.dram", 10), Pair("memory.hbm", 10),
-                                   Pair("link.pcie.in", 10)));
+              UnorderedElementsAre(Pair("peer", 10), Pair("peer.nvlink.from_gpu", 10)));
+  EXPECT_THAT(
+      Loads(machine, machine.Copy(2, 0, 10)),
+      UnorderedElementsAre(Pair("dram", 10), Pair("hbm", 10), Pair("dram.pcie.to_gpu", 10)));
   EXPECT_THAT(Loads(machine, machine.Copy(1, 2, 10)),
-              UnorderedElementsAre(Pair("memory.peer", 10), Pair("memory.dram", 10),
-                                   Pair("link.nvlink.in", 10), Pair("link.pcie.out", 10)));
+              UnorderedElementsAre(Pair("peer", 10), Pair("dram", 10),
+                                   Pair("peer.nvlink.to_gpu", 10), Pair("dram.pcie.from_gpu", 10)));
   EXPECT_THAT(Loads(machine, machine.Compute(10)), UnorderedElementsAre(Pair("compute", 10)));
-  EXPECT_THAT(Loads(machine, machine.OwnMemory(10)), UnorderedElementsAre(Pair("memory.hbm", 10)));
+  EXPECT_THAT(Loads(machine, machine.OwnMemory(10)), UnorderedElementsAre(Pair("hbm", 10)));
 }
 
 TEST(SimMachineTest, TheGpusOwnMemoryIsThereWithoutHoldingBlocks) {
   const SimMachine machine = *SimMachine::Create(ThreeTiers(), {2});
   EXPECT_EQ(machine.name(0), "dram");
   EXPECT_THAT(Loads(machine, machine.Read(0, 10)),
-              UnorderedElementsAre(Pair("memory.dram", 10), Pair("link.pcie.in", 10)));
-  EXPECT_THAT(Loads(machine, machine.OwnMemory(10)), UnorderedElementsAre(Pair("memory.hbm", 10)));
+              UnorderedElementsAre(Pair("dram", 10), Pair("dram.pcie.to_gpu", 10)));
+  EXPECT_THAT(Loads(machine, machine.OwnMemory(10)), UnorderedElementsAre(Pair("hbm", 10)));
 }
 
 TEST(SimMachineTest, WhereTheLastTierHasACopyOfAll) {
@@ -98,12 +98,12 @@ TEST(SimMachineTest, WhereTheLastTierHasACopyOfAll) {
   inclusive.inclusive = true;
   const SimMachine machine = *SimMachine::Create(inclusive, {0, 2});
   EXPECT_THAT(Loads(machine, machine.Copy(0, 1, 10)), UnorderedElementsAre());
-  EXPECT_THAT(Loads(machine, machine.Store(0, 10)),
-              UnorderedElementsAre(Pair("memory.hbm", 10), Pair("memory.dram", 10),
-                                   Pair("link.pcie.out", 10)));
-  EXPECT_THAT(Loads(machine, machine.Copy(1, 0, 10)),
-              UnorderedElementsAre(Pair("memory.hbm", 10), Pair("memory.dram", 10),
-                                   Pair("link.pcie.in", 10)));
+  EXPECT_THAT(
+      Loads(machine, machine.Store(0, 10)),
+      UnorderedElementsAre(Pair("hbm", 10), Pair("dram", 10), Pair("dram.pcie.from_gpu", 10)));
+  EXPECT_THAT(
+      Loads(machine, machine.Copy(1, 0, 10)),
+      UnorderedElementsAre(Pair("hbm", 10), Pair("dram", 10), Pair("dram.pcie.to_gpu", 10)));
   EXPECT_FALSE(SimMachine::Create(inclusive, {0, 1})->inclusive()) << "the last one is not used";
 }
 

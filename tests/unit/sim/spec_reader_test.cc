@@ -127,9 +127,10 @@ TEST(SpecReader, RefusesWhatIsWrongInAMachineAndSaysWhere) {
   EXPECT_THAT(ErrorOf(Changed("kind: dram", "kind: hbm")), HasSubstr("tier.dram: the first tier"));
   EXPECT_THAT(ErrorOf(Changed("to_gpu: 10GB/s, ", "")), HasSubstr("link.pcie.to_gpu is 0"));
   EXPECT_THAT(ErrorOf(Changed("name: m\n", "")), HasSubstr("there is no name"));
+  EXPECT_THAT(ErrorOf(Changed("  dram:", "  compute:")), HasSubstr("named compute"));
   EXPECT_THAT(ErrorOf("[1, 2]"), HasSubstr("the file is a list"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("the file is empty"));
-  EXPECT_THAT(ErrorOf(std::string(kSpecBytesMax + 1, ' ')), HasSubstr("the limit is"));
+  EXPECT_THAT(ErrorOf(std::string(kSpecBytesMax + 1, ' ')), HasSubstr("more than 65536 bytes"));
   EXPECT_THAT(ErrorOf(absl::StrCat(kMachine, "compute: 2TFLOP/s\n")), HasSubstr("given twice"));
 }
 

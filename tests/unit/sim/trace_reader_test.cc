@@ -62,6 +62,7 @@ TEST_F(TraceReaderTest, LinesOfMooncake) {
   EXPECT_TRUE(trace.sessions.empty());
   ASSERT_EQ(trace.requests.size(), 3u);
   EXPECT_DOUBLE_EQ(trace.requests[1].at_s, 1.5005);
+  EXPECT_EQ(trace.requests[1].line, 3u);
   EXPECT_THAT(trace.IdsOf(trace.requests[0]), ElementsAre(0, 1, 2));
   EXPECT_THAT(trace.IdsOf(trace.requests[1]), ElementsAre(0, 7));
   EXPECT_THAT(trace.IdsOf(trace.requests[2]), ElementsAre());

@@ -179,9 +179,10 @@ def panels(rows, columns, text):
         for place, (title, values) in zip(axes, columns.items()):
             place.barh(range(len(rows)), [v or 0 for v in values], color=[palette[r] for r in rows], height=0.66)
             place.set_title(label(title))
+            most = max([v or 0 for v in values], default=0)
+            place.set_xticks([0, most] if most else [0])  # more numbers would not stand beside each other
             place.xaxis.set_major_formatter(FuncFormatter(lambda value, _: text(value)))
             place.grid(False, axis="y")
-            place.locator_params(axis="x", nbins=3)
         axes[0].set_yticks(range(len(rows)), [label(r) for r in rows])
         axes[0].set_ylim(max(len(rows), 2) - 0.5, -0.5)
     return figure

@@ -109,12 +109,12 @@ def _shown(value):
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+_STEP = ("phases", "time_s", "stall_s", "accesses", "hits")  # of a run of phases, all of them together
 _POLICY = _object({
     "time_s": _amount, "hit_rate": _amount, "hit_rate_last_half": _amount, "hit_rate_by_tier": _map(_amount),
     "bytes_by_link": _map(_amount), "bytes_by_tier": _map(_amount), "stall_s": _amount, "seconds": _amount,
     "hits_by_plane": _list(_amount, SERIES_MAX),
-    "steps": _same_length(_object({"phase": _list(_amount, SERIES_MAX), "time_s": _list(_amount, SERIES_MAX),
-                                   "stall_s": _list(_amount, SERIES_MAX)}), "phase", "time_s", "stall_s"),
+    "steps": _list(_object({name: _amount for name in _STEP}, needed=_STEP), SERIES_MAX),
 })
 _HEAD = {
     "trace": _name, "machine": _name, "model": _name, "mode": _name, "phase": _name, "seed": _amount,

@@ -1,5 +1,7 @@
 """What of results is shown where: each section takes what it needs of them, or says what it would need."""
 
+from itertools import accumulate
+
 from . import figures
 from .curves import BINDING_TEXT, memory_section, plan_section
 from .parts import Plot, Section, Table, Text, Title
@@ -196,15 +198,25 @@ def _traffic(results):
 def _steps(results):
     parts = []
     for number, result in _each(results, lambda r: r.kind != "plan"):
-        policies = {name: policy["steps"] for name, policy in result.fields.get("policies", {}).items()
-                    if policy.get("steps", {}).get("phase") and policy["steps"].get("time_s")}
-        for name, steps in policies.items():
-            parts += [Title(f"{number}. {result.name}: {name}" if len(results) > 1 else name)]
-            drawn = {"time": steps["time_s"], **({"stalled": steps["stall_s"]} if steps.get("stall_s") else {})}
-            parts.append(Plot(figures.lines(steps["phase"], drawn, "phase", "seconds", markers=False, steps=True),
-                              f"Time of {name} by phase"))
-            parts.append(Table(f"steps-{number}-{list(policies).index(name)}", ["from phase", *drawn], _buckets(
-                steps, [(values, seconds) for values in drawn.values()]), folded="the numbers"))
+        policies = {name: [step for step in policy.get("steps", []) if step["phases"] > 0]
+                    for name, policy in result.fields.get("policies", {}).items()}
+        policies = {name: steps for name, steps in policies.items() if steps}
+        if not policies:
+            continue
+        parts += _titled(results, number, result)
+        first = {name: list(accumulate((step["phases"] for step in steps), initial=0))[:-1] for name, steps in policies.items()}
+        times = {name: [step["time_s"] / step["phases"] for step in steps] for name, steps in policies.items()}
+        hits = {name: [step["hits"] / step["accesses"] if step["accesses"] else None for step in steps]
+                for name, steps in policies.items()}
+        # All policies of a simulation have the same phases.
+        same = {name for name in policies if first[name] == next(iter(first.values()))}
+        for values, unit, what in ((times, "seconds a phase", "Time a phase"), (hits, "part that is found", "Hit rate")):
+            parts.append(Plot(figures.lines(next(iter(first.values())), {n: v for n, v in values.items() if n in same}, "phase",
+                                            unit, markers=False, steps=True), f"{what} of each policy over time"))
+        for at, (name, steps) in enumerate(policies.items()):
+            parts.append(Table(f"steps-{number}-{at}", ["from phase", "phases", "time a phase", "stalled a phase", "hit rate"], [
+                [count(first[name][i]), count(step["phases"]), seconds(times[name][i]), seconds(step["stall_s"] / step["phases"]),
+                 share(hits[name][i])] for i, step in enumerate(steps)], folded=f"the numbers of {name}"))
     return Section("steps", "Policies over time", parts or [_missing("a result of kvtier sim, with its field steps")])
 
 

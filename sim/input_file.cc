@@ -1,18 +1,12 @@
-#include "client/cli/input_file.h"
+#include "sim/input_file.h"
 
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "tiering/base/status_macros.h"
 
-namespace kvtier::cli {
-namespace {
-
-struct CloseFile {
-  void operator()(std::FILE* file) const { std::fclose(file); }
-};
+namespace kvtier::sim {
 
 absl::Status CannotRead(const std::string& path, int error) {
   const std::string message = absl::StrCat("cannot read ", path, ": ", std::strerror(error));
@@ -21,11 +15,14 @@ absl::Status CannotRead(const std::string& path, int error) {
   return absl::DataLossError(message);
 }
 
-}  // namespace
+absl::StatusOr<InputFile> OpenInputFile(const std::string& path) {
+  InputFile file(std::fopen(path.c_str(), "re"));
+  if (file == nullptr) return CannotRead(path, errno);
+  return file;
+}
 
 absl::StatusOr<std::string> ReadInputFile(const std::string& path, uint64_t bytes_max) {
-  const std::unique_ptr<std::FILE, CloseFile> file(std::fopen(path.c_str(), "re"));
-  if (file == nullptr) return CannotRead(path, errno);
+  KVTIER_ASSIGN_OR_RETURN(const InputFile file, OpenInputFile(path));
   std::string bytes;
   char buffer[1 << 16];
   while (const size_t got = std::fread(buffer, 1, sizeof(buffer), file.get())) {
@@ -39,4 +36,4 @@ absl::StatusOr<std::string> ReadInputFile(const std::string& path, uint64_t byte
   return bytes;
 }
 
-}  // namespace kvtier::cli
+}  // namespace kvtier::sim
