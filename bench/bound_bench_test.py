@@ -1,4 +1,4 @@
-"""Proves that `kvtier bench bound` runs: every figure with its ceiling beside it. What it measures is not judged here:
+"""Proves that `kvtier bench bound` and `kvtier bench sim` run: every figure with its ceiling beside it. What it measures is not judged here:
 the sizes are small.
 """
 
@@ -11,11 +11,12 @@ sys.path.insert(0, os.path.join(os.environ["KVTIER_SOURCE_DIR"], "tests", "suppo
 import junit  # noqa: E402
 
 PROGRAM = os.path.join(os.environ["KVTIER_BIN_DIR"], "kvtier")
-FIGURES = ["bound_value", "bound_evaluation", "bound_smoothed"]
+FIGURES = {"bound": ["bound_value", "bound_evaluation", "bound_smoothed"],
+           "sim": ["sim_requests_one_tier", "sim_requests_two_tiers", "sim_attention"]}
 
 
-def run_bench():
-    done = subprocess.run([PROGRAM, "bench", "bound", "--quick", "--json"], stdout=subprocess.PIPE, text=True,
+def run_bench(kind):
+    done = subprocess.run([PROGRAM, "bench", kind, "--quick", "--json"], stdout=subprocess.PIPE, text=True,
                           timeout=100, check=False)
     assert done.returncode == 0, f"exit status {done.returncode}: {PROGRAM}"
     return json.loads(done.stdout)["figures"]
@@ -32,10 +33,11 @@ def check_figure(figures, name):
 
 def main():
     report = junit.Report("bound_bench_test")
-    figures = []
-    if report.run("ends_well", lambda: figures.extend(run_bench())):
-        for name in FIGURES:
-            report.run(name, check_figure, figures, name)
+    for kind, names in FIGURES.items():
+        figures = []
+        if report.run(f"{kind}_ends_well", lambda kind=kind, figures=figures: figures.extend(run_bench(kind))):
+            for name in names:
+                report.run(name, check_figure, figures, name)
     return report.finish()
 
 
