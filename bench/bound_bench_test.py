@@ -1,5 +1,5 @@
-"""Proves that `kvtier bench bound` runs: every figure with its ceiling beside it, and rows of gaps, whose bounds are below
-their schedules. What it measures is not judged here: the sizes are small.
+"""Proves that `kvtier bench bound` and `kvtier bench sim` run: every figure with its ceiling beside it, and rows of gaps,
+whose bounds are below their schedules. What it measures is not judged here: the sizes are small.
 """
 
 import json
@@ -11,11 +11,12 @@ sys.path.insert(0, os.path.join(os.environ["KVTIER_SOURCE_DIR"], "tests", "suppo
 import junit  # noqa: E402
 
 PROGRAM = os.path.join(os.environ["KVTIER_BIN_DIR"], "kvtier")
-FIGURES = ["bound_value", "bound_evaluation", "bound_smoothed"]
+FIGURES = {"bound": ["bound_value", "bound_evaluation", "bound_smoothed"],
+           "sim": ["sim_requests_one_tier", "sim_requests_two_tiers", "sim_attention"]}
 
 
-def run_bench(*more, status=0):
-    done = subprocess.run([PROGRAM, "bench", "bound", "--quick", "--json", *more], stdout=subprocess.PIPE,
+def run_bench(kind, *more, status=0):
+    done = subprocess.run([PROGRAM, "bench", kind, "--quick", "--json", *more], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=100, check=False)
     assert done.returncode == status, f"exit status {done.returncode}: {PROGRAM}: {done.stderr}"
     return json.loads(done.stdout) if status == 0 else done.stderr
@@ -31,7 +32,7 @@ def check_figure(figures, name):
 
 
 def rows_of_gaps():
-    rows = run_bench("--rows", "20k-inclusive,strict", "--seeds", "2")["rows"]
+    rows = run_bench("bound", "--rows", "20k-inclusive,strict", "--seeds", "2")["rows"]
     assert [(row["name"], row["seed"]) for row in rows] == [
         ("20k-inclusive", 1), ("20k-inclusive", 2), ("strict", 1), ("strict", 2)], rows
     for row in rows:
@@ -43,16 +44,17 @@ def rows_of_gaps():
 
 
 def rows_that_are_not_there():
-    said = run_bench("--rows", "20k-exclusive,20k", status=2)
+    said = run_bench("bound", "--rows", "20k-exclusive,20k", status=2)
     assert "no problem is called 20k; there are 20k-exclusive, " in said, said
 
 
 def main():
     report = junit.Report("bound_bench_test")
-    figures = []
-    if report.run("ends_well", lambda: figures.extend(run_bench()["figures"])):
-        for name in FIGURES:
-            report.run(name, check_figure, figures, name)
+    for kind, names in FIGURES.items():
+        figures = []
+        if report.run(f"{kind}_ends_well", lambda kind=kind, figures=figures: figures.extend(run_bench(kind)["figures"])):
+            for name in names:
+                report.run(name, check_figure, figures, name)
     report.run("rows_of_gaps", rows_of_gaps)
     report.run("rows_that_are_not_there", rows_that_are_not_there)
     return report.finish()

@@ -20,6 +20,8 @@ constexpr uint64_t kBlocksMax = 10'000;
 constexpr uint64_t kBlocksPerLock = 256;
 constexpr uint64_t kDrainDefaultMs = 30'000;
 constexpr uint64_t kDrainMaxMs = 3'600'000;
+constexpr uint64_t kHoldMaxMs = 60'000;
+constexpr absl::Duration kSettleMax = absl::Seconds(30);
 // How soon a drain notices that its caller is gone.
 constexpr absl::Duration kCancelRecheck = absl::Milliseconds(100);
 
@@ -249,6 +251,24 @@ grpc::Status AdminService::Drain(grpc::ServerContext* context, const v1::DrainRe
       tenant_.daemon->drain->RequestStop(DrainState::Stop::kNow);
     }
     return absl::OkStatus();
+  });
+}
+
+grpc::Status AdminService::Settle(grpc::ServerContext*, const v1::SettleRequest* request,
+                                  v1::SettleReply*) {
+  return ServeCall(tenant_, RpcMethod::kSettle, [&]() -> absl::Status {
+    KVTIER_RETURN_IF_ERROR(CheckAdmin("Settle"));
+    if (request->hold_ms() > kHoldMaxMs) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("hold_ms is ", request->hold_ms(), "; at most ", kHoldMaxMs, " is allowed"));
+    }
+    const absl::Duration hold = absl::Milliseconds(static_cast<int64_t>(request->hold_ms()));
+    if (host().Settle(hold, kSettleMax)) return absl::OkStatus();
+    const EngineTotals left =
+        host().With([](Engine& engine, absl::Time) { return engine.Totals(std::nullopt); });
+    return absl::DeadlineExceededError(absl::StrCat(
+        "not settled within ", absl::FormatDuration(kSettleMax), ": ", left.moves_in_flight,
+        " copies are under way, or readers hold what was moved"));
   });
 }
 

@@ -8,7 +8,7 @@
 namespace kvtier {
 
 // Thread-safe. A tenant without `admin` sees its own numbers only, and PERMISSION_DENIED for
-// SetBudget and Drain.
+// SetBudget, Drain and Settle.
 class AdminService final : public v1::Admin::Service {
  public:
   // `tenant.daemon` outlives the service.
@@ -25,6 +25,8 @@ class AdminService final : public v1::Admin::Service {
                       v1::BlocksReply* reply) override;
   grpc::Status Drain(grpc::ServerContext* context, const v1::DrainRequest* request,
                      v1::DrainReply* reply) override;
+  grpc::Status Settle(grpc::ServerContext*, const v1::SettleRequest* request,
+                      v1::SettleReply*) override;
 
  private:
   EngineHost& host() const { return *tenant_.daemon->host; }

@@ -1,7 +1,5 @@
 #include "daemon/engine_host.h"
 
-#include <chrono>
-
 #include "tiering/base/check.h"
 
 namespace kvtier {
@@ -12,6 +10,8 @@ constexpr absl::Duration kBusyTick = absl::Milliseconds(2);
 // Else only timeouts have to be noticed, the shortest of which is 100 ms.
 constexpr absl::Duration kIdleTick = absl::Milliseconds(20);
 constexpr auto kRecheck = std::chrono::milliseconds(5);
+// Rounds that one look at an engine that settles may take.
+constexpr int kSettleRoundsMax = 64;
 
 }  // namespace
 
@@ -50,7 +50,8 @@ EngineHost::~EngineHost() {
 
 void EngineHost::Run() {
   while (!stopping_) {
-    const bool busy = With([](Engine& engine, absl::Time now) { return engine.Tick(now); });
+    const bool busy =
+        With([this](Engine& engine, absl::Time now) { return !held() && engine.Tick(now); });
     signal_->Wait(busy ? kBusyTick : kIdleTick);
   }
 }
@@ -89,6 +90,23 @@ bool EngineHost::WaitUntil(const std::function<bool(Engine&)>& done, absl::Durat
                          std::min<std::chrono::steady_clock::time_point>(deadline, now + kRecheck));
   }
   return true;
+}
+
+bool EngineHost::Settle(absl::Duration hold, absl::Duration timeout) {
+  using std::chrono::steady_clock;
+  held_until_ = steady_clock::time_point::max();
+  const bool settled = WaitUntil(
+      [this](Engine& engine) {
+        for (int round = 0; round < kSettleRoundsMax; ++round) {
+          if (!engine.SettleRound(clock_->Now())) return true;
+          if (engine.Totals(std::nullopt).moves_in_flight > 0) return false;  // copies take time
+        }
+        return false;
+      },
+      timeout);
+  held_until_ = settled ? steady_clock::now() + absl::ToChronoNanoseconds(hold)
+                        : steady_clock::time_point::min();
+  return settled;
 }
 
 void EngineHost::Interrupt() {

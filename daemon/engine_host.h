@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -59,6 +60,15 @@ class EngineHost {
   // Waits until `done(engine)` or `timeout` passes, asking every few milliseconds; returns whether
   // it is done.
   bool WaitUntil(const std::function<bool(Engine&)>& done, absl::Duration timeout);
+  // Ticks until the engine has nothing left to do by itself (Engine::SettleRound), and then not at
+  // all for as long as `hold`, or until the next call: what happens meanwhile follows from requests
+  // alone. Returns false, with nothing held, if that takes longer than `timeout` or the host was
+  // interrupted.
+  bool Settle(absl::Duration hold, absl::Duration timeout);
+  // Nothing is to be done in the background for now.
+  bool held() const {
+    return held_until_.load(std::memory_order_relaxed) > std::chrono::steady_clock::now();
+  }
   // Ends all waits, now and later.
   void Interrupt();
   bool interrupted() const { return interrupted_; }
@@ -94,6 +104,7 @@ class EngineHost {
   const size_t tenant_count_;
   int watchers_ = 0;          // under mutex_
   uint64_t events_told_ = 0;  // under mutex_
+  std::atomic<std::chrono::steady_clock::time_point> held_until_{};
   std::atomic<bool> interrupted_{false};
   std::atomic<bool> stopping_{false};
   std::thread thread_;

@@ -9,7 +9,7 @@ const char* RpcMethodName(RpcMethod method) {
       "Attach",     "Heartbeat", "Detach",    "RegisterModel", "Reserve", "Store",
       "Commit",     "Abort",     "Lookup",    "Renew",         "Release", "Fetch",
       "CheckBlock", "Report",    "Prefetch",  "Forget",        "Watch",   "Status",
-      "Topology",   "Pools",     "SetBudget", "Blocks",        "Drain"};
+      "Topology",   "Pools",     "SetBudget", "Blocks",        "Drain",   "Settle"};
   return kNames[static_cast<size_t>(method)];
 }
 

@@ -34,6 +34,7 @@ enum class RpcMethod : uint8_t {
   kSetBudget,
   kBlocks,
   kDrain,
+  kSettle,
   kCount,
 };
 const char* RpcMethodName(RpcMethod method);

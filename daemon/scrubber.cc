@@ -28,6 +28,7 @@ bool Scrubber::Wait(std::chrono::nanoseconds time) {
 }
 
 std::chrono::nanoseconds Scrubber::CheckOne() {
+  if (options_.host->held()) return options_.pause;
   ReadTarget target;
   bool found = false;
   const EngineSection section(*options_.host, [&](Engine& engine, absl::Time) {

@@ -132,22 +132,9 @@ class AttentionInstanceBuilder {
   }
 
   absl::Status CheckStrict() const {
-    if (!layers())
-      return absl::InvalidArgumentError("strict needs layers as phases: --phase layer");
-    if (!result_.parts.ports.front().on_gpu)
-      return absl::InvalidArgumentError("strict needs the GPU's own memory among the tiers");
-    const uint64_t room = instance_.tiers.front().capacity_bytes;
-    for (uint32_t step = 0; step < result_.steps; ++step) {
-      for (uint32_t plane = 0; plane < geometry_.planes; ++plane) {
-        const uint64_t needed = trace_.BlocksOf(step, plane).size() * BlockBytes();
-        if (needed <= room) continue;
-        return absl::InvalidArgumentError(absl::StrCat("step ", step, " reads ", needed,
-                                                       " bytes of plane ", plane, ", and tier ",
-                                                       instance_.tiers.front().name, " has ", room,
-                                                       " beside the weights; stream does without"));
-      }
-    }
-    return absl::OkStatus();
+    std::optional<uint64_t> own_room;
+    if (result_.parts.ports.front().on_gpu) own_room = instance_.tiers.front().capacity_bytes;
+    return StrictRoom(trace_, model_, options_.phase, result_.steps, own_room).status();
   }
 
   const AttentionTrace& trace_;
@@ -166,6 +153,30 @@ absl::Status CheckIsOf(const AttentionGeometry& geometry, const ModelSpec& model
 }
 
 }  // namespace
+
+absl::StatusOr<uint64_t> StrictRoom(const AttentionTrace& trace, const ModelSpec& model,
+                                    AttentionPhase phase, uint32_t steps,
+                                    std::optional<uint64_t> own_room) {
+  if (phase != AttentionPhase::kLayer)
+    return absl::InvalidArgumentError("strict needs layers as phases: --phase layer");
+  if (!own_room)
+    return absl::InvalidArgumentError("strict needs the GPU's own memory among the tiers");
+  const AttentionGeometry& geometry = trace.geometry;
+  const uint64_t block_bytes = geometry.block_tokens * model.KvBytesPerTokenAndPlane();
+  uint64_t most = 0;
+  for (uint32_t step = 0; step < steps; ++step) {
+    for (uint32_t plane = 0; plane < geometry.planes; ++plane) {
+      const uint64_t needed = trace.BlocksOf(step, plane).size() * block_bytes;
+      most = std::max(most, needed);
+      if (needed <= *own_room) continue;
+      return absl::InvalidArgumentError(absl::StrCat("step ", step, " reads ", needed,
+                                                     " bytes of plane ", plane,
+                                                     ", and the GPU's own memory has ", *own_room,
+                                                     " beside the weights; stream does without"));
+    }
+  }
+  return most;
+}
 
 absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& trace,
                                                         const Machine& machine,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,14 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
                                                         const Machine& machine,
                                                         const ModelSpec& model,
                                                         const AttentionInstanceOptions& options);
+
+// Bytes of the most that a phase of the first `steps` reads, which the GPU's own memory must have
+// room for where blocks are copied before they are read. `own_room` is that room beside the
+// weights; none: no cache is held there. INVALID_ARGUMENT: phases are not layers, there is no such
+// room, or too little, with the step and plane.
+absl::StatusOr<uint64_t> StrictRoom(const AttentionTrace& trace, const ModelSpec& model,
+                                    AttentionPhase phase, uint32_t steps,
+                                    std::optional<uint64_t> own_room);
 
 // Prices of that many phases, and loads, are kept in memory.
 inline constexpr uint64_t kAttentionPhasesMax = 4'000'000;

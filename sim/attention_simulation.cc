@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -33,6 +34,7 @@ class AttentionSimulation {
         options_(options),
         steps_(std::min(geometry_.steps, options.steps_max)),
         parts_(options.phase == AttentionPhase::kLayer ? geometry_.planes : 1),
+        strict_(options.mode == AttentionMode::kStrict),
         future_(MakeFuture()),
         rng_(options.seed) {}
 
@@ -58,6 +60,11 @@ class AttentionSimulation {
   // Resolves what the plane reads, checks it, and adds to `bytes` by tier.
   absl::Status ReadPlane(uint32_t step, uint32_t plane, std::vector<uint64_t>& bytes);
   absl::Status Report(uint32_t step, uint32_t first_plane, uint32_t end_plane);
+  absl::Status Stage(std::vector<uint64_t>& bytes);
+  // The phase that comes next.
+  bool InLastHalf() const {
+    return result_.phase_ns.size() + 1 > uint64_t{steps_} * parts_ * (strict_ ? 2 : 1) / 2;
+  }
   absl::Status CheckSection() const;
 
   const AttentionTrace& trace_;
@@ -65,7 +72,8 @@ class AttentionSimulation {
   const ModelSpec& model_;
   const AttentionSimulationOptions& options_;
   const uint32_t steps_;
-  const uint32_t parts_;  // phases of a step
+  const uint32_t parts_;  // of a step that run one after another
+  const bool strict_;     // each of them two phases
   AccessFuture future_;
   Rng rng_;
   std::unique_ptr<SimulatedEngine> sim_;
@@ -105,8 +113,6 @@ absl::Status AttentionSimulation::Create() {
         absl::StrCat("the trace is of model ", geometry_.model, " with ", geometry_.planes,
                      " planes; the simulation is of ", model_.name, " with ", model_.layers));
   }
-  if (options_.mode == AttentionMode::kStrict)
-    return absl::UnimplementedError("strict copying is not simulated; stream and in place are");
   if (uint64_t{steps_} * parts_ >= kNever)
     return absl::InvalidArgumentError(absl::StrCat(steps_, " steps of ", parts_, " phases each"));
   block_bytes_ = geometry_.block_tokens * model_.KvBytesPerTokenAndPlane();
@@ -124,6 +130,20 @@ absl::Status AttentionSimulation::Create() {
   engine.machine = options_.machine;
   engine.tiers = options_.tiers;
   engine.weight_bytes = model_.weight_bytes;
+  if (strict_) {
+    uint64_t& own = engine.machine.tiers[0].capacity_bytes;
+    std::optional<uint64_t> own_room;
+    if (options_.tiers[0] == 0) own_room = own - std::min(own, model_.weight_bytes);
+    KVTIER_ASSIGN_OR_RETURN(const uint64_t staging,
+                            StrictRoom(trace_, model_, options_.phase, steps_, own_room));
+    own -= staging;
+    if (*own_room - staging < block_bytes_) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "the GPU's own memory has ", *own_room, " bytes beside the weights, of which ", staging,
+          " are kept free for what a layer reads: that leaves no room for a block of ",
+          block_bytes_));
+    }
+  }
   engine.plane_bytes = block_bytes_;
   engine.plane_count = geometry_.planes;
   engine.chunk_tokens = geometry_.block_tokens;
@@ -226,7 +246,6 @@ absl::StatusOr<SimulationResult> AttentionSimulation::Run() {
 
 absl::Status AttentionSimulation::RunPhase(uint32_t step, uint32_t first_plane,
                                            uint32_t end_plane) {
-  const SimTime start = sim_->time();
   const uint64_t hits_before = result_.hits;
   if (first_plane == 0) KVTIER_RETURN_IF_ERROR(Add(geometry_.BlocksAt(step), true));
   const SectionId section = sim_->engine().EnterSection();
@@ -237,6 +256,8 @@ absl::Status AttentionSimulation::RunPhase(uint32_t step, uint32_t first_plane,
     reads += trace_.BlocksOf(step, plane).size();
     KVTIER_RETURN_IF_ERROR(ReadPlane(step, plane, bytes));
   }
+  if (strict_) KVTIER_RETURN_IF_ERROR(Stage(bytes));
+  const SimTime work_start = sim_->time();
   for (size_t tier = 0; tier < bytes.size(); ++tier) {
     if (bytes[tier] > 0) sim_->Do(sim_->machine().Read(tier, bytes[tier]));
   }
@@ -251,8 +272,24 @@ absl::Status AttentionSimulation::RunPhase(uint32_t step, uint32_t first_plane,
   KVTIER_RETURN_IF_ERROR(CheckSection());
   sim_->engine().ExitSection(section);
   sim_->Settle();
-  AddPhase(sim_->time() - start, sim_->time() - computed, reads, result_.hits - hits_before,
-           result_.phase_ns.size() + 1 > uint64_t{steps_} * parts_ / 2, result_);
+  AddPhase(sim_->time() - work_start, sim_->time() - computed, reads, result_.hits - hits_before,
+           InLastHalf(), result_);
+  return absl::OkStatus();
+}
+
+// The phase before a layer's work: `bytes`, by tier, come to the GPU's own memory, and are there
+// after it.
+absl::Status AttentionSimulation::Stage(std::vector<uint64_t>& bytes) {
+  const SimTime start = sim_->time();
+  for (size_t tier = 1; tier < bytes.size(); ++tier) {
+    if (bytes[tier] == 0) continue;
+    OperationCost cost = sim_->machine().Read(tier, bytes[tier]);
+    cost.Add(sim_->machine().OwnMemory(bytes[tier]));
+    sim_->Do(cost);
+    bytes[0] += std::exchange(bytes[tier], 0);
+  }
+  KVTIER_RETURN_IF_ERROR(sim_->EndWork(options_.tiers.size() > 1 ? kTicksPerPhase : 0));
+  AddPhase(sim_->time() - start, sim_->time() - start, 0, 0, InLastHalf(), result_);
   return absl::OkStatus();
 }
 

@@ -36,10 +36,14 @@ struct AttentionSimulationOptions {
 // resource's load over its rate, with loads as docs/BOUND.md counts them, or higher ones. A
 // function of its arguments.
 //
+// With strict copies each layer is two phases. In the first, what the layer reads and the GPU's own
+// memory did not have at its start is copied to a part of that memory which is kept free for as
+// much as any layer reads; in the second the layer works, and reads nothing but that memory. The
+// copies are given up after it: which blocks stay is for the policy, as ever.
+//
 // Errors: as SimulatedEngine::Create and MakePolicy; INVALID_ARGUMENT for a trace of another model,
-// RESOURCE_EXHAUSTED where the tiers have no room for all blocks; UNIMPLEMENTED for strict copying;
-// DATA_LOSS or INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs
-// over.
+// and as StrictRoom; RESOURCE_EXHAUSTED where the tiers have no room for all blocks; DATA_LOSS or
+// INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs over.
 absl::StatusOr<SimulationResult> SimulateAttention(const AttentionTrace& trace,
                                                    const ModelSpec& model,
                                                    const AttentionSimulationOptions& options);

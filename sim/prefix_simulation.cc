@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "sim/policy/access_future.h"
 #include "sim/policy/policy_factory.h"
+#include "sim/replay_order.h"
 #include "sim/simulated_engine.h"
 #include "sim/simulation_faults.h"
 #include "tiering/base/rng.h"
@@ -18,6 +19,7 @@ namespace {
 
 // Looks of the engine at a phase's work, when there is something to move.
 constexpr int kTicksPerPhase = 4;
+constexpr uint32_t kChunksPerReserve = 16;
 
 AccessFuture FutureOf(const PrefixWorkload& workload) {
   std::vector<uint64_t> first(workload.chunks.size() + 1);
@@ -39,6 +41,9 @@ class PrefixSimulation {
       : workload_(workload),
         model_(model),
         options_(options),
+        chunk_bytes_(workload.chunk_tokens * workload.bytes_per_token),
+        lookup_chunks_(options.settle ? kReplayLookupChunks : kNoChunk),
+        reserve_chunks_(options.settle ? ReplayBatchChunks(chunk_bytes_) : kChunksPerReserve),
         future_(FutureOf(workload)),
         rng_(options.seed) {
     future_.set_reads([this](uint32_t phase, std::vector<uint64_t>& blocks) {
@@ -53,8 +58,14 @@ class PrefixSimulation {
  private:
   absl::Status Create();
   absl::Status Serve(const PrefixRequest& request);
-  // How many chunks were there and had their contents.
-  absl::StatusOr<uint32_t> Read(absl::Span<const uint32_t> chunks, LeaseId& lease);
+  // How many chunks were there and had their contents. Of what was found, leases_ has leases.
+  absl::StatusOr<uint32_t> Read(absl::Span<const uint32_t> chunks);
+  // The same of those from `first` on that one lookup names, and how many it found.
+  struct Found {
+    uint32_t read = 0;
+    uint32_t matched = 0;
+  };
+  absl::StatusOr<Found> ReadSome(absl::Span<const uint32_t> chunks, uint32_t first);
   absl::Status Report(LeaseId lease, uint32_t chunks);
   absl::Status Store(absl::Span<const uint32_t> chunks, uint32_t first);
   // OK: stored. RESOURCE_EXHAUSTED and FAILED_PRECONDITION: there is no room for the prompt.
@@ -63,12 +74,16 @@ class PrefixSimulation {
   const PrefixWorkload& workload_;
   const ModelSpec& model_;
   const PrefixSimulationOptions& options_;
+  const uint64_t chunk_bytes_;
+  const uint32_t lookup_chunks_;   // at most, in one call
+  const uint32_t reserve_chunks_;  // likewise
   AccessFuture future_;
   Rng rng_;
   std::unique_ptr<SimulatedEngine> sim_;
   SimulationResult result_;
   uint32_t lost_pools_ = 0;  // bit by tier: its contents may be gone
   std::vector<wire::ChunkKey> keys_;
+  std::vector<LeaseId> leases_;
   std::vector<ReadTarget> targets_;
 };
 
@@ -77,11 +92,12 @@ absl::Status PrefixSimulation::Create() {
   engine.machine = options_.machine;
   engine.tiers = options_.tiers;
   engine.weight_bytes = model_.weight_bytes;
-  engine.plane_bytes = workload_.chunk_tokens * workload_.bytes_per_token;
+  engine.plane_bytes = chunk_bytes_;
   engine.chunk_tokens = workload_.chunk_tokens;
   engine.chunk_count = workload_.chunks.size();
   engine.seed = options_.seed;
   engine.segment_bytes = options_.segment_bytes;
+  if (options_.settle) engine.moves_in_flight_max = EngineLimits().moves_in_flight_max;
   engine.reorder = options_.faults.reorder;
   KVTIER_ASSIGN_OR_RETURN(engine.policy, MakePolicy(options_.policy, &future_));
   KVTIER_ASSIGN_OR_RETURN(sim_, SimulatedEngine::Create(std::move(engine)));
@@ -114,8 +130,7 @@ absl::StatusOr<SimulationResult> PrefixSimulation::Run() {
 absl::Status PrefixSimulation::Serve(const PrefixRequest& request) {
   const absl::Span<const uint32_t> chunks = workload_.ChunksOf(request);
   const SimTime start = sim_->time();
-  LeaseId lease;
-  KVTIER_ASSIGN_OR_RETURN(const uint32_t hits, Read(chunks, lease));
+  KVTIER_ASSIGN_OR_RETURN(const uint32_t hits, Read(chunks));
 
   uint64_t flops = request.extra_flops;
   for (const uint32_t chunk : chunks.subspan(hits))
@@ -124,11 +139,15 @@ absl::Status PrefixSimulation::Serve(const PrefixRequest& request) {
   if (!chunks.empty() || request.extra_flops > 0)
     sim_->Do(sim_->machine().OwnMemory(model_.pass_weight_bytes));
   KVTIER_RETURN_IF_ERROR(Store(chunks, hits));
-  const bool moves = options_.tiers.size() > 1;
-  KVTIER_RETURN_IF_ERROR(sim_->EndWork(moves ? kTicksPerPhase : 0));
-
-  if (lease != LeaseId()) KVTIER_RETURN_IF_ERROR(sim_->engine().Release(sim_->caller(), lease));
-  sim_->Settle();
+  if (!options_.settle)
+    KVTIER_RETURN_IF_ERROR(sim_->EndWork(options_.tiers.size() > 1 ? kTicksPerPhase : 0));
+  for (const LeaseId lease : leases_)
+    KVTIER_RETURN_IF_ERROR(sim_->engine().Release(sim_->caller(), lease));
+  if (options_.settle) {
+    KVTIER_RETURN_IF_ERROR(sim_->EndWorkSettled());
+  } else {
+    sim_->Settle();
+  }
 
   result_.hits += hits;
   AddPhase(sim_->time() - start, sim_->time() - computed, chunks.size(), hits,
@@ -136,24 +155,42 @@ absl::Status PrefixSimulation::Serve(const PrefixRequest& request) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<uint32_t> PrefixSimulation::Read(absl::Span<const uint32_t> chunks, LeaseId& lease) {
+absl::StatusOr<uint32_t> PrefixSimulation::Read(absl::Span<const uint32_t> chunks) {
   keys_.clear();
+  leases_.clear();
   for (const uint32_t chunk : chunks) keys_.push_back(SimChunkKey(chunk));
+  uint32_t read = 0;
+  while (read < chunks.size()) {
+    const auto asked = std::min<size_t>(chunks.size() - read, lookup_chunks_);
+    KVTIER_ASSIGN_OR_RETURN(const Found found, ReadSome(chunks.subspan(0, read + asked), read));
+    read += found.read;
+    if (options_.settle && found.read > 0)
+      KVTIER_RETURN_IF_ERROR(Report(leases_.back(), found.matched));
+    if (found.read < asked) break;
+  }
+  return read;
+}
+
+absl::StatusOr<PrefixSimulation::Found> PrefixSimulation::ReadSome(
+    absl::Span<const uint32_t> chunks, uint32_t first) {
   Engine& engine = sim_->engine();
   KVTIER_ASSIGN_OR_RETURN(
       const LookupResult found,
-      engine.Lookup(sim_->caller(), sim_->model(), keys_, absl::ZeroDuration(), sim_->now()));
-  lease = found.lease;
+      engine.Lookup(sim_->caller(), sim_->model(),
+                    absl::MakeConstSpan(keys_).subspan(first, chunks.size() - first),
+                    absl::ZeroDuration(), sim_->now()));
+  if (found.lease != LeaseId()) leases_.push_back(found.lease);
   const SectionId section = engine.EnterSection();
   std::vector<uint64_t> bytes(options_.tiers.size());
   const PlaneIndex plane(0);
   uint32_t hits = 0;
   for (; hits < found.matched; ++hits) {
+    const uint32_t chunk = chunks[first + hits];
     targets_.clear();
-    KVTIER_RETURN_IF_ERROR(
-        engine.Resolve(sim_->caller(), lease, hits, absl::MakeConstSpan(&plane, 1), targets_));
+    KVTIER_RETURN_IF_ERROR(engine.Resolve(sim_->caller(), found.lease, hits,
+                                          absl::MakeConstSpan(&plane, 1), targets_));
     const ReadTarget& target = targets_[0];
-    const absl::Status content = sim_->CheckContent(target, chunks[hits]);
+    const absl::Status content = sim_->CheckContent(target, chunk);
     if (!content.ok()) {
       const bool lost =
           target.copy_count > 0 && (lost_pools_ >> target.copies[0].slot.pool.value() & 1) != 0;
@@ -163,7 +200,7 @@ absl::StatusOr<uint32_t> PrefixSimulation::Read(absl::Span<const uint32_t> chunk
       break;
     }
     const size_t tier = target.copies[0].slot.pool.value();
-    bytes[tier] += workload_.chunks[chunks[hits]].bytes;
+    bytes[tier] += workload_.chunks[chunk].bytes;
     ++result_.tiers[tier].read_blocks;
     ++result_.planes[0].read_blocks[tier];
   }
@@ -174,8 +211,7 @@ absl::StatusOr<uint32_t> PrefixSimulation::Read(absl::Span<const uint32_t> chunk
     result_.planes[0].read_bytes[tier] += bytes[tier];
     if (bytes[tier] > 0) sim_->Do(sim_->machine().Read(tier, bytes[tier]));
   }
-  if (options_.reports && hits > 0) KVTIER_RETURN_IF_ERROR(Report(lease, found.matched));
-  return hits;
+  return Found{hits, found.matched};
 }
 
 absl::Status PrefixSimulation::Report(LeaseId lease, uint32_t chunks) {
@@ -186,7 +222,7 @@ absl::Status PrefixSimulation::Report(LeaseId lease, uint32_t chunks) {
 
 absl::Status PrefixSimulation::Store(absl::Span<const uint32_t> chunks, uint32_t first) {
   while (first < chunks.size()) {
-    const absl::Span<const uint32_t> some = chunks.subspan(first, options_.chunks_per_reserve);
+    const absl::Span<const uint32_t> some = chunks.subspan(first, reserve_chunks_);
     const absl::Status status = StoreSome(some, first);
     if (absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status)) {
       result_.refused_chunks += chunks.size() - first;

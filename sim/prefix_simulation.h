@@ -20,9 +20,10 @@ struct PrefixSimulationOptions {
   std::vector<size_t> tiers;  // indices into machine.tiers, of those that hold blocks
   std::string policy;         // policy_factory.h
   uint64_t seed = 1;
-  // What is read is reported as well as looked up, as `kvtier replay` does.
-  bool reports = false;
-  uint32_t chunks_per_reserve = 16;
+  // As `kvtier replay --workers 1 --settle` does it: the same calls of the engine, which looks at
+  // what is to be done between requests only, until nothing is left. Takes longer: moves begin
+  // where a request has ended.
+  bool settle = false;
   uint64_t segment_bytes = 0;  // SimulatedEngineOptions
   SimFaults faults;
 };

@@ -14,6 +14,8 @@ namespace {
 
 // Ticks after a phase: each evicts some hundred chunks at most.
 constexpr int kSettleTicksMax = 1024;
+// Open for copies while the engine settles: for as long as they take.
+constexpr SimTime kSettleNs = kSimTimeMax / 2;
 // Of a tier larger than all blocks together, so many slots more than they need: the engine keeps
 // some free.
 constexpr uint64_t kSpareSlots = 4096;
@@ -102,7 +104,6 @@ EngineLimits LimitsFor(uint64_t chunks, uint32_t planes) {
   limits.lease_ttl = limits.lease_ttl_max = limits.incomplete_chunk_ttl = limits.session_timeout;
   limits.section_max = limits.session_timeout;
   limits.retired_share_max = 1;  // sections are as long as phases
-  limits.moves_in_flight_max = 512;
   limits.events_kept = 1;
   return limits;
 }
@@ -180,6 +181,7 @@ absl::StatusOr<std::unique_ptr<SimulatedEngine>> SimulatedEngine::Create(
   sim->watch_ = watch.get();
   engine.policy = std::move(watch);
   engine.limits = LimitsFor(options.chunk_count, options.plane_count);
+  engine.limits.moves_in_flight_max = options.moves_in_flight_max;
   engine.index_seed = options.seed;
   copies.seed = options.seed;
   copies.in_flight_max = engine.limits.moves_in_flight_max;
@@ -217,22 +219,38 @@ absl::Status SimulatedEngine::EndWork(int ticks) {
   const SimTime start = time();
   const SimTime work = std::max(work_ends_, start);
   copies_->Open(start, work);
-  const auto advance = [&](SimTime to) {
-    if (to > time()) clock_.Advance(absl::Nanoseconds(to - time()));
-  };
   for (int i = 0; i <= ticks; ++i) {
-    advance(start + (work - start) / std::max(ticks, 1) * i);
-    if (i == ticks) advance(work);
+    AdvanceTo(start + (work - start) / std::max(ticks, 1) * i);
+    if (i == ticks) AdvanceTo(work);
     engine_->Tick(now());
   }
   const SimTime end = std::max(work, copies_->started_until());
   copies_->Open(end, end);
-  advance(end);
+  AdvanceTo(end);
   engine_->Tick(now());
+  return EndPhase();
+}
+
+void SimulatedEngine::AdvanceTo(SimTime to) {
+  if (to > time()) clock_.Advance(absl::Nanoseconds(to - time()));
+}
+
+absl::Status SimulatedEngine::EndPhase() {
   work_ends_ = time();
   if (!machine_->ports().overflowed() && time() < kSimTimeMax) return absl::OkStatus();
   return absl::OutOfRangeError(
       "simulated time passes 73 years: the machine's rates are too low for this trace");
+}
+
+absl::Status SimulatedEngine::EndWorkSettled() {
+  AdvanceTo(work_ends_);
+  for (int round = 0; round < kSettleTicksMax; ++round) {
+    copies_->Open(time(), time() + kSettleNs);
+    if (!engine_->SettleRound(now())) break;
+    AdvanceTo(copies_->started_until());
+  }
+  copies_->Open(time(), time());
+  return EndPhase();
 }
 
 absl::Status SimulatedEngine::Pass(SimTime duration, int ticks) {

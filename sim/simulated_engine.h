@@ -37,6 +37,7 @@ struct SimulatedEngineOptions {
   // Of every tier's segments; 0: as large as they have to be, so that as little as possible of a
   // tier is kept free or lost to rounding.
   uint64_t segment_bytes = 0;
+  uint32_t moves_in_flight_max = 512;
   bool reorder = false;  // completions of copies
 };
 
@@ -74,6 +75,9 @@ class SimulatedEngine {
   // Lets time pass until the phase's work is done, with `ticks` looks of the engine at it, and then
   // until no copy is under way.
   absl::Status EndWork(int ticks);
+  // The engine looks at nothing until the work is done; then it does all that it wants to do, copy
+  // after copy, and the phase ends with the last of them.
+  absl::Status EndWorkSettled();
   // Nothing is done but what the engine moves; at least so long. Before the first phase.
   absl::Status Pass(SimTime duration, int ticks);
   // Ticks that take no time, until the engine has made the room that it keeps free ahead.
@@ -88,6 +92,9 @@ class SimulatedEngine {
 
  private:
   SimulatedEngine() = default;
+  void AdvanceTo(SimTime time);
+  // Nothing is under way. OUT_OF_RANGE: simulated time has run over.
+  absl::Status EndPhase();
 
   SimClock clock_;
   std::unique_ptr<SimMachine> machine_;

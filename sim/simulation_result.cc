@@ -19,6 +19,8 @@ void StartResult(std::string policy, size_t tiers, size_t planes, SimulationResu
 void AddPhase(int64_t time_ns, int64_t stall_ns, uint64_t accesses, uint64_t hits, bool last_half,
               SimulationResult& result) {
   result.phase_ns.push_back(time_ns);
+  result.phase_stall_ns.push_back(stall_ns);
+  result.phase_accesses.push_back(static_cast<uint32_t>(accesses));
   result.phase_hits.push_back(static_cast<uint32_t>(hits));
   result.time_ns += time_ns;
   result.stall_ns += stall_ns;

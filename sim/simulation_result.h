@@ -33,6 +33,7 @@ struct SimulationResult {
 
   std::string policy;
   std::vector<int64_t> phase_ns;
+  std::vector<int64_t> phase_stall_ns;
   int64_t time_ns = 0;   // their sum
   int64_t stall_ns = 0;  // beyond what the processor needs alone
   uint64_t accesses = 0;
@@ -42,6 +43,7 @@ struct SimulationResult {
   // Of the last half of the phases.
   uint64_t accesses_last_half = 0;
   uint64_t hits_last_half = 0;
+  std::vector<uint32_t> phase_accesses;
   std::vector<uint32_t> phase_hits;
   std::vector<Tier> tiers;
   std::vector<Plane> planes;

@@ -35,6 +35,10 @@ bool LooksLikeSession(const std::string& path, std::string_view start) {
 
 absl::Status AppendLines(const std::string& path, std::FILE* file, std::string text,
                          const TraceReadOptions& options, Trace& trace) {
+  if (options.block_tokens == 0 || options.block_tokens > kBlockTokensMax) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "blocks of ", options.block_tokens, " tokens; 1 to ", kBlockTokensMax, " are possible"));
+  }
   trace.block_tokens = options.block_tokens;
   uint64_t number = 1;  // of the line
   for (size_t at = 0;;) {

@@ -15,9 +15,14 @@ namespace kvtier::sim {
 absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Machine& machine,
                                                const ModelSpec& model,
                                                const ProblemOptions& problem,
-                                               const std::string& policy, const SimFaults& faults) {
+                                               const std::string& policy,
+                                               const SimulationOptions& simulation) {
   KVTIER_ASSIGN_OR_RETURN(MachineParts parts, MakeMachineParts(machine, model, problem.tier_names));
   if (const auto* attention = std::get_if<AttentionTrace>(&trace)) {
+    if (simulation.settle || simulation.segment_bytes > 0) {
+      return absl::InvalidArgumentError(
+          "settling and segments are options of traces of requests; this is one of attention");
+    }
     AttentionSimulationOptions options;
     options.machine = machine;
     options.tiers = std::move(parts.machine_tier);
@@ -27,7 +32,7 @@ absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Mach
     options.mode = problem.mode.value_or(
         machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream);
     options.steps_max = static_cast<uint32_t>(std::min<uint64_t>(problem.requests_max, kStepsMax));
-    options.faults = faults;
+    options.faults = simulation.faults;
     return SimulateAttention(*attention, model, options);
   }
   KVTIER_ASSIGN_OR_RETURN(const PrefixWorkload workload,
@@ -40,7 +45,9 @@ absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Mach
   options.tiers = std::move(parts.machine_tier);
   options.policy = policy;
   options.seed = problem.seed;
-  options.faults = faults;
+  options.faults = simulation.faults;
+  options.settle = simulation.settle;
+  options.segment_bytes = simulation.segment_bytes;
   return SimulatePrefix(workload, model, options);
 }
 

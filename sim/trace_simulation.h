@@ -13,13 +13,21 @@
 
 namespace kvtier::sim {
 
+struct SimulationOptions {
+  SimFaults faults{};
+  // Of traces of requests: PrefixSimulationOptions.
+  bool settle = false;
+  uint64_t segment_bytes = 0;
+};
+
 // With the same phases, tiers and requests as MakeProblem's instance of the same `problem`, so that
 // no policy takes less time than a bound of that. `policy`: policy_factory.h. A function of its
-// arguments. Errors: as MakePrefixWorkload, SimulatePrefix and SimulateAttention.
+// arguments. Errors: as MakePrefixWorkload, SimulatePrefix and SimulateAttention; INVALID_ARGUMENT
+// for options of one kind of trace with another.
 absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Machine& machine,
                                                const ModelSpec& model,
                                                const ProblemOptions& problem,
                                                const std::string& policy,
-                                               const SimFaults& faults = {});
+                                               const SimulationOptions& simulation = {});
 
 }  // namespace kvtier::sim

@@ -106,12 +106,6 @@ absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
   return result;
 }
 
-absl::Status WriteFile(const std::string& path, const std::string& bytes) {
-  KVTIER_ASSIGN_OR_RETURN(const std::unique_ptr<OutputFile> file, OutputFile::Create(path));
-  KVTIER_RETURN_IF_ERROR(file->Write(bytes.data(), bytes.size()));
-  return file->Commit();
-}
-
 std::string ProgressText(const sim::BoundProgress& now) {
   std::string text = absl::StrFormat("%.0f s, %s, bound %s", now.seconds, now.stage,
                                      SecondsText(now.lower_bound_s));

@@ -128,4 +128,11 @@ absl::Status OutputFile::Commit() {
   return closed == 0 || errno == EINTR ? absl::OkStatus() : Error("cannot write");
 }
 
+absl::Status WriteFile(const std::string& path, const std::string& bytes) {
+  auto file = OutputFile::Create(path);
+  if (!file.ok()) return file.status();
+  absl::Status status = (*file)->Write(bytes.data(), bytes.size());
+  return status.ok() ? (*file)->Commit() : status;
+}
+
 }  // namespace kvtier::cli

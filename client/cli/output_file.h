@@ -46,4 +46,7 @@ class OutputFile {
   int fd_ = -1;
 };
 
+// All of a file at once. Errors as above.
+absl::Status WriteFile(const std::string& path, const std::string& bytes);
+
 }  // namespace kvtier::cli

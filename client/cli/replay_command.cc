@@ -13,11 +13,13 @@
 #include "client/cli/command.h"
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
+#include "client/cli/output_file.h"
 #include "client/cli/progress.h"
 #include "client/cli/replay/conductor.h"
 #include "client/cli/replay/worker_process.h"
 #include "client/cli/text_table.h"
 #include "client/daemon_channel.h"
+#include "sim/replay_order.h"
 #include "sim/schedule.h"
 #include "sim/trace_reader.h"
 
@@ -29,6 +31,10 @@ constexpr double kSpeedMin = 0.001;
 constexpr double kSpeedMax = 1e6;
 constexpr uint64_t kWorkersMax = 256;
 constexpr uint64_t kChunkBytesMax = 1 << 30;
+// For how long the daemon does nothing in the background once it has settled: longer than any
+// request takes.
+constexpr uint64_t kHoldMs = 60'000;
+constexpr absl::Duration kSettleTimeout = absl::Seconds(40);
 
 struct ReplayOptions {
   CommonOptions common;
@@ -43,11 +49,14 @@ struct ReplayOptions {
   absl::Duration duration;
   absl::Duration kill_every;
   bool progress = false;
+  bool settle = false;
+  std::string hits;  // file; empty: none
 };
 
 struct WorkerOptions {
   CommonOptions common;
   std::string name;
+  bool settle = false;
   uint64_t block_tokens = 512;
   uint64_t bytes_per_token = 128;
 };
@@ -185,16 +194,57 @@ absl::Status Verdict(const ReplayOptions& options, const replay::ReplayReport& r
 
 std::vector<std::string> WorkerCommand(const ReplayOptions& options, uint32_t block_tokens,
                                        uint32_t worker) {
-  return {"kvtier",
-          kWorkerCommand,
-          "--socket",
-          options.common.socket,
-          "--name",
-          absl::StrCat("kvtier replay ", worker),
-          "--block-tokens",
-          absl::StrCat(block_tokens),
-          "--bytes-per-token",
-          absl::StrCat(options.bytes_per_token)};
+  std::vector<std::string> command = {"kvtier",
+                                      kWorkerCommand,
+                                      "--socket",
+                                      options.common.socket,
+                                      "--name",
+                                      absl::StrCat("kvtier replay ", worker),
+                                      "--block-tokens",
+                                      absl::StrCat(block_tokens),
+                                      "--bytes-per-token",
+                                      absl::StrCat(options.bytes_per_token)};
+  if (options.settle) command.emplace_back("--settle");
+  return command;
+}
+
+// Options that do not go together.
+absl::Status CheckSettle(const ReplayOptions& options) {
+  if (options.settle && options.workers != 1)
+    return UsageError("--settle is for one worker: others would find the daemon busy");
+  if (!options.hits.empty() && options.duration > absl::ZeroDuration())
+    return UsageError("--hits is for a trace that is played once: not with --duration");
+  return absl::OkStatus();
+}
+
+absl::Status WriteHits(const ReplayOptions& options, const sim::Trace& trace,
+                       const std::vector<sim::Play>& schedule, const replay::ReplayReport& report) {
+  std::string lines;
+  for (size_t i = 0; i < schedule.size(); ++i) {
+    const uint32_t chunks = trace.requests[schedule[i].request].block_count;
+    absl::StrAppend(&lines, report.hits[i] ? sim::HitLine(chunks, *report.hits[i]) : "-\n");
+  }
+  return WriteFile(options.hits, lines);
+}
+
+absl::Status Settle(AdminClient& admin) {
+  v1::SettleRequest request;
+  request.set_hold_ms(kHoldMs);
+  v1::SettleReply reply;
+  return admin.Call(&v1::Admin::Stub::Settle, request, reply, kSettleTimeout);
+}
+
+absl::Status RunWorkerCommand(const WorkerOptions& options) {
+  replay::WorkerOptions worker{
+      .socket = options.common.socket,
+      .name = options.name,
+      .player = {.block_tokens = static_cast<uint32_t>(options.block_tokens),
+                 .bytes_per_token = options.bytes_per_token}};
+  if (!options.settle) return replay::RunWorker(worker);
+  auto admin = AdminClient::Connect(options.common.socket);
+  if (!admin.ok()) return admin.status();
+  worker.settle = [&admin] { return Settle(*admin); };
+  return replay::RunWorker(worker);
 }
 
 // Why chunks of so many bytes cannot be, in the words of the options.
@@ -233,6 +283,7 @@ std::string CountText(uint64_t count, uint64_t total, const char* what) {
 }
 
 absl::Status RunReplay(const ReplayOptions& options) {
+  if (absl::Status status = CheckSettle(options); !status.ok()) return status;
   auto trace = sim::ReadTrace(
       options.trace,
       {.block_tokens = static_cast<uint32_t>(options.block_tokens), .requests_max = options.limit});
@@ -274,6 +325,10 @@ absl::Status RunReplay(const ReplayOptions& options) {
           }};
   auto report = replay::Conduct(*trace, schedule, conductor);
   if (!report.ok()) return ExplainRefusal(options, trace->block_tokens, report.status());
+  if (!options.hits.empty()) {
+    if (absl::Status status = WriteHits(options, *trace, schedule, *report); !status.ok())
+      return status;
+  }
   if (options.common.json) {
     PrintJson(ReportJson(options, *report));
   } else {
@@ -294,13 +349,8 @@ void AddWorkerCommand(CLI::App& app, int& exit_code) {
   command->add_option("--bytes-per-token", options->bytes_per_token)
       ->required()
       ->check(CLI::Range(1, static_cast<int>(kChunkBytesMax)));
-  SetAction(*command, exit_code, [options] {
-    return replay::RunWorker(
-        {.socket = options->common.socket,
-         .name = options->name,
-         .player = {.block_tokens = static_cast<uint32_t>(options->block_tokens),
-                    .bytes_per_token = options->bytes_per_token}});
-  });
+  command->add_flag("--settle", options->settle);
+  SetAction(*command, exit_code, [options] { return RunWorkerCommand(*options); });
 }
 
 }  // namespace
@@ -338,6 +388,15 @@ void AddReplayCommand(CLI::App& app, int& exit_code) {
   AddTimeOption(*command, "--kill-every", options->kill_every, absl::Milliseconds(10),
                 absl::Hours(24),
                 "Kill a random worker about so often, and start it again (default: never)");
+  command
+      ->add_option("--hits", options->hits,
+                   "Written: a line a request, with a 1 for each chunk of its prompt that was read "
+                   "and a 0 for\neach that was not")
+      ->type_name("FILE");
+  command->add_flag("--settle", options->settle,
+                    "Between requests, wait until the daemon has done what it does in the "
+                    "background, and have it do none\nduring them: hits are those of kvtier sim "
+                    "--settle. Needs a tenant with admin: true");
   command->add_flag("--progress", options->progress,
                     "Show progress also where stderr is no terminal");
   command->footer(

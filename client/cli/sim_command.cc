@@ -10,11 +10,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/command.h"
+#include "client/cli/option_values.h"
+#include "client/cli/output_file.h"
 #include "client/cli/problem_options.h"
 #include "client/cli/simulation_report.h"
 #include "client/cli/text_table.h"
 #include "sim/placement_problem.h"
 #include "sim/policy/policy_factory.h"
+#include "sim/replay_order.h"
 #include "sim/trace_simulation.h"
 #include "tiering/base/status_macros.h"
 
@@ -26,18 +29,25 @@ struct SimOptions {
   std::vector<std::string> policies;
   bool json = false;
   bool phases = false;
+  bool settle = false;
+  uint64_t segment_bytes = 0;
+  std::string hits;  // file; empty: none
 };
 
 absl::StatusOr<std::vector<sim::SimulationResult>> SimulateAll(const SimOptions& options,
                                                                std::vector<double>& seconds) {
   KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(options.problem));
   KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(options.problem));
+  if (!options.hits.empty() && std::holds_alternative<sim::AttentionTrace>(trace))
+    return absl::InvalidArgumentError("--hits is for traces of requests; this is one of attention");
   std::vector<sim::SimulationResult> results;
   for (const std::string& policy : options.policies) {
     const absl::Time start = absl::Now();
-    KVTIER_ASSIGN_OR_RETURN(sim::SimulationResult result,
-                            sim::SimulateTrace(trace, machinery.machine, machinery.model,
-                                               ProblemOptionsOf(options.problem), policy));
+    KVTIER_ASSIGN_OR_RETURN(
+        sim::SimulationResult result,
+        sim::SimulateTrace(trace, machinery.machine, machinery.model,
+                           ProblemOptionsOf(options.problem), policy,
+                           {.settle = options.settle, .segment_bytes = options.segment_bytes}));
     results.push_back(std::move(result));
     seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
   }
@@ -65,11 +75,21 @@ void PrintResults(const SimOptions& options, const std::vector<sim::SimulationRe
               static_cast<unsigned long long>(results[0].accesses), options.problem.trace.c_str());
 }
 
+absl::Status WriteHits(const std::string& path, const sim::SimulationResult& result) {
+  std::string lines;
+  for (size_t i = 0; i < result.phase_hits.size(); ++i)
+    lines += sim::HitLine(result.phase_accesses[i], result.phase_hits[i]);
+  return WriteFile(path, lines);
+}
+
 absl::Status RunSim(const SimOptions& options) {
   KVTIER_RETURN_IF_ERROR(CheckPolicies("--policy", options.policies));
+  if (!options.hits.empty() && options.policies.size() != 1)
+    return UsageError("--hits is for one policy");
   std::vector<double> seconds;
   KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> results,
                           SimulateAll(options, seconds));
+  if (!options.hits.empty()) KVTIER_RETURN_IF_ERROR(WriteHits(options.hits, results[0]));
   if (!options.json) {
     PrintResults(options, results);
     return absl::OkStatus();
@@ -105,6 +125,18 @@ void AddSimCommand(CLI::App& app, int& exit_code) {
       ->delimiter(',')
       ->type_name("NAME,...");
   command->add_flag("--json", options->json, "JSON instead of text");
+  command
+      ->add_option("--hits", options->hits,
+                   "Written: a line a request, with a 1 for each chunk of its prompt that was read "
+                   "and a 0 for\neach that was not")
+      ->type_name("FILE");
+  command->add_flag("--settle", options->settle,
+                    "Of requests: the engine moves blocks between requests only, until it has "
+                    "nothing left to move. Hits are\nthose of kvtier replay --workers 1 --settle "
+                    "with the same policy, capacities and segments");
+  AddSizeOption(
+      *command, "--segment", options->segment_bytes, 4096, uint64_t{1} << 40,
+      "Of requests: tiers come in segments of this size, as the daemon's pools; 0: small ones");
   command->add_flag("--phases", options->phases, "Each phase's time and hits, in the JSON");
   command->footer(
       "min and frequency know the future. No daemon is needed; time is simulated.\n"

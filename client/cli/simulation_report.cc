@@ -1,6 +1,9 @@
 #include "client/cli/simulation_report.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -15,6 +18,28 @@ double Seconds(int64_t ns) { return static_cast<double>(ns) / 1e9; }
 
 double Share(uint64_t part, uint64_t whole) {
   return whole == 0 ? 0 : static_cast<double>(part) / static_cast<double>(whole);
+}
+
+// Runs of phases of equal length, but for the last: no more than this.
+constexpr size_t kStepsMax = 100;
+
+Json StepsJson(const sim::SimulationResult& result) {
+  const size_t phases = result.phase_ns.size();
+  const size_t each = std::max<size_t>(1, (phases + kStepsMax - 1) / kStepsMax);
+  Json steps = Json::array();
+  for (size_t first = 0; first < phases; first += each) {
+    const size_t end = std::min(first + each, phases);
+    const auto sum = [&](const auto& of_phases) {
+      return std::accumulate(of_phases.begin() + static_cast<std::ptrdiff_t>(first),
+                             of_phases.begin() + static_cast<std::ptrdiff_t>(end), int64_t{0});
+    };
+    steps.push_back({{"phases", end - first},
+                     {"time_s", Seconds(sum(result.phase_ns))},
+                     {"stall_s", Seconds(sum(result.phase_stall_ns))},
+                     {"accesses", sum(result.phase_accesses)},
+                     {"hits", sum(result.phase_hits)}});
+  }
+  return steps;
 }
 
 Json PhaseTimesJson(const sim::SimulationResult& result) {
@@ -67,6 +92,7 @@ Json PolicyJson(const sim::SimulationResult& result) {
 Json SimulationJson(const sim::SimulationResult& result, double seconds, bool phases) {
   Json json = PolicyJson(result);
   json["phase_s"] = PhaseTimesJson(result);
+  json["steps"] = StepsJson(result);
   json["accesses"] = result.accesses;
   json["hits"] = result.hits;
   Json tiers = Json::object();

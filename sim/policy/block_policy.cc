@@ -41,7 +41,7 @@ void BlockPolicy::Reorder(BlockId block) {
 
 void BlockPolicy::OnCommit(RowIndex row) {
   if (planes_ == 0) {
-    planes_ = table_->plane_count(table_->model(row));
+    planes_ = static_cast<uint16_t>(table_->plane_count(table_->model(row)));
     by_order_.resize(pool_count_ * (by_plane_ ? planes_ : 1));
   }
   const uint64_t chunk = table_->key(row).high();

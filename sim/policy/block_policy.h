@@ -59,7 +59,7 @@ class BlockPolicy : public PlacementPolicy {
   uint64_t NumberOf(BlockId block) const {
     return table_->key(block.row).high() * planes_ + block.plane;
   }
-  size_t planes() const { return planes_; }
+  uint16_t planes() const { return planes_; }
   // Where its best copy is; pool_count() if it has none.
   size_t PoolOf(BlockId block) const;
   size_t pool_count() const { return pool_count_; }
@@ -111,7 +111,7 @@ class BlockPolicy : public PlacementPolicy {
   const PlacementView* view_ = nullptr;
   BlockTable* table_ = nullptr;
   size_t pool_count_ = 0;
-  size_t planes_ = 0;
+  uint16_t planes_ = 0;
   std::vector<uint32_t> stamp_;  // by row and plane: of its valid entry
   std::vector<std::priority_queue<Entry>>
       by_order_;  // QueueOf; old entries stay until they come up

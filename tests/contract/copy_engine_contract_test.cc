@@ -73,7 +73,9 @@ Subject MakeSimOnMachine(std::vector<MemoryPool*> pools) {
   machine.name = "contract";
   std::vector<size_t> tiers;
   for (size_t i = 0; i < pools.size(); ++i) {
-    sim::MachineTier tier{.name = std::to_string(i), .bytes_per_second = 1'000'000'000'000};
+    sim::MachineTier tier;
+    tier.name = std::to_string(i);
+    tier.bytes_per_second = 1'000'000'000'000;
     if (i > 0) {
       tier.link = sim::MachineLink{.name = std::to_string(i),
                                    .to_gpu_bytes_per_second = 25'000'000'000,

@@ -1,5 +1,6 @@
 """Proves that `kvtier sim` does what docs/cli.md says: prompt by prompt the hits that naive models of the policies have
-on a pinned trace, the same result each time, and clear errors.
+on a pinned trace, the same result each time, chunk by chunk the hits that `kvtier replay` has against a real daemon, and
+clear errors.
 """
 
 import json
@@ -14,7 +15,7 @@ import cli_world  # noqa: E402
 import junit  # noqa: E402
 import naive_cache  # noqa: E402
 
-# 64 KiB for a block of 512 tokens: one slot.
+# 64 KiB for a block of 512 tokens: one slot, and one of the daemon's smallest segments.
 MODEL = """name: tiny
 layers: 1
 query_heads: 1
@@ -89,6 +90,39 @@ class Cases:
         assert abs(sum(lru["phase_times_s"]) - lru["time_s"]) < 1e-6 and lru["moves_done"] > 0
         assert abs(sum(lru["hit_rate_by_tier"].values()) - lru["hit_rate"]) < 1e-9
 
+    def same_as_replay(self):
+        """The same trace in a daemon with the same pools, which settles between requests: the same line of hits for each."""
+        path, prompts = self.trace("--kind", "agent", "--requests", "90", "--seed", "11", "--prefixes", "4")
+        longest = max(map(len, prompts))
+        hits = {side: self.world.directory / f"{side}.hits" for side in ("sim", "replay")}
+        seen = set()
+        for policy, hbm, dram, segment in (("lru", 0, longest + 20, 1), ("lfu", 0, longest + 70, 4), ("s3fifo", 0, longest + 20, 1),
+                                           ("static", 0, longest + 20, 4), ("lru", 24, longest + 20, 1),
+                                           ("lfu", 60, longest, 4), ("s3fifo", 24, longest + 20, 1)):
+            sizes = {"hbm": hbm // segment * segment * CHUNK, "dram": dram // segment * segment * CHUNK}
+            tiers = [tier for tier in sizes if sizes[tier]]
+            report, _ = self.sim(path, policy, "--settle", "--segment", str(segment * CHUNK), "--hits", str(hits["sim"]),
+                                 "--tiers", ",".join(tiers), "--dram", str(sizes["dram"]), "--hbm", str(sizes["hbm"] + 2000))
+            more = ", static_share: [1]" if policy == "static" else ""
+            pools = ", ".join(f"{{name: '{tier}:0', kind: {tier}, budget_bytes: {sizes[tier]}}}" for tier in tiers)
+            self.world.start(f"memory: {{segment_bytes: {segment * CHUNK}, reserve_bytes: 0, huge_pages: false}}\n"
+                             f"pools: [{pools}]\npolicy: {{name: {policy}{more}}}\n")
+            output, _ = self.world.run("replay", "--trace", path, "--speed", "max", "--settle", "--hits", str(hits["replay"]), "--json")
+            moved = self.world.json("status")["counters"]["moves_done"]
+            self.world.stop()
+            replayed, simulated = json.loads(output), report["policies"][policy]
+            what = f"{policy}, {sizes}, segments of {segment}"
+            lines = [file.read_text().splitlines() for file in hits.values()]
+            different = [i for i, pair in enumerate(zip(*lines)) if pair[0] != pair[1]]
+            assert len(lines[0]) == len(lines[1]) == len(prompts) and not different, (
+                f"{what}: requests {different} differ: {[(lines[0][i], lines[1][i]) for i in different[:3]]}")
+            assert list(map(len, lines[0])) == list(map(len, prompts)) and sum(line.count("1") for line in lines[0]) == replayed["hits"]
+            assert replayed["refused"] == simulated["refused_chunks"], f"{what}: {replayed['refused']}, {simulated['refused_chunks']}"
+            assert moved == simulated["moves_done"], f"{what}: {moved} moves, {simulated['moves_done']}"
+            assert simulated["dropped_chunks"] > longest and (moved > 100) == (hbm > 0 and policy != "static"), (what, simulated)
+            seen.add(tuple(lines[0]))
+        assert len(seen) > 4, "the policies and sizes make a difference"
+
     def attention(self):
         path = str(self.world.directory / "attention.kvt")
         self.world.run("trace", "generate", "--kind", "attention", "--model", "llama-3.1-8b", "-o", path, socket=False)
@@ -120,7 +154,7 @@ def main():
         world = cli_world.World(directory)
         try:
             cases = Cases(world)
-            for name in ("naive_policies", "same_result_each_time", "attention", "errors"):
+            for name in ("naive_policies", "same_result_each_time", "same_as_replay", "attention", "errors"):
                 report.run(name, getattr(cases, name))
         finally:
             world.stop()

@@ -378,6 +378,32 @@ TEST_F(EngineRules, ABudgetBeyondThePoolIsRefusedAndALowerOneIsReached) {
             left + fixture.Matched(caller, split, Keys(100, 12)));
 }
 
+// However long copies take, and in whatever order they end.
+TEST(EngineSettling, WhatBecomesOfBlocksDoesNotDependOnCopies) {
+  std::vector<Event> first;
+  for (uint64_t seed = 1; seed <= 4; ++seed) {
+    EngineFixtureOptions options;
+    options.copy_seed = seed;
+    options.copy_polls_max = static_cast<uint32_t>(4 * seed);
+    EngineFixture fixture(options);
+    const Caller caller = fixture.Attach();
+    const ModelId model = fixture.Register(caller, DenseModel());
+    uint32_t rounds = 0;
+    for (int chain = 0; chain < 40; ++chain) {
+      fixture.PutChain(caller, model, Keys(100 * chain, 4));
+      // What was put a while ago comes back up.
+      if (chain >= 6) (void)fixture.Lookup(caller, model, Keys(100 * (chain - 6), 4), false);
+      while (fixture.engine().SettleRound(fixture.now())) ASSERT_LT(++rounds, 10'000u);
+      EXPECT_EQ(fixture.engine().Totals(std::nullopt).moves_in_flight, 0u);
+    }
+    const std::vector<Event> events = fixture.Events();
+    EXPECT_GT(fixture.engine().counters().moves_done, 100u);
+    EXPECT_GT(fixture.engine().counters().dropped_chunks, 50u);
+    if (first.empty()) first = events;
+    EXPECT_TRUE(events == first) << "copy seed " << seed;
+  }
+}
+
 TEST_F(EngineRules, WrongOptionsNameTheOption) {
   const auto create = [](auto change) {
     EngineFixtureOptions fixture_options;

@@ -35,12 +35,15 @@ TEST(SimulationSwarm, FaultsBreakNothing) {
     SmallScenario scenario = MakeSmallScenario(run);
     Rng rng(run);
     const sim::SimFaults faults = DrawFaults(rng);
+    const sim::SimulationOptions options{
+        .faults = faults,
+        .settle = std::holds_alternative<sim::Trace>(scenario.trace) && run % 3 == 0};
     const std::vector<std::string> policies = sim::PolicyNames();
     const std::string policy = policies[rng.Below(policies.size())];
     SCOPED_TRACE("policy " + policy + ", " + scenario.text + "; again: KVTIER_TEST_SEED=" +
                  std::to_string(run) + " build/release/tests/bin/simulation_swarm_test");
     const auto result = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
-                                           scenario.problem, policy, faults);
+                                           scenario.problem, policy, options);
     ASSERT_THAT(result, IsOk());
     failed_moves += result->moves_failed;
     moved += result->moves_done;
@@ -48,7 +51,7 @@ TEST(SimulationSwarm, FaultsBreakNothing) {
     dropped += result->dropped_chunks;
     if (run % 8 != 0) continue;
     const auto again = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
-                                          scenario.problem, policy, faults);
+                                          scenario.problem, policy, options);
     ASSERT_THAT(again, IsOk());
     EXPECT_EQ(again->phase_ns, result->phase_ns);
     EXPECT_EQ(again->phase_hits, result->phase_hits);

@@ -46,7 +46,7 @@ class Cache:
         while at < len(prompt):
             batch = prompt[at:at + BATCH]
             parent = prompt[at - 1] if at > 0 else None
-            self.held = set(prompt[:found][-1:]) | ({parent} if parent else set())
+            self.held = set(prompt[:found][-1:]) | ({parent} if parent is not None else set())
             if not self.make_room(len(batch)):
                 break
             for chunk in batch:

@@ -338,6 +338,12 @@ class Engine {
   // Call every few milliseconds and when a copy completes. Returns whether moves are in flight or
   // wanted.
   bool Tick(absl::Time now);
+  // In place of Tick where a run must come out the same however long copies take: while copies are
+  // under way it only collects those that are done, then finishes all of them at once, in the order
+  // in which they were started, and does what Tick does. Returns whether anything may be left to
+  // do: false when no copy is under way, no slot waits for readers, and nothing was moved or
+  // dropped.
+  bool SettleRound(absl::Time now);
 
   // --- Observing
   // --------------------------------------------------------------------------------------------

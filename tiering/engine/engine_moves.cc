@@ -40,23 +40,45 @@ void Sweep(uint32_t& cursor, uint32_t slots, Visit visit) {
 
 bool Engine::Tick(absl::Time now) {
   State& s = *state_;
-  const double elapsed =
-      s.last_tick ? std::max(0.0, absl::ToDoubleSeconds(now - *s.last_tick)) : 0.1;
-  s.last_tick = now;
-  for (AccessClock& clock : s.access_clocks) clock.Observe(now);
-  s.move_budget.Refill(elapsed);
-  s.FinishMoves();
-  if (s.share != nullptr) {
-    s.share->Observe(now, s.limits.section_max);
-    s.TakeReports();
-  }
-  s.SweepSessions(now);
-  s.SweepLeases(now);
-  s.SweepIncomplete(now);
-  s.KeepRoom();
-  s.ReclaimRetired();
-  s.StartMoves(now);
+  s.copies->Poll(s.completions);
+  s.Work(now);
   return s.moves.size() > 0 || s.moves_wanted;
+}
+
+bool Engine::SettleRound(absl::Time now) {
+  State& s = *state_;
+  s.copies->Poll(s.completions);
+  if (s.completions.size() < s.moves.size()) return true;
+  std::sort(s.completions.begin(), s.completions.end(),
+            [](const CopyCompletion& a, const CopyCompletion& b) { return a.ticket < b.ticket; });
+  const auto changes = [&s] {
+    return s.counts.moves_done + s.counts.moves_failed + s.counts.dropped_chunks +
+           s.counts.incomplete_dropped_chunks;
+  };
+  const uint64_t before = changes();
+  s.Work(now);
+  const bool waits_for_readers =
+      std::any_of(s.allocators.begin(), s.allocators.end(),
+                  [](const auto& slots) { return slots->retired() > Bytes(0); });
+  return s.moves.size() > 0 || changes() != before || waits_for_readers;
+}
+
+void Engine::State::Work(absl::Time now) {
+  const double elapsed = last_tick ? std::max(0.0, absl::ToDoubleSeconds(now - *last_tick)) : 0.1;
+  last_tick = now;
+  for (AccessClock& clock : access_clocks) clock.Observe(now);
+  move_budget.Refill(elapsed);
+  FinishMoves();
+  if (share != nullptr) {
+    share->Observe(now, limits.section_max);
+    TakeReports();
+  }
+  SweepSessions(now);
+  SweepLeases(now);
+  SweepIncomplete(now);
+  KeepRoom();
+  ReclaimRetired();
+  StartMoves(now);
 }
 
 void Engine::State::SweepSessions(absl::Time now) {
@@ -147,8 +169,6 @@ void Engine::State::ShrinkToBudget(PoolId pool) {
 }
 
 void Engine::State::FinishMoves() {
-  completions.clear();
-  copies->Poll(completions);
   for (const CopyCompletion& completion : completions) {
     const std::optional<Move> move = moves.Take(completion.ticket);
     KVTIER_CHECK(move.has_value());
@@ -181,6 +201,7 @@ void Engine::State::FinishMoves() {
     }
     FreeIfUnheld(row);
   }
+  completions.clear();
 }
 
 void Engine::State::StartMoves(absl::Time now) {

@@ -239,6 +239,8 @@ struct Engine::State : public PlacementView {
 
   // --- time
   // -------------------------------------------------------------------------------------------------
+  // All that a tick does, once it has asked for completions.
+  void Work(absl::Time now);
   void SweepSessions(absl::Time now);
   void SweepLeases(absl::Time now);
   void SweepIncomplete(absl::Time now);
@@ -248,7 +250,7 @@ struct Engine::State : public PlacementView {
   // What is free in the pool, or waits for readers, will do for reservations until the next tick.
   bool HasRoomAhead(TenantId tenant, PoolId pool) const;
   void ShrinkToBudget(PoolId pool);
-  void FinishMoves();
+  void FinishMoves();  // those in `completions`
   void StartMoves(absl::Time now);
   // Ideas that empty a segment of each pool over its budget, as chunks that others hang on cannot
   // be dropped, and inboxes whose segments moves want.
@@ -326,7 +328,7 @@ struct Engine::State : public PlacementView {
   std::vector<RowIndex> rows_scratch;
   std::vector<CopyRef> slots_scratch;
   std::vector<MoveIdea> ideas;
-  std::vector<CopyCompletion> completions;
+  std::vector<CopyCompletion> completions;  // not dealt with yet
 };
 
 }  // namespace kvtier

@@ -42,6 +42,7 @@ class Conductor {
         rng_(options.seed),
         workers_(options.workers) {
     for (uint32_t i = 0; i < schedule.size(); ++i) workers_[schedule[i].worker].plays.push_back(i);
+    report_.hits.resize(schedule.size());
   }
 
   absl::StatusOr<ReplayReport> Run() {
@@ -187,6 +188,8 @@ class Conductor {
     worker.playing.reset();
     worker.deaths_in_a_row = 0;
     report_.counts.Add(result->counts);
+    if (result->number < report_.hits.size())
+      report_.hits[result->number] = static_cast<uint32_t>(result->counts.hits);
     report_.unanswered_at_end =
         result->counts.recomputed > 0 ? report_.unanswered_at_end + result->counts.requests : 0;
     report_.latency.Add(result->latency_us);

@@ -51,6 +51,8 @@ struct ReplayReport {
   uint64_t unanswered_at_end = 0;  // requests that were played after the last one with an answer
   std::vector<WorkerFailure> failures{};
   bool interrupted = false;  // by a signal: this is what was played before
+  // Chunks that were hit, by place in the schedule, when it was played last.
+  std::vector<std::optional<uint32_t>> hits{};
 };
 
 // Blocks. A worker that dies is started again; the request that it was playing is lost. One that

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "client/cli/replay/block_pattern.h"
+#include "sim/replay_order.h"
 
 namespace kvtier::replay {
 namespace {
@@ -49,8 +50,7 @@ RequestPlayer::RequestPlayer(Client* client, const PlayerOptions& options)
     : client_(client),
       block_tokens_(options.block_tokens),
       chunk_bytes_(options.block_tokens * options.bytes_per_token),
-      batch_chunks_(static_cast<uint32_t>(
-          std::clamp<uint64_t>(kBufferBytes / chunk_bytes_, 1, kLookupChunks))),
+      batch_chunks_(sim::ReplayBatchChunks(chunk_bytes_)),
       buffer_(batch_chunks_ * chunk_bytes_) {}
 
 absl::StatusOr<std::unique_ptr<RequestPlayer>> RequestPlayer::Create(Client* client,
@@ -112,7 +112,7 @@ PlayResult RequestPlayer::Play(const PlayRequest& request) {
 uint32_t RequestPlayer::ReadPrefix(absl::Span<const Key> keys, Leases& leases, PlayCounts& counts) {
   uint32_t read = 0;
   while (read < keys.size()) {
-    const auto asked = keys.subspan(read, kLookupChunks);
+    const auto asked = keys.subspan(read, sim::kReplayLookupChunks);
     auto match = client_->Lookup({.model = model_, .keys = {asked.begin(), asked.end()}});
     if (CountError(match.status(), counts)) {
       if (read == 0) counts.recomputed = 1;

@@ -20,7 +20,8 @@ struct PlayerOptions {
 };
 
 // One model, "kvtier.replay", of one plane; a chunk is a block of the trace, full or not. Memory is
-// bounded: blocks go through a buffer of kBufferBytes (at least one chunk). Not thread-safe.
+// bounded: blocks go through a buffer of sim::kReplayBufferBytes (at least one chunk). Not
+// thread-safe.
 class RequestPlayer {
  public:
   // Registers the model; without a daemon it does so later. An error says that no request can ever
@@ -30,9 +31,6 @@ class RequestPlayer {
 
   // Never fails: what the daemon does not give is recomputed, and counted.
   PlayResult Play(const PlayRequest& request);
-
-  static constexpr uint64_t kBufferBytes = 4 << 20;
-  static constexpr uint32_t kLookupChunks = 1024;  // that one call names
 
  private:
   class Leases;

@@ -55,6 +55,7 @@ std::string WorkerProcess::HowItEnded() {
 
 absl::Status RunWorker(const WorkerOptions& options) {
   ClientOptions client_options{.socket = options.socket, .name = options.name};
+  if (options.settle) client_options.transport = Transport::kStream;
   auto client = Client::Connect(client_options);
   // A daemon that is away comes back, perhaps.
   if (absl::IsUnavailable(client.status())) client = Client::Create(client_options);
@@ -65,6 +66,7 @@ absl::Status RunWorker(const WorkerOptions& options) {
     refused = created.status();
     if (created.ok()) player = *std::move(created);
   }
+  if (refused.ok() && options.settle) refused = options.settle();
   absl::Status status = WriteFrame(STDOUT_FILENO, std::string(refused.message()));
   if (!refused.ok()) return refused;
   while (status.ok()) {
@@ -73,7 +75,9 @@ absl::Status RunWorker(const WorkerOptions& options) {
     if (!frame.ok()) return frame.status();
     auto request = DecodeRequest(*frame);
     if (!request.ok()) return request.status();
-    status = WriteFrame(STDOUT_FILENO, EncodeResult(player->Play(*request)));
+    const PlayResult result = player->Play(*request);
+    if (options.settle) status = options.settle();
+    if (status.ok()) status = WriteFrame(STDOUT_FILENO, EncodeResult(result));
   }
   return status;
 }

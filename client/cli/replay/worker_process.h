@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -46,6 +47,10 @@ struct WorkerOptions {
   std::string socket;
   std::string name;  // for the daemon's status
   PlayerOptions player{};
+  // Called before the first request and after each, with nothing of this client left to do. With
+  // it, what the daemon is asked does not go through shared memory, where it would come to know of
+  // it later. An error ends the worker.
+  std::function<absl::Status()> settle{};
 };
 
 // What a worker process does: says hello on the standard output, an empty frame or what is wrong,

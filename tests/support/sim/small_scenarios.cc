@@ -119,6 +119,15 @@ SmallScenario MakeSmallScenario(uint64_t seed) {
     absl::StrAppend(&scenario.text, ", ", tier.name, " ", most);
   }
   scenario.problem.seed = seed;
+  if (const auto* trace = std::get_if<sim::AttentionTrace>(&scenario.trace);
+      trace != nullptr && scenario.problem.phase == sim::AttentionPhase::kLayer &&
+      scenario.problem.tier_names.front() == scenario.machine.tiers[0].name && seed % 3 != 0) {
+    scenario.problem.mode = sim::AttentionMode::kStrict;
+    // So that any layer fits.
+    scenario.machine.tiers[0].capacity_bytes +=
+        trace->geometry.BlocksAt(trace->geometry.steps) * block_bytes;
+    absl::StrAppend(&scenario.text, ", strict");
+  }
   return scenario;
 }
 

@@ -21,6 +21,8 @@ MAPS = {"status": ["counters"], "get": ["bytes_by_pool"],
                   "policies", "policies.*.hit_rate_by_tier", "policies.*.bytes_by_link"],
         "plan": ["points[].set", "points[].links", "points[].room", "points[].policies",
                  "points[].policies.*.hit_rate_by_tier", "points[].policies.*.bytes_by_link"],
+        "sim": ["policies", "policies.*.hit_rate_by_tier", "policies.*.bytes_by_link", "policies.*.tiers", "policies.*.planes[]",
+                "policies.*.ports"],
         "replay": ["hits_by_tier", "bytes_by_link", "errors_by_code", "first_errors"]}  # fields whose names are data
 
 
@@ -141,6 +143,7 @@ def main():
                 problem = ["--machine", "gh200", "--model", "llama-3.1-8b", "--trace", attention]
                 world.compare("bound", "bound", *problem, "--certificate", certificate, socket=False)
                 world.compare("verify", "bound", "verify", certificate, *problem, socket=False)
+                world.compare("sim", "sim", *problem, "--policy", "lru,min", "--set", "compute=1PFLOP/s", socket=False)
                 world.compare("plan", "plan", "--machine", "gh200", "--model", "llama-3.1-8b", "--trace", requests, "--vary",
                               "dram=4GiB,8GiB", "--time-limit", "2s", socket=False)
 

@@ -87,6 +87,15 @@ TEST_F(AdminServiceTest, OnlyAdminsChangeAnything) {
   EXPECT_EQ(Call(plain, &v1::Admin::Stub::Drain, v1::DrainRequest(), &drained).error_code(),
             grpc::StatusCode::PERMISSION_DENIED);
   EXPECT_FALSE(drain_.draining());
+  v1::SettleReply settled;
+  EXPECT_EQ(Call(plain, &v1::Admin::Stub::Settle, v1::SettleRequest(), &settled).error_code(),
+            grpc::StatusCode::PERMISSION_DENIED);
+  v1::SettleRequest hold;
+  hold.set_hold_ms(60'001);
+  EXPECT_THAT(Call(admin, &v1::Admin::Stub::Settle, hold, &settled).error_message(),
+              HasSubstr("at most 60000"));
+  hold.set_hold_ms(0);
+  EXPECT_TRUE(Call(admin, &v1::Admin::Stub::Settle, hold, &settled).ok());
 
   ASSERT_TRUE(Call(admin, &v1::Admin::Stub::SetBudget, request, &reply).ok());
   EXPECT_EQ(reply.previous_bytes(), 64u << 20);

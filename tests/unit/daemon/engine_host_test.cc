@@ -55,6 +55,20 @@ TEST_F(EngineHostTest, TicksByItself) {
       [](Engine& engine) { return engine.counters().sessions_expired == 1; }, absl::Seconds(10)));
 }
 
+TEST_F(EngineHostTest, HoldsTicksOnceItHasSettled) {
+  const auto expired = [](Engine& engine) { return engine.counters().sessions_expired == 1; };
+  host_->With(
+      [](Engine& engine, absl::Time now) { ASSERT_TRUE(engine.Attach(TenantId(0), now).ok()); });
+  ASSERT_TRUE(host_->Settle(absl::Hours(1), absl::Seconds(10)));
+  EXPECT_TRUE(host_->held());
+  clock_.Advance(absl::Seconds(6));
+  // Longer than the thread leaves between ticks.
+  EXPECT_FALSE(host_->WaitUntil(expired, absl::Milliseconds(100)));
+  ASSERT_TRUE(host_->Settle(absl::ZeroDuration(), absl::Seconds(10)));
+  EXPECT_TRUE(host_->With([&](Engine& engine, absl::Time) { return expired(engine); }));
+  EXPECT_FALSE(host_->held());
+}
+
 TEST_F(EngineHostTest, WaitUntilGivesUp) {
   EXPECT_FALSE(host_->WaitUntil([](Engine&) { return false; }, absl::Milliseconds(20)));
   host_->Interrupt();

@@ -132,6 +132,36 @@ TEST(PlanTest, TwiceTheLoadIsTwiceTheWork) {
   EXPECT_GT(two_small.run.lower_bound_s, 2 * one_small.run.lower_bound_s);
 }
 
+// Twice as many sessions run at a time, each with chunks of its own.
+TEST(PlanTest, TwiceTheLoadOfSessionsIsTwiceTheSessions) {
+  Trace trace{.block_tokens = 256};
+  for (uint64_t session = 0; session < 4; ++session) {
+    trace.sessions.push_back({.first_request = trace.requests.size(), .request_count = 3});
+    for (uint32_t turn = 0; turn < 3; ++turn) {
+      TraceRequest request{.at_s = 10.0 * turn, .first_block = trace.ids.size(), .scope = session};
+      request.block_count = 4 * (turn + 1);
+      request.tokens = 256 * request.block_count;
+      for (uint64_t block = 0; block < request.block_count; ++block) trace.ids.push_back(block);
+      trace.requests.push_back(request);
+    }
+  }
+  PlanOptions options = Quick(40);
+  options.policies = {"lru"};
+  const auto points = Plan(trace, {"load=1..2", "dram=64GiB"}, options);
+  ASSERT_TRUE(points.ok()) << points.status();
+  ASSERT_EQ(points->size(), 2u);
+  const auto& [one, two] = std::tie((*points)[0], (*points)[1]);
+  EXPECT_EQ(two.load, 2u);
+  EXPECT_EQ(one.problem.blocks, 4u * 12);
+  EXPECT_EQ(two.problem.blocks, 2 * one.problem.blocks);
+  EXPECT_EQ(two.problem.accesses, 2 * one.problem.accesses);
+  EXPECT_NEAR(two.run.best_feasible_s / one.run.best_feasible_s, 2, 0.02);
+  // Each session finds what its earlier turns stored, whoever ran between.
+  ASSERT_EQ(two.policies.size(), 1u);
+  EXPECT_EQ(one.policies[0].hits, 4u * (4 + 8));
+  EXPECT_EQ(two.policies[0].hits, 2 * one.policies[0].hits);
+}
+
 TEST(PlanTest, WhatBindsIsByHowMuchTheBoundChanges) {
   const Trace trace = ChatTrace(60, test_support::TestSeed(4));
   const auto points = Plan(trace, {"dram=1GiB"}, Quick(200));

@@ -73,6 +73,8 @@ TEST_F(TraceReaderTest, LimitLeavesTheRestUnread) {
   const std::string text = Line("0", "1") + "\n" + Line("1", "2") + "\nnonsense";
   ASSERT_OK_AND_ASSIGN(const Trace trace, Read("t.jsonl", text, {.requests_max = 2}));
   EXPECT_EQ(trace.requests.size(), 2u);
+  EXPECT_THAT(Read("t.jsonl", text, {.block_tokens = 0}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("blocks of 0 tokens")));
   EXPECT_THAT(Read("t.jsonl", text, {.requests_max = 3}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("t.jsonl:3: no JSON")));
 }
