@@ -137,7 +137,7 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
               LowerSecondsText(run.lower_bound_s).c_str());
   std::printf("best schedule found          %s", UpperSecondsText(Feasible(run)).c_str());
   if (run.gap()) std::printf(", %.2f %% above (%s)", 100 * *run.gap(), run.best_from.c_str());
-  std::printf("\nall memories read at once     %s\n\n", SecondsText(run.roofline_s).c_str());
+  std::printf("\nall memories read at once    %s\n\n", LowerSecondsText(run.roofline_s).c_str());
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
               static_cast<unsigned long long>(problem.blocks),
               static_cast<unsigned long long>(problem.accesses), instance.phase_count,

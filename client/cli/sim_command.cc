@@ -64,8 +64,8 @@ void PrintResults(const SimOptions& options, const std::vector<sim::SimulationRe
       moved += tier.moved_in_bytes;
     }
     table.AddRow({result.policy,
-                  absl::StrFormat("%.3f s", static_cast<double>(result.time_ns) / 1e9),
-                  absl::StrFormat("%.3f s", static_cast<double>(result.stall_ns) / 1e9),
+                  absl::StrFormat("%.5g s", static_cast<double>(result.time_ns) / 1e9),
+                  absl::StrFormat("%.5g s", static_cast<double>(result.stall_ns) / 1e9),
                   absl::StrFormat("%.2f %%", 100 * result.HitRate()),
                   absl::StrFormat("%.2f %%", 100 * result.HitRateLastHalf()),
                   absl::StrJoin(tiers, ", "), SizeText(moved)});
