@@ -93,7 +93,7 @@ EngineLimits LimitsFor(uint64_t chunks, uint32_t planes) {
   EngineLimits limits;
   limits.chunks_max = std::max<uint64_t>(chunks + 16, 1024);
   limits.blocks_max = std::clamp<uint64_t>(chunks * planes + (uint64_t{planes} << 14), 1 << 20,
-                                           BlockTable::kBlocksMax);
+                                           BlockCatalog::kBlocksMax);
   limits.planes_max = std::max<uint32_t>(planes, 1);
   limits.leases_max = 1 << 22;
   limits.leased_chunks_max = 64 << 20;
@@ -146,10 +146,10 @@ absl::StatusOr<std::unique_ptr<SimulatedEngine>> SimulatedEngine::Create(
   const uint64_t slot_bytes = (options.plane_bytes + unit - 1) / unit * unit;
   sim->slot_bytes_ = Bytes(static_cast<int64_t>(slot_bytes));
   const uint64_t blocks = options.chunk_count * options.plane_count;
-  if (options.chunk_count >= BlockTable::kBlocksMax || blocks >= BlockTable::kBlocksMax) {
+  if (options.chunk_count >= BlockCatalog::kBlocksMax || blocks >= BlockCatalog::kBlocksMax) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%d chunks in %d planes each; %d blocks are possible", options.chunk_count,
-                        options.plane_count, BlockTable::kBlocksMax));
+                        options.plane_count, BlockCatalog::kBlocksMax));
   }
   const uint64_t slots_needed = blocks + blocks / 4 + kSpareSlots;
 
@@ -285,7 +285,7 @@ absl::Status SimulatedEngine::CheckContent(const ReadTarget& target, uint64_t ch
 
 absl::Status SimulatedEngine::CheckAll(uint32_t lost_pools) const {
   engine_->CheckInvariants();
-  const BlockTable& blocks = table();
+  const BlockCatalog& blocks = table();
   std::vector<std::vector<bool>> taken;
   std::vector<uint64_t> in_pool(pools_.size());
   for (const SimPool* pool : pools_) {

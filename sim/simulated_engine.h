@@ -65,7 +65,7 @@ class SimulatedEngine {
   SimMachine& machine() { return *machine_; }
   SimPool& pool(size_t tier) { return *pools_[tier]; }
   SimCopyEngine& copies() { return *copies_; }
-  const BlockTable& table() const { return *watch_->table(); }
+  const BlockCatalog& table() const { return *watch_->table(); }
   Bytes slot_bytes() const { return slot_bytes_; }
   uint64_t slots(size_t tier) const { return slots_[tier]; }
 

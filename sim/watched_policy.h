@@ -15,10 +15,10 @@ class WatchedPolicy : public PlacementPolicy {
   explicit WatchedPolicy(std::unique_ptr<PlacementPolicy> policy) : policy_(std::move(policy)) {}
 
   // Null before Bind.
-  const BlockTable* table() const { return table_; }
+  const BlockCatalog* table() const { return table_; }
 
   const char* name() const override { return policy_->name(); }
-  void Bind(const PlacementView* view, BlockTable* table) override {
+  void Bind(const PlacementView* view, BlockCatalog* table) override {
     table_ = table;
     policy_->Bind(view, table);
   }
@@ -41,7 +41,7 @@ class WatchedPolicy : public PlacementPolicy {
 
  private:
   std::unique_ptr<PlacementPolicy> policy_;
-  const BlockTable* table_ = nullptr;
+  const BlockCatalog* table_ = nullptr;
 };
 
 }  // namespace kvtier::sim

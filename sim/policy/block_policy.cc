@@ -18,7 +18,7 @@ constexpr uint32_t kPlansPerPhase = 2;
 
 }  // namespace
 
-void BlockPolicy::Bind(const PlacementView* view, BlockTable* table) {
+void BlockPolicy::Bind(const PlacementView* view, BlockCatalog* table) {
   view_ = view;
   table_ = table;
   pool_count_ = view->pool_count();

@@ -24,7 +24,7 @@ class BlockPolicy : public PlacementPolicy {
   explicit BlockPolicy(AccessFuture* future, bool by_plane = false)
       : future_(future), by_plane_(by_plane) {}
 
-  void Bind(const PlacementView* view, BlockTable* table) override;
+  void Bind(const PlacementView* view, BlockCatalog* table) override;
   void OnCommit(RowIndex row) override;
   void OnTouch(absl::Span<const RowIndex> rows) override;
   void OnRead(RowIndex row, PlaneIndex plane, uint32_t steps, double mass) override;
@@ -55,7 +55,7 @@ class BlockPolicy : public PlacementPolicy {
   virtual bool MayReplace(BlockId victim, BlockId wanted) = 0;
 
   AccessFuture* future() const { return future_; }
-  const BlockTable& table() const { return *table_; }
+  const BlockCatalog& table() const { return *table_; }
   uint64_t NumberOf(BlockId block) const {
     return table_->key(block.row).high() * planes_ + block.plane;
   }
@@ -109,7 +109,7 @@ class BlockPolicy : public PlacementPolicy {
   AccessFuture* future_;
   const bool by_plane_;
   const PlacementView* view_ = nullptr;
-  BlockTable* table_ = nullptr;
+  BlockCatalog* table_ = nullptr;
   size_t pool_count_ = 0;
   uint16_t planes_ = 0;
   std::vector<uint32_t> stamp_;  // by row and plane: of its valid entry

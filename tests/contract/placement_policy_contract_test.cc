@@ -37,7 +37,7 @@ class PlacementPolicyContract : public ::testing::TestWithParam<PolicyCase> {};
 // A few hundred steps in the life of a table; the trace of every answer.
 std::vector<uint64_t> Live(const PolicyCase& policy_case, uint64_t seed, int steps) {
   PolicyTable view(policy_case.pool_count, policy_case.create());
-  BlockTable& table = view.mutable_table();
+  BlockCatalog& table = view.mutable_table();
   Rng rng(seed);
   std::vector<uint64_t> trace;
   std::vector<RowIndex> pinned;
@@ -125,7 +125,7 @@ TEST_P(PlacementPolicyContract, TheSameCallsGetTheSameAnswers) {
 // Asked often enough, it finds whatever may go: else a full pool would refuse for ever.
 TEST_P(PlacementPolicyContract, EverythingThatMayGoIsFound) {
   PolicyTable view(GetParam().pool_count, GetParam().create());
-  BlockTable& table = view.mutable_table();
+  BlockCatalog& table = view.mutable_table();
   const TenantId tenant(1);
   // Long chains of which only the ends may go, and a leased one of which nothing may.
   std::vector<RowIndex> leased;

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "tests/support/block_content.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 #include "tiering/plan/placement_policy.h"
 
 namespace kvtier::test_support {
@@ -22,7 +22,7 @@ class PolicyTable : public PlacementView {
 
   PolicyTable(size_t pool_count, std::unique_ptr<PlacementPolicy> policy);
 
-  const BlockTable& table() const override { return table_; }
+  const BlockCatalog& table() const override { return table_; }
   size_t pool_count() const override { return pool_count_; }
   size_t tenant_count() const override { return kTenants; }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
@@ -30,7 +30,7 @@ class PolicyTable : public PlacementView {
   Bytes SlotBytes(ModelId model, PlaneIndex plane) const override;
   absl::Time AccessTime(TenantId) const override { return absl::UnixEpoch(); }
 
-  BlockTable& mutable_table() { return table_; }
+  BlockCatalog& mutable_table() { return table_; }
   PlacementPolicy& policy() { return *policy_; }
   // One model a tenant, of the same number.
   static ModelId ModelOf(TenantId tenant) { return ModelId(tenant.value()); }
@@ -58,7 +58,7 @@ class PolicyTable : public PlacementView {
   CopyRef NewCopy(PoolId pool);
 
   const size_t pool_count_;
-  BlockTable table_{1000};
+  BlockCatalog table_{1000};
   std::unique_ptr<PlacementPolicy> policy_;
   std::map<std::pair<TenantId, PoolId>, int64_t> used_;
   uint32_t next_copy_ = 0;

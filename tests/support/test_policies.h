@@ -18,7 +18,7 @@ class ShufflePolicy : public LruPolicy {
   explicit ShufflePolicy(uint64_t seed) : rng_(seed) {}
 
   const char* name() const override { return "shuffle"; }
-  void Bind(const PlacementView* view, BlockTable* table) override {
+  void Bind(const PlacementView* view, BlockCatalog* table) override {
     view_ = view;
     table_ = table;
     LruPolicy::Bind(view, table);
@@ -43,7 +43,7 @@ class ShufflePolicy : public LruPolicy {
 
   Rng rng_;
   const PlacementView* view_ = nullptr;
-  BlockTable* table_ = nullptr;
+  BlockCatalog* table_ = nullptr;
 };
 
 // Plans what was pushed into `ideas` since the last Plan, and nothing else; all else as LruPolicy.
@@ -51,7 +51,7 @@ class ShufflePolicy : public LruPolicy {
 class ScriptedPolicy : public LruPolicy {
  public:
   const char* name() const override { return "scripted"; }
-  void Bind(const PlacementView* view, BlockTable* table) override {
+  void Bind(const PlacementView* view, BlockCatalog* table) override {
     view_ = view;
     table_ = table;
     LruPolicy::Bind(view, table);
@@ -90,7 +90,7 @@ class ScriptedPolicy : public LruPolicy {
   }
 
   const PlacementView* view_ = nullptr;
-  BlockTable* table_ = nullptr;
+  BlockCatalog* table_ = nullptr;
   std::vector<MoveIdea> ideas_;
   std::vector<Access> accesses_;
 };

@@ -29,7 +29,7 @@ absl::Status CheckLimits(const EngineLimits& limits) {
   };
   KVTIER_RETURN_IF_ERROR(check("chunks_max", limits.chunks_max, 1, kChunksMax));
   KVTIER_RETURN_IF_ERROR(
-      check("blocks_max", limits.blocks_max, kBlocksMin, BlockTable::kBlocksMax));
+      check("blocks_max", limits.blocks_max, kBlocksMin, BlockCatalog::kBlocksMax));
   KVTIER_RETURN_IF_ERROR(check("models_max", limits.models_max, 1, 65'535));
   KVTIER_RETURN_IF_ERROR(check("planes_max", limits.planes_max, 1, 8192));
   KVTIER_RETURN_IF_ERROR(check("sessions_max", limits.sessions_max, 1, 1u << 20));

@@ -85,7 +85,7 @@ Bytes Engine::MetadataBytes() const {
 }
 
 std::vector<ChunkInfo> Engine::ListChunks(TenantId tenant, uint64_t& cursor, size_t limit) const {
-  const BlockTable& blocks = state_->blocks;
+  const BlockCatalog& blocks = state_->blocks;
   std::vector<ChunkInfo> result;
   // A call looks at a bounded number of rows, so that another tenant's chunks cannot make it long.
   constexpr uint64_t kRowsPerCallMax = 1'000'000;

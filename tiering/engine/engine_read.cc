@@ -21,7 +21,7 @@ uint64_t ChunksThatHold(uint32_t tokens, uint32_t last_tokens, uint32_t chunk_to
 
 // How many of `rows` (a prefix in order, kNoRow where unknown) a worker can go on from, by the
 // planes' kinds.
-size_t UsablePrefix(const BlockTable& blocks, ModelId model, const std::vector<RowIndex>& rows) {
+size_t UsablePrefix(const BlockCatalog& blocks, ModelId model, const std::vector<RowIndex>& rows) {
   const ModelLayout& layout = blocks.layout(model);
   const auto& resume_planes = layout.resume_planes;
   std::vector<uint32_t> run(resume_planes.size(),
@@ -46,7 +46,7 @@ size_t UsablePrefix(const BlockTable& blocks, ModelId model, const std::vector<R
 
 // A leased row whose successor in the lease is its child needs no pin: a row with a child is not
 // dropped.
-bool HeldByNext(const BlockTable& blocks, absl::Span<const RowIndex> rows, size_t i) {
+bool HeldByNext(const BlockCatalog& blocks, absl::Span<const RowIndex> rows, size_t i) {
   return i + 1 < rows.size() && blocks.parent(rows[i + 1]) == rows[i];
 }
 

@@ -27,7 +27,7 @@ IndexLimits EngineShare::LimitsOf(const EngineLimits& limits, size_t tenants) {
 
 absl::StatusOr<std::unique_ptr<EngineShare>> EngineShare::Create(
     const ShareOptions& options, const EngineLimits& limits, size_t tenants,
-    const BlockTable* blocks, const std::vector<std::unique_ptr<SlotAllocator>>* allocators) {
+    const BlockCatalog* blocks, const std::vector<std::unique_ptr<SlotAllocator>>* allocators) {
   if (options.index.size() != tenants) {
     return absl::InvalidArgumentError(absl::StrFormat("engine: memory for %d indexes of %d tenants",
                                                       options.index.size(), tenants));

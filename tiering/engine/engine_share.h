@@ -19,7 +19,7 @@
 #include "tiering/base/copy_ref.h"
 #include "tiering/base/ids.h"
 #include "tiering/base/paged_array.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 #include "tiering/block/residency_observer.h"
 #include "tiering/engine/engine.h"
 #include "tiering/memory/slot_allocator.h"
@@ -37,7 +37,7 @@ class EngineShare : public ResidencyObserver {
   // it.
   static absl::StatusOr<std::unique_ptr<EngineShare>> Create(
       const ShareOptions& options, const EngineLimits& limits, size_t tenants,
-      const BlockTable* blocks, const std::vector<std::unique_ptr<SlotAllocator>>* allocators);
+      const BlockCatalog* blocks, const std::vector<std::unique_ptr<SlotAllocator>>* allocators);
   static IndexLimits LimitsOf(const EngineLimits& limits, size_t tenants);
 
   // --- the index
@@ -120,7 +120,7 @@ class EngineShare : public ResidencyObserver {
     uint64_t inboxes_wanted = 0;  // by its clients together
   };
 
-  EngineShare(const BlockTable* blocks,
+  EngineShare(const BlockCatalog* blocks,
               const std::vector<std::unique_ptr<SlotAllocator>>* allocators)
       : blocks_(blocks), allocators_(allocators) {}
   const SlotAllocator& allocator(PoolId pool) const { return *(*allocators_)[pool.value()]; }
@@ -130,7 +130,7 @@ class EngineShare : public ResidencyObserver {
   uint32_t LineOf(RowIndex row) const { return row < lines_.size() ? lines_[row] - 1 : kNoLine; }
   static constexpr uint32_t kNoLine = TenantShare::kNoLine;
 
-  const BlockTable* blocks_;
+  const BlockCatalog* blocks_;
   const std::vector<std::unique_ptr<SlotAllocator>>* allocators_;
   std::vector<Tenant> tenants_;
   PagedArray<uint32_t, 16384> lines_;   // by row: first line + 1, 0 where it has none

@@ -10,7 +10,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "absl/functional/function_ref.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 #include "tiering/engine/access_clock.h"
 #include "tiering/engine/engine.h"
 #include "tiering/engine/engine_share.h"
@@ -76,7 +76,7 @@ struct Engine::State : public PlacementView {
 
   // --- PlacementView
   // ----------------------------------------------------------------------------------------
-  const BlockTable& table() const override { return blocks; }
+  const BlockCatalog& table() const override { return blocks; }
   size_t pool_count() const override { return allocators.size(); }
   size_t tenant_count() const override { return tenants.size(); }
   PoolRoom Room(TenantId tenant, PoolId pool) const override;
@@ -276,7 +276,7 @@ struct Engine::State : public PlacementView {
   std::unique_ptr<CopyEngine> copies;
 
   std::unique_ptr<EngineShare> share;  // null: nothing is shared; `blocks` tells it what changes
-  BlockTable blocks;
+  BlockCatalog blocks;
   SlotQuarantine quarantine;
   std::deque<RegisteredSpec> specs;  // by model id; addresses stay
   OwnedList all_sessions;

@@ -32,7 +32,7 @@ absl::StatusOr<std::vector<PlaneIndex>> CheckPlanes(const ModelSpec& spec,
   return planes;
 }
 
-absl::Status CheckParent(const BlockTable& blocks, RowIndex parent, const wire::ChunkKey& key) {
+absl::Status CheckParent(const BlockCatalog& blocks, RowIndex parent, const wire::ChunkKey& key) {
   if (parent == kNoRow || blocks.hidden(parent)) {
     return absl::FailedPreconditionError(
         absl::StrFormat("parent chunk %s is not committed", key.ToHex()));

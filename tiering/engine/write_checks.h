@@ -5,7 +5,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 #include "tiering/block/model.h"
 
 namespace kvtier {
@@ -15,6 +15,6 @@ absl::StatusOr<std::vector<PlaneIndex>> CheckPlanes(const ModelSpec& spec,
                                                     const std::vector<PlaneIndex>& planes);
 
 // FAILED_PRECONDITION unless `parent`, whose key is `key`, is there and all its tokens are.
-absl::Status CheckParent(const BlockTable& blocks, RowIndex parent, const wire::ChunkKey& key);
+absl::Status CheckParent(const BlockCatalog& blocks, RowIndex parent, const wire::ChunkKey& key);
 
 }  // namespace kvtier

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "tiering/base/ids.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 
 namespace kvtier {
 
@@ -18,7 +18,7 @@ class ChunkLru {
   // Bits of the third word that are left to the policy.
   static constexpr uint32_t kFlagsMask = 0xff000000u;
 
-  ChunkLru(BlockTable* table, size_t list_count) : table_(table), lists_(list_count) {}
+  ChunkLru(BlockCatalog* table, size_t list_count) : table_(table), lists_(list_count) {}
 
   bool Contains(RowIndex row) const { return (words(row)[2] & ~kFlagsMask) != 0; }
   // The list of a row that is in one.
@@ -63,7 +63,7 @@ class ChunkLru {
   // Links hold row + 1, so that the zero of a new row means "none" and kNoRow comes out of 0 - 1.
   const std::array<uint32_t, 3>& words(RowIndex row) const { return table_->policy_words(row); }
 
-  BlockTable* table_;
+  BlockCatalog* table_;
   std::vector<List> lists_;
 };
 

@@ -9,7 +9,7 @@
 #include "absl/types/span.h"
 #include "tiering/base/bytes.h"
 #include "tiering/base/ids.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 
 namespace kvtier {
 
@@ -37,7 +37,7 @@ struct MoveIdea {
 class PlacementView {
  public:
   virtual ~PlacementView() = default;
-  virtual const BlockTable& table() const = 0;
+  virtual const BlockCatalog& table() const = 0;
   virtual size_t pool_count() const = 0;
   virtual size_t tenant_count() const = 0;
   virtual PoolRoom Room(TenantId tenant, PoolId pool) const = 0;
@@ -53,7 +53,7 @@ class PlacementView {
 };
 
 // Called by the engine only, on its thread. Deterministic: the same calls give the same answers. A
-// policy keeps its state per chunk in the row's own policy words (BlockTable::policy_words), so
+// policy keeps its state per chunk in the row's own policy words (BlockCatalog::policy_words), so
 // that a touch costs no cache miss beyond the row's. Rows named to it are live; OnRemove is the
 // last call for one.
 class PlacementPolicy {
@@ -63,7 +63,7 @@ class PlacementPolicy {
   virtual const char* name() const = 0;
 
   // Called once, before anything else.
-  virtual void Bind(const PlacementView* view, BlockTable* table) = 0;
+  virtual void Bind(const PlacementView* view, BlockCatalog* table) = 0;
 
   // A chunk became visible.
   virtual void OnCommit(RowIndex row) = 0;
@@ -82,7 +82,7 @@ class PlacementPolicy {
   virtual void PlaceNew(TenantId tenant, ModelId model, PlaneIndex plane,
                         std::vector<PoolId>& pools) = 0;
 
-  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockTable::Droppable), and
+  // A chunk of `tenant` to drop so that `pool` gains room: droppable (BlockCatalog::Droppable), and
   // bringing room there nearer (VictimHelp in victim_help.h); kNoRow when there is none. A bounded
   // search: kNoRow may also mean "ask again".
   virtual RowIndex Victim(TenantId tenant, PoolId pool) = 0;

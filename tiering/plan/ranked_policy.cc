@@ -23,7 +23,7 @@ constexpr absl::Duration kPrefetchPatience = absl::Seconds(5);
 
 }  // namespace
 
-void RankedPolicy::Bind(const PlacementView* view, BlockTable* table) {
+void RankedPolicy::Bind(const PlacementView* view, BlockCatalog* table) {
   view_ = view;
   table_ = table;
   pool_count_ = view->pool_count();

@@ -23,7 +23,7 @@ namespace kvtier {
 // the search short.
 class RankedPolicy : public PlacementPolicy {
  public:
-  void Bind(const PlacementView* view, BlockTable* table) override;
+  void Bind(const PlacementView* view, BlockCatalog* table) override;
   void OnCommit(RowIndex row) override;
   void OnTouch(absl::Span<const RowIndex> rows) override;
   void OnRead(RowIndex row, PlaneIndex plane, uint32_t steps, double mass) override;
@@ -55,7 +55,7 @@ class RankedPolicy : public PlacementPolicy {
   virtual bool Spared(RowIndex /*row*/) { return false; }
 
   ChunkLru& lists() { return *lists_; }
-  const BlockTable& table() const { return *table_; }
+  const BlockCatalog& table() const { return *table_; }
   const PlacementView& view() const { return *view_; }
   size_t RankOf(RowIndex row) const { return lists_->ListOf(row) % rank_count_; }
   // To the front of that rank, in the pool where it is.
@@ -95,7 +95,7 @@ class RankedPolicy : public PlacementPolicy {
 
   const size_t rank_count_;
   const PlacementView* view_ = nullptr;
-  BlockTable* table_ = nullptr;
+  BlockCatalog* table_ = nullptr;
   std::unique_ptr<ChunkLru> lists_;
   size_t pool_count_ = 0;
   size_t first_tenant_ = 0;  // of the last Plan

@@ -16,7 +16,7 @@ constexpr uint32_t kReadsToStay = 2;
 
 }  // namespace
 
-void S3FifoPolicy::Bind(const PlacementView* view, BlockTable* table) {
+void S3FifoPolicy::Bind(const PlacementView* view, BlockCatalog* table) {
   RankedPolicy::Bind(view, table);
   small_bytes_.resize(view->tenant_count());
   ghosts_.resize(view->tenant_count());

@@ -28,7 +28,7 @@ class S3FifoPolicy : public RankedPolicy {
   S3FifoPolicy() : RankedPolicy(2) {}
 
   const char* name() const override { return "s3fifo"; }
-  void Bind(const PlacementView* view, BlockTable* table) override;
+  void Bind(const PlacementView* view, BlockCatalog* table) override;
 
  private:
   static constexpr size_t kSmall = 0, kMain = 1;

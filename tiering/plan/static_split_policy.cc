@@ -29,7 +29,7 @@ absl::StatusOr<std::unique_ptr<PlacementPolicy>> StaticSplitPolicy::Create(
   return std::unique_ptr<PlacementPolicy>(new StaticSplitPolicy(std::move(share_by_pool)));
 }
 
-void StaticSplitPolicy::Bind(const PlacementView* view, BlockTable* table) {
+void StaticSplitPolicy::Bind(const PlacementView* view, BlockCatalog* table) {
   table_ = table;
   pool_count_ = view->pool_count();
   share_.resize(pool_count_, 0);

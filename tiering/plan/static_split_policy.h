@@ -20,7 +20,7 @@ class StaticSplitPolicy : public PlacementPolicy {
   static absl::StatusOr<std::unique_ptr<PlacementPolicy>> Create(std::vector<double> share_by_pool);
 
   const char* name() const override { return "static"; }
-  void Bind(const PlacementView* view, BlockTable* table) override;
+  void Bind(const PlacementView* view, BlockCatalog* table) override;
   void OnCommit(RowIndex row) override;
   void OnTouch(absl::Span<const RowIndex> rows) override;
   void OnRead(RowIndex row, PlaneIndex plane, uint32_t steps, double mass) override;
@@ -37,7 +37,7 @@ class StaticSplitPolicy : public PlacementPolicy {
       : share_(std::move(share_by_pool)) {}
 
   std::vector<double> share_;
-  BlockTable* table_ = nullptr;
+  BlockCatalog* table_ = nullptr;
   size_t pool_count_ = 0;
   std::unique_ptr<ChunkLru> lru_;
 };

@@ -12,7 +12,7 @@ bool Uses(const Block& block, PoolId pool) {
 
 }  // namespace
 
-VictimHelp HelpOf(const BlockTable& table, RowIndex row, PoolId pool) {
+VictimHelp HelpOf(const BlockCatalog& table, RowIndex row, PoolId pool) {
   const size_t planes = table.plane_count(table.model(row));
   bool any_copy = false;
   for (size_t i = 0; i < planes; ++i) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "tiering/base/ids.h"
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 
 namespace kvtier {
 
@@ -19,6 +19,6 @@ enum class VictimHelp : uint8_t {
 
 // `row` is droppable. Looks at its planes, and for kUnblocks at those of a bounded number of
 // ancestors, up to the first one that somebody holds.
-VictimHelp HelpOf(const BlockTable& table, RowIndex row, PoolId pool);
+VictimHelp HelpOf(const BlockCatalog& table, RowIndex row, PoolId pool);
 
 }  // namespace kvtier

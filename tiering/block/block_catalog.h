@@ -43,14 +43,14 @@ struct ModelLayout {
 //
 // Invariants: a row with a child, a lease or a move in flight is never removed; a visible row has a
 // copy of each required plane; a row is in the index unless it was unlinked (forgotten).
-class BlockTable {
+class BlockCatalog {
  public:
   static constexpr uint64_t kBlocksMax = 0xfffffffeu;
 
   // At most `chunks_max` rows, with memory for at most `blocks_max` blocks (a row has one a plane,
   // there or not), which is at most kBlocksMax. Whoever does not know `index_seed` cannot choose
   // keys that fall into one bucket of the index.
-  explicit BlockTable(uint64_t chunks_max, uint64_t blocks_max = kBlocksMax,
+  explicit BlockCatalog(uint64_t chunks_max, uint64_t blocks_max = kBlocksMax,
                       uint64_t index_seed = 0);
 
   // Tells it of every change from now on; it outlives the table. Nobody is told by default.

@@ -1,4 +1,4 @@
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 
 #include <algorithm>
 
@@ -6,22 +6,22 @@
 
 namespace kvtier {
 
-BlockTable::BlockTable(uint64_t chunks_max, uint64_t blocks_max, uint64_t index_seed)
+BlockCatalog::BlockCatalog(uint64_t chunks_max, uint64_t blocks_max, uint64_t index_seed)
     : chunks_max_(chunks_max), room_{.blocks_max = blocks_max}, hash_(index_seed) {
   KVTIER_CHECK(blocks_max <= kBlocksMax);
 }
 
-void BlockTable::AddModel(ModelLayout layout) {
+void BlockCatalog::AddModel(ModelLayout layout) {
   models_.push_back(std::make_unique<ModelBlocks>(std::move(layout), &room_));
 }
 
-RowIndex BlockTable::Find(ModelId model, const wire::ChunkKey& key) const {
+RowIndex BlockCatalog::Find(ModelId model, const wire::ChunkKey& key) const {
   return index_.Find(hash_(key, model.value()), [&](RowIndex row) {
     return rows_[row].key == key && rows_[row].model == model.value();
   });
 }
 
-void BlockTable::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
+void BlockCatalog::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
                          std::vector<RowIndex>& rows) const {
   // Enough lookups at once to cover memory latency, few enough for the line-fill buffers.
   constexpr size_t kGroup = 16;
@@ -33,7 +33,7 @@ void BlockTable::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
   }
 }
 
-RowIndex BlockTable::Create(ModelId model, const wire::ChunkKey& key, RowIndex parent,
+RowIndex BlockCatalog::Create(ModelId model, const wire::ChunkKey& key, RowIndex parent,
                             uint32_t token_count) {
   if (row_count_ >= chunks_max_) return kNoRow;
   ModelBlocks& blocks = *models_[model.value()];
@@ -72,7 +72,7 @@ RowIndex BlockTable::Create(ModelId model, const wire::ChunkKey& key, RowIndex p
   return row;
 }
 
-uint32_t BlockTable::AddBlocks(ModelBlocks& model) {
+uint32_t BlockCatalog::AddBlocks(ModelBlocks& model) {
   const uint32_t group = model.blocks.Add();
   if (group != BlockStore::kNone) return group;
   // Empty pages that stores keep are memory as well; they go before anybody is refused.
@@ -80,7 +80,7 @@ uint32_t BlockTable::AddBlocks(ModelBlocks& model) {
   return model.blocks.Add();
 }
 
-void BlockTable::Unlink(RowIndex row) {
+void BlockCatalog::Unlink(RowIndex row) {
   Row& r = rows_[row];
   if (hidden(row)) return;
   const bool was_seen = Visible(row);
@@ -89,7 +89,7 @@ void BlockTable::Unlink(RowIndex row) {
   if (observer_ != nullptr && was_seen) observer_->OnInvisible(row);
 }
 
-void BlockTable::Remove(RowIndex row) {
+void BlockCatalog::Remove(RowIndex row) {
   Row& r = rows_[row];
   KVTIER_CHECK(live(row) && Droppable(row));
   const size_t planes = models_[r.model]->layout.plane_bytes.size();
@@ -112,22 +112,22 @@ void BlockTable::Remove(RowIndex row) {
   --models_[r.model]->row_count;
 }
 
-void BlockTable::Pin(RowIndex row) {
+void BlockCatalog::Pin(RowIndex row) {
   ++rows_[row].leases;
   KVTIER_CHECK(rows_[row].leases > 0 && "more pins than a row counts");
 }
 
-void BlockTable::Unpin(RowIndex row) {
+void BlockCatalog::Unpin(RowIndex row) {
   KVTIER_CHECK(rows_[row].leases > 0);
   --rows_[row].leases;
 }
 
-void BlockTable::EndMove(RowIndex row) {
+void BlockCatalog::EndMove(RowIndex row) {
   KVTIER_CHECK(rows_[row].moves > 0);
   --rows_[row].moves;
 }
 
-void BlockTable::SetFirst(RowIndex row, PlaneIndex plane, CopyRef copy, uint64_t checksum) {
+void BlockCatalog::SetFirst(RowIndex row, PlaneIndex plane, CopyRef copy, uint64_t checksum) {
   Row& r = rows_[row];
   Block& block = mutable_block(r, plane);
   KVTIER_CHECK(!block.best.valid() && copy.valid());
@@ -143,7 +143,7 @@ void BlockTable::SetFirst(RowIndex row, PlaneIndex plane, CopyRef copy, uint64_t
   if (models_[r.model]->layout.required[plane.value()] && Visible(row)) observer_->OnVisible(row);
 }
 
-void BlockTable::AddCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
+void BlockCatalog::AddCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   Block& block = mutable_block(rows_[row], plane);
   KVTIER_CHECK(block.best.valid() && !block.second.valid() && copy.valid());
   block.second = copy;
@@ -151,7 +151,7 @@ void BlockTable::AddCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   if (observer_ != nullptr) observer_->OnCopies(row, plane);
 }
 
-bool BlockTable::RemoveCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
+bool BlockCatalog::RemoveCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   Row& r = rows_[row];
   Block& block = mutable_block(r, plane);
   if (!copy.valid()) return false;
@@ -172,20 +172,20 @@ bool BlockTable::RemoveCopy(RowIndex row, PlaneIndex plane, CopyRef copy) {
   return true;
 }
 
-uint64_t BlockTable::row_count(TenantId tenant) const {
+uint64_t BlockCatalog::row_count(TenantId tenant) const {
   uint64_t count = 0;
   for (const auto& model : models_) count += model->layout.tenant == tenant ? model->row_count : 0;
   return count;
 }
 
-uint64_t BlockTable::block_count(TenantId tenant) const {
+uint64_t BlockCatalog::block_count(TenantId tenant) const {
   uint64_t count = 0;
   for (const auto& model : models_)
     count += model->layout.tenant == tenant ? model->block_count : 0;
   return count;
 }
 
-Bytes BlockTable::metadata_bytes() const {
+Bytes BlockCatalog::metadata_bytes() const {
   Bytes total = rows_.metadata_bytes() + index_.metadata_bytes();
   for (const auto& model : models_) {
     total += model->blocks.metadata_bytes();
@@ -193,7 +193,7 @@ Bytes BlockTable::metadata_bytes() const {
   return total;
 }
 
-void BlockTable::CheckInvariants() const {
+void BlockCatalog::CheckInvariants() const {
   uint64_t live_rows = 0, blocks = 0;
   for (RowIndex row = 0; row < row_end(); ++row) {
     if (!live(row)) continue;

@@ -1,6 +1,6 @@
 // What keeps the block table small and quick whatever clients do: keys that they choose spread over
 // the index, and memory for blocks is bounded, comes back when rows go, and is never mixed up.
-#include "tiering/block/block_table.h"
+#include "tiering/block/block_catalog.h"
 
 #include <gtest/gtest.h>
 
@@ -82,9 +82,9 @@ TEST(ChunkHash, ModelsShareNoPlaces) {
 
 // --- memory for blocks
 
-TEST(BlockTable, RefusesRowsBeyondTheBlocksItMayHave) {
+TEST(BlockCatalog, RefusesRowsBeyondTheBlocksItMayHave) {
   constexpr uint64_t kBlocks = 8192;
-  BlockTable table(1'000'000, kBlocks);
+  BlockCatalog table(1'000'000, kBlocks);
   table.AddModel(LayoutOf(1024));
   table.AddModel(LayoutOf(4));
   std::vector<RowIndex> rows;
@@ -109,8 +109,8 @@ TEST(BlockTable, RefusesRowsBeyondTheBlocksItMayHave) {
   table.CheckInvariants();
 }
 
-TEST(BlockTable, GivesTheMemoryOfBlocksBack) {
-  BlockTable table(1'000'000);
+TEST(BlockCatalog, GivesTheMemoryOfBlocksBack) {
+  BlockCatalog table(1'000'000);
   table.AddModel(LayoutOf(64));
   std::vector<RowIndex> rows;
   const auto fill = [&] {
