@@ -43,10 +43,10 @@ uint32_t LeastGap(const Instance& instance) {
 
 uint32_t StrideOf(const Instance& instance, const DualOptions& options) {
   if (instance.access_count() * options.iterations <= options.full_accesses) return 1;
-  const uint64_t wanted = std::clamp(
-      std::max(options.sample_accesses,
-               uint64_t{options.sample_accesses_per_phase} * instance.phase_count),
-      uint64_t{1}, std::max(uint64_t{1}, options.sample_accesses_max));
+  const uint64_t wanted =
+      std::clamp(std::max(options.sample_accesses,
+                          uint64_t{options.sample_accesses_per_phase} * instance.phase_count),
+                 uint64_t{1}, std::max(uint64_t{1}, options.sample_accesses_max));
   return static_cast<uint32_t>(std::clamp<uint64_t>(instance.access_count() / wanted, 1,
                                                     std::numeric_limits<uint32_t>::max()));
 }
