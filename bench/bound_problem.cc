@@ -106,7 +106,8 @@ absl::StatusOr<BoundProblem> FindBoundProblem(std::string_view name) {
                                           "; there are ", absl::StrJoin(names, ", ")));
 }
 
-absl::StatusOr<bound::Instance> MakeBoundProblem(const BoundProblem& problem, uint64_t seed) {
+absl::StatusOr<bound::Instance> MakeBoundProblem(const BoundProblem& problem, uint64_t seed,
+                                                 const std::function<absl::Status()>& check) {
   KVTIER_ASSIGN_OR_RETURN(const sim::ModelSpec model, ModelOf(problem));
   sim::AttentionOptions options;
   options.read_milli = problem.read_milli;
@@ -117,8 +118,7 @@ absl::StatusOr<bound::Instance> MakeBoundProblem(const BoundProblem& problem, ui
   options.geometry.prompt_tokens =
       uint64_t{problem.blocks} / problem.layers * kBlockTokens - problem.steps;
   options.geometry.steps = problem.steps;
-  KVTIER_ASSIGN_OR_RETURN(std::string bytes,
-                          sim::GenerateAttentionTrace(options, [] { return absl::OkStatus(); }));
+  KVTIER_ASSIGN_OR_RETURN(std::string bytes, sim::GenerateAttentionTrace(options, check));
   KVTIER_ASSIGN_OR_RETURN(const sim::AttentionTrace trace,
                           sim::DecodeAttentionTrace(bytes, problem.name));
   bytes = {};  // large ones are not held twice

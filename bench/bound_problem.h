@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "sim/attention_instance.h"
 #include "tiering/bound/instance.h"
@@ -36,7 +38,8 @@ const std::vector<BoundProblem>& BoundProblems();
 // NOT_FOUND names those that are known.
 absl::StatusOr<BoundProblem> FindBoundProblem(std::string_view name);
 
-// A function of problem and seed.
-absl::StatusOr<bound::Instance> MakeBoundProblem(const BoundProblem& problem, uint64_t seed);
+// A function of problem and seed. An error of `check`, asked once a step, ends it.
+absl::StatusOr<bound::Instance> MakeBoundProblem(const BoundProblem& problem, uint64_t seed,
+                                                 const std::function<absl::Status()>& check);
 
 }  // namespace kvtier::bench

@@ -58,8 +58,9 @@ double EvaluationNs(const bound::Instance& instance, const bound::Prices& prices
   return 1e9 * (CpuSeconds() - start) / static_cast<double>(instance.access_count());
 }
 
-absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed) {
-  KVTIER_ASSIGN_OR_RETURN(const bound::Instance instance, MakeBoundProblem(problem, seed));
+absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed,
+                                 const std::function<absl::Status()>& check) {
+  KVTIER_ASSIGN_OR_RETURN(const bound::Instance instance, MakeBoundProblem(problem, seed, check));
   BoundRow row{.problem = problem,
                .seed = seed,
                .blocks = instance.block_count(),
@@ -70,10 +71,12 @@ absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed) {
   sim::BoundRunOptions options;
   options.time_limit_s = problem.seconds_wanted;
   options.now_s = CpuSeconds;
+  options.on_progress = [&](const sim::BoundProgress&) { return check().ok(); };
   InlineExecutor executor;
   const double start = CpuSeconds();
   const auto wall_start = Clock::now();
   KVTIER_ASSIGN_OR_RETURN(const sim::BoundRun run, sim::RunBound(instance, options, {}, executor));
+  KVTIER_RETURN_IF_ERROR(check());
   row.total_s = CpuSeconds() - start;
   row.wall_s = 1e-9 * NsSince(wall_start, 1);
   for (const sim::BoundProgress& progress : run.progress) {
@@ -128,8 +131,8 @@ absl::StatusOr<std::vector<BoundRow>> BoundRows(const BoundRowOptions& options) 
   std::vector<BoundRow> rows;
   for (const BoundProblem& problem : options.problems) {
     for (uint64_t seed = 1; seed <= options.seeds; ++seed) {
-      KVTIER_ASSIGN_OR_RETURN(BoundRow row, Measure(problem, seed));
-      if (options.on_row) KVTIER_RETURN_IF_ERROR(options.on_row(row));
+      KVTIER_ASSIGN_OR_RETURN(BoundRow row, Measure(problem, seed, options.check));
+      options.on_row(row);
       rows.push_back(std::move(row));
     }
   }

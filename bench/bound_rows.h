@@ -32,9 +32,10 @@ struct BoundRow {
 
 struct BoundRowOptions {
   std::vector<BoundProblem> problems;
-  uint64_t seeds = 3;  // 1 to so many
-  // After each row; an error ends the run with it.
-  std::function<absl::Status(const BoundRow&)> on_row;
+  uint64_t seeds = 3;                           // 1 to so many
+  std::function<void(const BoundRow&)> on_row;  // after each
+  // Asked often; an error ends the run with it.
+  std::function<absl::Status()> check;
 };
 
 // INTERNAL if a bound is not verified.

@@ -21,7 +21,7 @@
 namespace kvtier {
 namespace {
 
-constexpr uint64_t kMiB = 1ull << 20;
+constexpr uint64_t kPoolMiB = 1ull << 20;
 constexpr uint32_t kOwnerOnly = 0600;
 constexpr uint32_t kEveryone = 0666;
 
@@ -34,8 +34,8 @@ std::string DefaultSocket() {
 // Small enough to start anywhere; both pools grow by segments, so nothing is taken before it is
 // needed.
 void AddDefaultPools(v1::Config* config) {
-  for (const auto& [name, kind, budget] :
-       {std::tuple("hbm:0", "hbm", 256 * kMiB), std::tuple("dram:0", "dram", 1024 * kMiB)}) {
+  for (const auto& [name, kind, budget] : {std::tuple("hbm:0", "hbm", 256 * kPoolMiB),
+                                           std::tuple("dram:0", "dram", 1024 * kPoolMiB)}) {
     v1::PoolConfig* pool = config->add_pools();
     pool->set_name(name);
     pool->set_kind(kind);

@@ -11,6 +11,7 @@
 #include "daemon/config_defaults.h"
 #include "daemon/config_limits.h"
 #include "daemon/config_scalar.h"
+#include "daemon/config_units.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 
@@ -40,10 +41,6 @@ struct Place {
     return {absl::StrCat(path, ".", key), absl::StrCat(table_path, "{}")};
   }
 };
-
-std::string Shortened(absl::string_view text) {
-  return text.size() <= 80 ? std::string(text) : absl::StrCat(text.substr(0, 80), "...");
-}
 
 class TreeMapper {
  public:

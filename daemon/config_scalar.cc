@@ -11,14 +11,6 @@
 #include "tiering/base/check.h"
 
 namespace kvtier {
-namespace {
-
-std::string Shortened(absl::string_view text) {
-  return text.size() <= 80 ? std::string(text) : absl::StrCat(text.substr(0, 80), "...");
-}
-
-}  // namespace
-
 absl::Status ReadConfigScalar(const ConfigNode& node, const FieldLimit& limit, ScalarValue* value) {
   if (node.kind != ConfigNode::Kind::kScalar) {
     return absl::InvalidArgumentError(

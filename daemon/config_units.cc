@@ -78,4 +78,8 @@ std::string DurationText(uint64_t milliseconds) {
   return text.back() >= '0' && text.back() <= '9' ? absl::StrCat(text, "ms") : text;
 }
 
+std::string Shortened(absl::string_view text) {
+  return text.size() <= 80 ? std::string(text) : absl::StrCat(text.substr(0, 80), "...");
+}
+
 }  // namespace kvtier

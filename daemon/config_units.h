@@ -20,4 +20,7 @@ std::optional<uint64_t> ParseOctal(absl::string_view text);
 std::string SizeText(uint64_t bytes);
 std::string DurationText(uint64_t milliseconds);
 
+// For an error: what a file says, cut off after 80 bytes.
+std::string Shortened(absl::string_view text);
+
 }  // namespace kvtier

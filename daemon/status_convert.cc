@@ -7,7 +7,7 @@
 namespace kvtier {
 namespace {
 
-constexpr size_t kMessageBytesMax = 1024;
+constexpr size_t kStatusTextBytesMax = 1024;
 
 static_assert(static_cast<int>(absl::StatusCode::kUnauthenticated) ==
               grpc::StatusCode::UNAUTHENTICATED);
@@ -18,8 +18,8 @@ static_assert(static_cast<int>(absl::StatusCode::kCancelled) == grpc::StatusCode
 
 grpc::Status ToGrpcStatus(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  std::string message(status.message().substr(0, kMessageBytesMax));
-  if (status.message().size() > kMessageBytesMax) message += "...";
+  std::string message(status.message().substr(0, kStatusTextBytesMax));
+  if (status.message().size() > kStatusTextBytesMax) message += "...";
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), message);
 }
 

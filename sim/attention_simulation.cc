@@ -16,8 +16,6 @@
 namespace kvtier::sim {
 namespace {
 
-// Looks of the engine at a phase's work.
-constexpr int kTicksPerPhase = 4;
 // Rounds of moves before the first phase.
 constexpr int kStartRoundsMax = 1000;
 constexpr int64_t kStartRoundNs = 1'000'000'000;

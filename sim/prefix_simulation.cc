@@ -17,8 +17,6 @@
 namespace kvtier::sim {
 namespace {
 
-// Looks of the engine at a phase's work, when there is something to move.
-constexpr int kTicksPerPhase = 4;
 constexpr uint32_t kChunksPerReserve = 16;
 
 AccessFuture FutureOf(const PrefixWorkload& workload) {

@@ -23,6 +23,9 @@
 
 namespace kvtier::sim {
 
+// Looks of the engine at a phase's work, when there is something to move.
+inline constexpr int kTicksPerPhase = 4;
+
 struct SimulatedEngineOptions {
   Machine machine;
   std::vector<size_t> tiers;  // SimMachine::Create

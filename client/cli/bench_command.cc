@@ -202,8 +202,8 @@ absl::Status RunBoundRows(const BenchOptions& options) {
   rows.on_row = [](const bench::BoundRow& row) {
     std::fprintf(stderr, "%s, seed %d: gap %.3f %%, %.1f s\n", row.problem.name.c_str(),
                  static_cast<int>(row.seed), 100 * row.gap, row.total_s);
-    return CheckInterrupted();
   };
+  rows.check = &CheckInterrupted;
   for (const std::string& name : options.rows) {
     if (name == "all") {
       rows.problems = bench::BoundProblems();

@@ -239,9 +239,7 @@ absl::Status RunVerify(const VerifyOptions& options) {
     AppendProblem(options.problem.arguments, problem, json);
     json["certificate"] = options.certificate;
     json["lower_bound_s"] = *seconds;
-    json["instance_digest"] =
-        HexText({reinterpret_cast<const char*>(certificate->instance_digest.data()),
-                 certificate->instance_digest.size()});
+    json["instance_digest"] = HexText(certificate->instance_digest);
     PrintJson(json);
     return absl::OkStatus();
   }

@@ -120,4 +120,8 @@ std::string HexText(std::string_view bytes) {
   return absl::BytesToHexString({bytes.data(), bytes.size()});
 }
 
+std::string HexText(const wire::Sha256Digest& digest) {
+  return HexText(std::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
+}
+
 }  // namespace kvtier::cli

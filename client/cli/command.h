@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "proto/wire/sha256.h"
 
 namespace kvtier::cli {
 
@@ -53,6 +54,7 @@ std::string SizeText(uint64_t bytes);
 // "3 d 4 h", "12 min 5 s", "850 ms".
 std::string TimeText(absl::Duration time);
 std::string HexText(std::string_view bytes);
+std::string HexText(const wire::Sha256Digest& digest);
 
 // Each adds its subcommand; `exit_code` outlives the parse.
 void AddStatusCommand(CLI::App& app, int& exit_code);

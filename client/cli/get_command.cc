@@ -14,8 +14,8 @@
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
 #include "client/cli/progress.h"
-#include "client/cli/sha256.h"
 #include "client/cli/stored_file.h"
+#include "proto/wire/sha256.h"
 
 namespace kvtier::cli {
 namespace {
@@ -41,7 +41,7 @@ absl::Status Incomplete(const GetOptions& options, const Manifest& manifest, uin
 class ChainReader {
  public:
   ChainReader(Client& client, const Model& model, const Manifest& manifest, OutputFile& file,
-              Sha256& sha256, Progress& progress)
+              wire::Sha256& sha256, Progress& progress)
       : client_(client),
         model_(model),
         manifest_(manifest),
@@ -73,7 +73,7 @@ class ChainReader {
       for (const auto& [pool, bytes] : result->bytes_by_pool) bytes_by_pool_[pool] += bytes;
       const uint64_t offset = (first + done) * manifest_.chunk_bytes;
       const uint64_t bytes = std::min<uint64_t>(buffer.size(), manifest_.size_bytes - offset);
-      sha256_.Add(buffer.data(), bytes);
+      sha256_.Raw(buffer.data(), bytes);
       if (absl::Status status = file_.Write(buffer.data(), bytes); !status.ok()) return status;
       progress_.Add(bytes);
     }
@@ -87,7 +87,7 @@ class ChainReader {
   const Model& model_;
   const Manifest& manifest_;
   OutputFile& file_;
-  Sha256& sha256_;
+  wire::Sha256& sha256_;
   Progress& progress_;
   std::map<std::string, uint64_t> bytes_by_pool_;
 };
@@ -128,7 +128,7 @@ absl::Status RunGet(const GetOptions& options) {
   auto file = OutputFile::Create(options.output);
   if (!file.ok()) return file.status();
 
-  Sha256 sha256;
+  wire::Sha256 sha256;
   Progress progress(absl::StrCat("get ", options.name), manifest->size_bytes, options.progress);
   ChainReader reader(**client, *model, *manifest, **file, sha256, progress);
   for (uint64_t first = 0; first < manifest->chunk_count(); first += kChainChunks) {
@@ -145,7 +145,7 @@ absl::Status RunGet(const GetOptions& options) {
     }
     if (absl::Status status = reader.Read(match->lease, first, count); !status.ok()) return status;
   }
-  if (sha256.Finish() != manifest->sha256) {
+  if (HexText(sha256.Finish()) != manifest->sha256) {
     return absl::DataLossError(absl::StrCat(
         "\"", options.name, "\" has not the sha256 that it was stored with, ", manifest->sha256));
   }

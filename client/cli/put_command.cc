@@ -21,8 +21,8 @@
 #include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/progress.h"
-#include "client/cli/sha256.h"
 #include "client/cli/stored_file.h"
+#include "proto/wire/sha256.h"
 
 namespace kvtier::cli {
 namespace {
@@ -111,7 +111,7 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
   const uint64_t batch_chunks =
       std::clamp<uint64_t>(kBatchBytes / manifest.chunk_bytes, 1, kChainChunks);
   std::vector<char> buffer(batch_chunks * manifest.chunk_bytes);
-  Sha256 sha256;
+  wire::Sha256 sha256;
   std::vector<Key> chain;  // keys of the prefix that is being written
   for (uint64_t next_chunk = 0;;) {
     const uint64_t in_chain = next_chunk % kChainChunks;
@@ -121,7 +121,7 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
     auto read_bytes = ReadFull(fd, buffer);
     if (!read_bytes.ok()) return read_bytes.status();
     if (*read_bytes == 0) break;
-    sha256.Add(buffer.data(), *read_bytes);
+    sha256.Raw(buffer.data(), *read_bytes);
     const uint64_t chunks = (*read_bytes + manifest.chunk_bytes - 1) / manifest.chunk_bytes;
     std::fill(buffer.begin() + static_cast<std::ptrdiff_t>(*read_bytes), buffer.end(), '\0');
     const auto first = chain.begin() + static_cast<std::ptrdiff_t>(in_chain);
@@ -142,7 +142,7 @@ absl::Status StoreInput(Client& client, const Model& model, int fd, Manifest& ma
     progress.Add(*read_bytes);
     if (*read_bytes < buffer.size()) break;
   }
-  manifest.sha256 = sha256.Finish();
+  manifest.sha256 = HexText(sha256.Finish());
   return absl::OkStatus();
 }
 

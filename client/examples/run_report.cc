@@ -10,7 +10,7 @@
 namespace kvtier::examples {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using OrderedJson = nlohmann::ordered_json;
 
 std::string Hex(const std::vector<uint8_t>& bytes) {
   return absl::BytesToHexString(std::string(bytes.begin(), bytes.end()));
@@ -18,7 +18,7 @@ std::string Hex(const std::vector<uint8_t>& bytes) {
 
 double Milliseconds(double seconds) { return seconds * 1e3; }
 
-Json TotalsJson(const std::vector<NamedResult>& results) {
+OrderedJson TotalsJson(const std::vector<NamedResult>& results) {
   PromptResult sum;
   size_t generated = 0;
   size_t distinct_min = results.empty() ? 0 : results.front().result.distinct_bytes();
@@ -45,7 +45,7 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
     generated += result.generated.size();
     distinct_min = std::min(distinct_min, result.distinct_bytes());
   }
-  return Json{
+  return OrderedJson{
       {"prompts", results.size()},
       {"prompt_tokens", sum.prompt_tokens},
       {"generated_tokens", generated},
@@ -71,9 +71,9 @@ Json TotalsJson(const std::vector<NamedResult>& results) {
 
 }  // namespace
 
-Json PromptJson(const NamedResult& named) {
+OrderedJson PromptJson(const NamedResult& named) {
   const PromptResult& result = named.result;
-  return Json{
+  return OrderedJson{
       {"prompt", named.prompt},
       {"round", named.round},
       {"prompt_tokens", result.prompt_tokens},
@@ -129,10 +129,10 @@ std::string PromptLine(const NamedResult& named) {
   return line;
 }
 
-Json RunJson(const RunHeader& header, const std::vector<NamedResult>& results) {
-  Json prompts = Json::array();
+OrderedJson RunJson(const RunHeader& header, const std::vector<NamedResult>& results) {
+  OrderedJson prompts = OrderedJson::array();
   for (const NamedResult& named : results) prompts.push_back(PromptJson(named));
-  return Json{
+  return OrderedJson{
       {"store", header.store},
       {"transport", header.transport},
       {"model_fingerprint", header.fingerprint},

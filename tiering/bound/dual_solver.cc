@@ -44,8 +44,9 @@ uint32_t LeastGap(const Instance& instance) {
 uint32_t StrideOf(const Instance& instance, const DualOptions& options) {
   if (instance.access_count() * options.iterations <= options.full_accesses) return 1;
   const uint64_t wanted =
-      std::max({uint64_t{1}, options.sample_accesses,
-                uint64_t{options.sample_accesses_per_phase} * instance.phase_count});
+      std::clamp(std::max(options.sample_accesses,
+                          uint64_t{options.sample_accesses_per_phase} * instance.phase_count),
+                 uint64_t{1}, std::max(uint64_t{1}, options.sample_accesses_max));
   return static_cast<uint32_t>(std::clamp<uint64_t>(instance.access_count() / wanted, 1,
                                                     std::numeric_limits<uint32_t>::max()));
 }
@@ -140,6 +141,11 @@ class Solver {
     return LiftFromSample(*std::move(found), sample->share);
   }
 
+  bool FewAccesses(const Instance& sample) const {
+    return sample.access_count() <
+           uint64_t{options_.sample_accesses_per_phase} / 2 * sample.phase_count;
+  }
+
   // With phases merged, by windows, or both; none if neither applies.
   std::optional<Prices> SolvePart(const Instance& part) {
     std::optional<Prices> found = SolveMerged(part);
@@ -147,7 +153,7 @@ class Solver {
     const bool sampled = &part != &instance_;
     if (result_.ended_early || (!found && length == 0)) return found;
     if (length > 0 && length < part.phase_count) return SolveWindows(part, found);
-    if (!found || !sampled) return found;
+    if (!found || !sampled || FewAccesses(part)) return found;
     Evaluator evaluator(part, executor_);
     return Climb(evaluator, *found, kLifted, options_.iterations, "sample").prices;
   }

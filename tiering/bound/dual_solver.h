@@ -14,9 +14,11 @@ namespace kvtier::bound {
 struct DualOptions {
   uint32_t iterations = 300;  // of the ascent on a part of the problem, or on all if it is small
   // A problem whose iterations do not fit into `full_accesses` starts with a sample of its blocks,
-  // of about so many accesses, and at least so many in each phase on average.
+  // of about so many accesses, and at least so many in each phase on average, up to a limit. Beyond
+  // it phases have too few accesses each to say more than merged ones, if there are any.
   uint64_t sample_accesses = 300'000;
   uint32_t sample_accesses_per_phase = 400;
+  uint64_t sample_accesses_max = 6'000'000;
   // Iterations on everything after other stages: as many as take so many accesses in all, but not
   // fewer than the least and not more than `iterations`.
   uint64_t full_accesses = 200'000'000;
