@@ -22,7 +22,7 @@ RowIndex BlockCatalog::Find(ModelId model, const wire::ChunkKey& key) const {
 }
 
 void BlockCatalog::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
-                         std::vector<RowIndex>& rows) const {
+                           std::vector<RowIndex>& rows) const {
   // Enough lookups at once to cover memory latency, few enough for the line-fill buffers.
   constexpr size_t kGroup = 16;
   rows.resize(keys.size());
@@ -34,7 +34,7 @@ void BlockCatalog::FindAll(ModelId model, absl::Span<const wire::ChunkKey> keys,
 }
 
 RowIndex BlockCatalog::Create(ModelId model, const wire::ChunkKey& key, RowIndex parent,
-                            uint32_t token_count) {
+                              uint32_t token_count) {
   if (row_count_ >= chunks_max_) return kNoRow;
   ModelBlocks& blocks = *models_[model.value()];
   const uint32_t group = AddBlocks(blocks);

@@ -51,7 +51,7 @@ class BlockCatalog {
   // there or not), which is at most kBlocksMax. Whoever does not know `index_seed` cannot choose
   // keys that fall into one bucket of the index.
   explicit BlockCatalog(uint64_t chunks_max, uint64_t blocks_max = kBlocksMax,
-                      uint64_t index_seed = 0);
+                        uint64_t index_seed = 0);
 
   // Tells it of every change from now on; it outlives the table. Nobody is told by default.
   void Observe(ResidencyObserver* observer) { observer_ = observer; }

@@ -226,9 +226,10 @@ TEST_P(ProcessWatcherTest, ATenantsWatchedProcessesAreLimited) {
 
 // By its pid alone a process that hung up is not known: the number may be another one's.
 TEST_P(ProcessWatcherTest, AProcessThatIsGoneIsNotWatched) {
-  const auto [child, fd] = StartChild();
+  const auto started = StartChild();
+  const pid_t child = started.first;
   Kill(child);
-  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, fd).ok());
+  ASSERT_TRUE(watcher_->AddConnection(kTenant, child, started.second).ok());
   EXPECT_TRUE(AwaitConnections(0));
   EXPECT_TRUE(Await([&] { return !watcher_->BindSession(kTenant, child, SessionId(1)); }));
 }
