@@ -227,9 +227,9 @@ absl::Status WriteHits(const ReplayOptions& options, const sim::Trace& trace,
   return WriteFile(options.hits, lines);
 }
 
-absl::Status Settle(AdminClient& admin) {
+absl::Status Settle(AdminClient& admin, uint64_t hold_ms) {
   v1::SettleRequest request;
-  request.set_hold_ms(kHoldMs);
+  request.set_hold_ms(hold_ms);
   v1::SettleReply reply;
   return admin.Call(&v1::Admin::Stub::Settle, request, reply, kSettleTimeout);
 }
@@ -243,8 +243,10 @@ absl::Status RunWorkerCommand(const WorkerOptions& options) {
   if (!options.settle) return replay::RunWorker(worker);
   auto admin = AdminClient::Connect(options.common.socket);
   if (!admin.ok()) return admin.status();
-  worker.settle = [&admin] { return Settle(*admin); };
-  return replay::RunWorker(worker);
+  worker.settle = [&admin] { return Settle(*admin, kHoldMs); };
+  const absl::Status status = replay::RunWorker(worker);
+  const absl::Status let_go = Settle(*admin, 0);
+  return status.ok() ? let_go : status;
 }
 
 // Why chunks of so many bytes cannot be, in the words of the options.
