@@ -55,16 +55,17 @@ function(kvtier_test_properties name label timeout serial env)
 endfunction()
 
 # kvtier_test(name LABEL unit SOURCES ... DEPS ... [PROGRAMS target...] [TIMEOUT seconds] [ENV A=B...]
-#             [ARGS ...] [SERIAL])
+#             [ARGS ...] [SERIAL] [OPTIMIZED])
 # One gtest binary; it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
 # scripts/test sums. PROGRAMS are targets that the test starts (they become build dependencies).
 function(kvtier_test name)
-  cmake_parse_arguments(ARG "SERIAL" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL;OPTIMIZED" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
-  # Compiling a test takes longer than running it, but for those whose naive models count for long.
-  if(NOT ARG_LABEL MATCHES "property|model")
+  # Compiling a test takes longer than running it, but for those whose naive models count for long. OPTIMIZED
+  # is for what is in headers and wants to be tried as users compile it: the lock-free code.
+  if(NOT ARG_OPTIMIZED AND NOT ARG_LABEL MATCHES "property|model")
     target_compile_options(${name} PRIVATE -O0)
   endif()
   if(ARG_PROGRAMS)

@@ -266,9 +266,9 @@ grpc::Status AdminService::Settle(grpc::ServerContext*, const v1::SettleRequest*
     if (host().Settle(hold, kSettleMax)) return absl::OkStatus();
     const EngineTotals left =
         host().With([](Engine& engine, absl::Time) { return engine.Totals(std::nullopt); });
-    return absl::DeadlineExceededError(absl::StrCat(
+    return absl::AbortedError(absl::StrCat(
         "not settled within ", absl::FormatDuration(kSettleMax), ": ", left.moves_in_flight,
-        " copies are under way, or readers hold what was moved"));
+        " copies are under way, moves wait for their share, or readers hold what was moved"));
   });
 }
 

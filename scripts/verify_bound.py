@@ -72,6 +72,8 @@ class Table:
         self.options = []
         for _ in range(accesses_max + 1):
             self.options.append([[self._list(reader, resources) for _ in range(count)] for _ in range(count)])
+        if any(recomputations for before in self.options[0] for after in before for _, recomputations in after):
+            raise Unreadable(f"{reader.name}: a table that recomputes in phases without access")
 
     @staticmethod
     def _list(reader, resources):

@@ -42,11 +42,11 @@ absl::StatusOr<PoolShape> ShapeOf(const std::string& name, uint64_t capacity, ui
   if (segment_bytes > 0) {
     const PoolShape shape{segment_bytes, capacity / segment_bytes};
     if (segment_bytes % 4096 != 0 || segment_bytes < slot_bytes || shape.segments == 0 ||
-        shape.segments > CopyRef::kSegmentsMax) {
+        shape.segments > CopyRef::kSegmentsMax || segment_bytes / slot_bytes > CopyRef::kSlotsMax) {
       return absl::InvalidArgumentError(absl::StrFormat(
-          "tier %s: segments of %d bytes in %d bytes; multiples of 4096 of at least a block's %d, "
-          "and 1 to %d of them are possible",
-          name, segment_bytes, capacity, slot_bytes, CopyRef::kSegmentsMax));
+          "tier %s: segments of %d bytes in %d bytes; multiples of 4096 of at least a block's %d "
+          "and at most %d blocks, and 1 to %d of them are possible",
+          name, segment_bytes, capacity, slot_bytes, CopyRef::kSlotsMax, CopyRef::kSegmentsMax));
     }
     return shape;
   }

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -244,9 +245,7 @@ absl::Status RunWorkerCommand(const WorkerOptions& options) {
   auto admin = AdminClient::Connect(options.common.socket);
   if (!admin.ok()) return admin.status();
   worker.settle = [&admin] { return Settle(*admin, kHoldMs); };
-  const absl::Status status = replay::RunWorker(worker);
-  const absl::Status let_go = Settle(*admin, 0);
-  return status.ok() ? let_go : status;
+  return replay::RunWorker(worker);
 }
 
 // Why chunks of so many bytes cannot be, in the words of the options.
@@ -308,6 +307,12 @@ absl::Status RunReplay(const ReplayOptions& options) {
     for (const sim::Play& play : schedule) chunks += trace->requests[play.request].block_count;
   }
   CatchSignals();  // from here on there are workers to end
+  const absl::Cleanup let_go = [&options] {
+    if (!options.settle) return;
+    // A daemon that cannot be asked holds nothing, or not for long.
+    auto admin = AdminClient::Connect(options.common.socket);
+    if (admin.ok()) Settle(*admin, 0).IgnoreError();
+  };
   Progress progress("replay", chunks * chunk_bytes, options.progress);
   uint64_t requests_played = 0, chunks_played = 0;
   const replay::ConductorOptions conductor{

@@ -134,9 +134,9 @@ void AddSimCommand(CLI::App& app, int& exit_code) {
                     "Of requests: the engine moves blocks between requests only, until it has "
                     "nothing left to move. Hits are\nthose of kvtier replay --workers 1 --settle "
                     "with the same policy, capacities and segments");
-  AddSizeOption(
-      *command, "--segment", options->segment_bytes, 4096, uint64_t{1} << 40,
-      "Of requests: tiers come in segments of this size, as the daemon's pools; 0: small ones");
+  AddSizeOption(*command, "--segment", options->segment_bytes, 4096, uint64_t{1} << 40,
+                "Of requests: tiers come in segments of this size, as the daemon's pools; by "
+                "default small ones");
   command->add_flag("--phases", options->phases, "Each phase's time and hits, in the JSON");
   command->footer(
       "min and frequency know the future. No daemon is needed; time is simulated.\n"

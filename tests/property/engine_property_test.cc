@@ -18,23 +18,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "tests/support/block_ops.h"
+#include "tests/support/sanitized.h"
 
 namespace kvtier::test_support {
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define KVTIER_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define KVTIER_SANITIZED 1
-#endif
-#endif
 // Instrumented, a run takes some ten times as long; there it looks for other faults.
-#ifdef KVTIER_SANITIZED
-constexpr uint64_t kRuns = 500;
-#else
-constexpr uint64_t kRuns = 3000;
-#endif
+constexpr uint64_t kRuns = kSanitized ? 500 : 3000;
 // How often each outcome has to be seen.
 constexpr uint64_t kSeenMin = kRuns / 250;
 constexpr size_t kOpsPerRun = 220;

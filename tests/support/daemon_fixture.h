@@ -18,18 +18,13 @@
 #include "kvtier/v1/admin.grpc.pb.h"
 #include "kvtier/v1/kv_cache.grpc.pb.h"
 #include "tests/support/child_process.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/temp_dir.h"
 
 namespace kvtier::test_support {
 
 // Long enough for whatever must happen soon on a busy machine; nothing waits for it to pass.
 inline constexpr absl::Duration kSoon = absl::Seconds(20);
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#else
-inline constexpr bool kSanitized = false;
-#endif
 
 // Asks until `condition` holds, or `timeout` passed. A condition asks a daemon or the kernel, so
 // each question takes its time.

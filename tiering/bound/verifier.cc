@@ -124,7 +124,7 @@ class ClassWalk {
     while (first < last) {
       if (go_on && !go_on()) return std::nullopt;
       const uint32_t end = first + std::min(kWindow, last - first);
-      FillIdle(first, end);
+      FillIdle(first, end, count >= kRunsPay ? kLevels : 1);
       levels_ = 1;
       if (count >= kRunsPay) JoinRuns(end - first);
       for (size_t i = 0; i < count; ++i) Advance(blocks[i], first, end, reached_[i]);
@@ -165,9 +165,10 @@ class ClassWalk {
     }
   }
 
-  void FillIdle(uint32_t first, uint32_t end) {
+  // With room for so many levels of runs.
+  void FillIdle(uint32_t first, uint32_t end, size_t levels) {
     const size_t pairs = table_.state_count() * table_.state_count();
-    idle_.resize(pairs * kWindow * kLevels);
+    idle_.resize(pairs * kWindow * levels);
     for (uint32_t phase = first; phase < end; ++phase)
       FillEdges(phase, 0, idle_.data() + (phase - first) * pairs);
     once_.resize(pairs * kWindow);

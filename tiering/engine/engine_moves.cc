@@ -60,7 +60,8 @@ bool Engine::SettleRound(absl::Time now) {
   const bool waits_for_readers =
       std::any_of(s.allocators.begin(), s.allocators.end(),
                   [](const auto& slots) { return slots->retired() > Bytes(0); });
-  return s.moves.size() > 0 || changes() != before || waits_for_readers;
+  const bool waits_for_its_share = s.moves_wanted && !s.move_budget.available();
+  return s.moves.size() > 0 || changes() != before || waits_for_readers || waits_for_its_share;
 }
 
 void Engine::State::Work(absl::Time now) {

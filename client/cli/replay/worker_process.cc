@@ -75,9 +75,10 @@ absl::Status RunWorker(const WorkerOptions& options) {
     if (!frame.ok()) return frame.status();
     auto request = DecodeRequest(*frame);
     if (!request.ok()) return request.status();
-    const PlayResult result = player->Play(*request);
+    // Now, as a hold of the daemon does not outlast a long wait for the request.
     if (options.settle) status = options.settle();
-    if (status.ok()) status = WriteFrame(STDOUT_FILENO, EncodeResult(result));
+    if (!status.ok()) return status;
+    status = WriteFrame(STDOUT_FILENO, EncodeResult(player->Play(*request)));
   }
   return status;
 }
