@@ -13,6 +13,7 @@
 #include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -191,6 +192,7 @@ TEST_F(FaultTest, StoppedWorkerLosesItsLeaseAndHoldsUpNobody) {
 
 // Changes one byte of the daemon's pool memory where `pattern` begins; returns in how many places.
 size_t Damage(pid_t pid, const std::vector<std::byte>& pattern) {
+  const std::string_view wanted(reinterpret_cast<const char*>(pattern.data()), pattern.size());
   std::ifstream maps(absl::StrCat("/proc/", pid, "/maps"));
   const int memory = open(absl::StrCat("/proc/", pid, "/mem").c_str(), O_RDWR | O_CLOEXEC);
   if (memory < 0) return 0;
@@ -200,13 +202,11 @@ size_t Damage(pid_t pid, const std::vector<std::byte>& pattern) {
     if (!absl::StrContains(line, "/memfd:kvtier")) continue;
     const uint64_t begin = std::strtoull(line.c_str(), nullptr, 16);
     const uint64_t end = std::strtoull(line.c_str() + line.find('-') + 1, nullptr, 16);
-    std::vector<std::byte> bytes(end - begin);
+    std::string bytes(end - begin, '\0');
     if (pread(memory, bytes.data(), bytes.size(), static_cast<off_t>(begin)) < 0) continue;
-    auto at = std::search(bytes.begin(), bytes.end(), pattern.begin(), pattern.end());
-    while (at != bytes.end()) {
-      const std::byte flipped = *at ^ std::byte{1};
-      places += pwrite(memory, &flipped, 1, static_cast<off_t>(begin) + (at - bytes.begin())) == 1;
-      at = std::search(at + 1, bytes.end(), pattern.begin(), pattern.end());
+    for (size_t at = bytes.find(wanted); at != bytes.npos; at = bytes.find(wanted, at + 1)) {
+      const char flipped = static_cast<char>(bytes[at] ^ 1);
+      places += pwrite(memory, &flipped, 1, static_cast<off_t>(begin + at)) == 1;
     }
   }
   return places;

@@ -33,7 +33,7 @@ class Cases:
         wrong = {
             (): f"a subcommand is needed: {COMMANDS}",
             ("nonsense",): f'"nonsense" is no subcommand of kvtier: there are {COMMANDS}',
-            ("bench",): "a subcommand is needed: rpc, copy, engine, index or bound",
+            ("bench",): "a subcommand is needed: rpc, copy, engine, index, bound or sim",
             ("trace",): "a subcommand is needed: generate or info",
             ("trace", "generate"): "--kind is required",
             ("trace", "generate", "--kind", "poem"): "poem",

@@ -123,8 +123,8 @@ TEST_F(AttentionInstanceTest, RefusesWhatCannotBePlaced) {
   Set({"hbm=1200B", "dram=1GiB"});
   AttentionInstanceOptions strict{.phase = AttentionPhase::kLayer, .mode = AttentionMode::kStrict};
   EXPECT_THAT(Make(strict), StatusIs(absl::StatusCode::kInvalidArgument,
-                                     HasSubstr("step 0 reads 256 bytes of plane 0, and tier hbm "
-                                               "has 199")));
+                                     HasSubstr("step 0 reads 256 bytes of plane 0, and the GPU's "
+                                               "own memory has 199")));
   Set({"hbm=1GiB"});
   EXPECT_THAT(Make(strict), IsOk());
   strict.tier_names = {"dram"};
