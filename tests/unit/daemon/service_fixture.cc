@@ -4,6 +4,9 @@
 #include <grpcpp/create_channel_posix.h>
 #include <sys/socket.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "daemon/config_loader.h"
 #include "proto/wire/checksum.h"
 #include "proto/wire/version.h"
@@ -116,7 +119,10 @@ TestClient ServiceTest::MakeClient(size_t tenant) {
 std::string ServiceTest::BlockBytes(uint64_t seed, uint32_t plane) {
   Rng rng(seed * 31 + plane);
   std::string bytes(kPlaneBytes[plane], '\0');
-  for (char& byte : bytes) byte = static_cast<char>(rng.Next());
+  for (size_t at = 0; at < bytes.size(); at += sizeof(uint64_t)) {
+    const uint64_t word = rng.Next();
+    std::memcpy(&bytes[at], &word, std::min(sizeof(word), bytes.size() - at));
+  }
   return bytes;
 }
 
