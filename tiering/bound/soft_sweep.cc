@@ -312,6 +312,12 @@ class Sweep {
     return -temperature_ * log_sum * static_cast<double>(block_class.bytes);
   }
 
+  // A share as an integer. Of a block all of whose paths nearly vanish, numbers may be infinite or
+  // none at all; such shares are left out: they only say where to go next.
+  static int64_t Counted(double share) {
+    return share > 0 && share < 9e18 ? static_cast<int64_t>(share) : 0;
+  }
+
   // Shares of the block's bytes by edge: weights of the paths before, of the edge and of the paths
   // behind, over those of all paths.
   void GoBack(const BlockClass& block_class, size_t steps, Number sum, Lane& lane) {
@@ -332,7 +338,7 @@ class Sweep {
         Number value = 0;
         for (size_t to = 0; to < K; ++to) {
           const Number through = matrix[from * K + to] * behind[to];
-          share[from * K + to] += static_cast<int64_t>(before[from] * through);
+          share[from * K + to] += Counted(before[from] * through);
           value += through;
         }
         next[from] = value;
@@ -355,13 +361,13 @@ class Sweep {
       for (size_t from = 0; from < K; ++from) {
         for (size_t to = 0; to < K; ++to) {
           const Number through = factor * matrix[from * K + to] * behind[to];
-          share[from * K + to] += static_cast<int64_t>(before[from] * through);
+          share[from * K + to] += Counted(before[from] * through);
           recomputed += static_cast<Number>(times) * before[from] * through;
           next[from] += through;
         }
       }
     }
-    lane.recomputed[phase] += static_cast<int64_t>(recomputed * units_scale);
+    lane.recomputed[phase] += Counted(recomputed * units_scale);
     behind = next;
   }
 
