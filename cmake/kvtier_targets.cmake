@@ -4,6 +4,10 @@
 add_custom_target(kvtier_tests)
 add_custom_target(kvtier_programs)
 
+# Labels of tests that say nothing more in an instrumented build: of scripts, documents, installation, speed and the
+# model, and of processes that are killed a thousand times.
+set(KVTIER_PLAIN_LABELS install kills model tidy bench demo soak)
+
 # Instrumented programs run several times slower.
 if(KVTIER_SANITIZE OR KVTIER_COVERAGE)
   set(KVTIER_TIMEOUT_FACTOR 4)
@@ -44,6 +48,17 @@ function(kvtier_executable name)
   add_dependencies(kvtier_programs ${name})
 endfunction()
 
+# Whether this build has a test of that label. One thread has nothing that ThreadSanitizer could tell.
+function(kvtier_wants_test result label starts_threads)
+  if(KVTIER_SANITIZE AND label IN_LIST KVTIER_PLAIN_LABELS)
+    set(${result} FALSE PARENT_SCOPE)
+  elseif(KVTIER_SANITIZE STREQUAL "thread")
+    set(${result} "${starts_threads}" PARENT_SCOPE)
+  else()
+    set(${result} TRUE PARENT_SCOPE)
+  endif()
+endfunction()
+
 # Shared by the helpers below: label, time limit, environment and, with SERIAL, no test beside it.
 function(kvtier_test_properties name label timeout serial env)
   if(NOT timeout)
@@ -55,11 +70,15 @@ function(kvtier_test_properties name label timeout serial env)
 endfunction()
 
 # kvtier_test(name LABEL unit SOURCES ... DEPS ... [PROGRAMS target...] [TIMEOUT seconds] [ENV A=B...]
-#             [ARGS ...] [SERIAL] [OPTIMIZED])
-# One gtest binary; it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
+#             [ARGS ...] [SERIAL] [OPTIMIZED] [THREADS])
+# One gtest binary, with THREADS one that starts threads (the ThreadSanitizer build has no other); it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
 # scripts/test sums. PROGRAMS are targets that the test starts (they become build dependencies).
 function(kvtier_test name)
-  cmake_parse_arguments(ARG "SERIAL;OPTIMIZED" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL;OPTIMIZED;THREADS" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})
+  kvtier_wants_test(wanted "${ARG_LABEL}" ${ARG_THREADS})
+  if(NOT wanted)
+    return()
+  endif()
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
@@ -67,6 +86,9 @@ function(kvtier_test name)
   # is for what is in headers and wants to be tried as users compile it: the lock-free code.
   if(NOT ARG_OPTIMIZED AND NOT ARG_LABEL MATCHES "property|model")
     target_compile_options(${name} PRIVATE -O0)
+    if(KVTIER_TEST_HEADERS)
+      target_precompile_headers(${name} REUSE_FROM kvtier_test_headers)
+    endif()
   endif()
   if(ARG_PROGRAMS)
     add_dependencies(${name} ${ARG_PROGRAMS})
@@ -81,6 +103,10 @@ endfunction()
 # once more, with another environment.
 function(kvtier_test_again name)
   cmake_parse_arguments(ARG "" "OF;LABEL;TIMEOUT" "ENV" ${ARGN})
+  kvtier_wants_test(wanted "${ARG_LABEL}" FALSE)
+  if(NOT wanted)
+    return()
+  endif()
   add_test(NAME ${name} COMMAND ${ARG_OF} "--gtest_output=xml:${CMAKE_BINARY_DIR}/test-results/${name}.xml")
   kvtier_test_properties(${name} "${ARG_LABEL}" "${ARG_TIMEOUT}" FALSE "${ARG_ENV}")
 endfunction()
@@ -91,6 +117,10 @@ endfunction()
 # (tests/support/junit.py does that for Python). PROGRAMS as above.
 function(kvtier_script_test name)
   cmake_parse_arguments(ARG "SERIAL" "LABEL;TIMEOUT" "COMMAND;PROGRAMS;ENV" ${ARGN})
+  kvtier_wants_test(wanted "${ARG_LABEL}" FALSE)
+  if(NOT wanted)
+    return()
+  endif()
   if(ARG_PROGRAMS)
     add_dependencies(kvtier_tests ${ARG_PROGRAMS})
   endif()
