@@ -31,8 +31,12 @@ class Run {
         start_s_(options.now_s()) {}
 
   absl::StatusOr<BoundRun> Do() {
+    bound::DualOptions dual_options = options_.dual;
+    dual_options.spent = [this] {
+      return (options_.now_s() - start_s_) / (kDualPart * options_.time_limit_s);
+    };
     bound::DualResult dual = bound::SolveDual(
-        instance_, options_.dual, executor_, [this](const bound::DualProgress& dual_progress) {
+        instance_, dual_options, executor_, [this](const bound::DualProgress& dual_progress) {
           now_.stage = std::string(dual_progress.stage);
           now_.lower_bound_s = std::max(now_.lower_bound_s, dual_progress.bound);
           return Report(kDualPart * options_.time_limit_s);

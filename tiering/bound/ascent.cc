@@ -12,6 +12,9 @@ namespace {
 constexpr double kSteeper = 2;
 constexpr double kFlatter = 0.9;
 constexpr int kTriesMax = 40;
+// The part of the time after which an ascent cools down as fast as the time wants it. Fast cooling
+// makes for short steps: whatever hot prices give in that time is kept.
+constexpr double kUnhurried = 0.6;
 
 // from + factor x (to - from), which may leave the space of prices: shares below zero.
 Prices Beyond(const Prices& from, const Prices& to, double factor) {
@@ -46,8 +49,9 @@ class Ascent {
       };
       const bool ended = !Iterate(i, go_on);
       const bool last = i + 1 == options_.iterations;
-      if (ended ? i > 0 : last || (i + 1) % options_.hard_every == 0) Offer(current_);
-      if (ended || !go_on()) break;
+      const bool cold = options_.spent && options_.spent() >= 1;
+      if (ended ? i > 0 : last || cold || (i + 1) % options_.hard_every == 0) Offer(current_);
+      if (ended || cold || !go_on()) break;
     }
     return std::move(best_);
   }
@@ -60,9 +64,15 @@ class Ascent {
     best_.bound = bound;
   }
 
-  double TemperatureOf(uint32_t iteration) const {
-    const double part =
+  double TemperatureOf(uint32_t iteration) {
+    double part =
         options_.iterations > 1 ? static_cast<double>(iteration) / (options_.iterations - 1) : 1.0;
+    const double spent = options_.spent ? std::clamp(options_.spent(), 0.0, 1.0) : 0;
+    if (spent > kUnhurried) {
+      if (hurried_from_ < 0) hurried_from_ = part;
+      const double hurried = (spent - kUnhurried) / (1 - kUnhurried);
+      part = std::max(part, hurried_from_ + hurried * (1 - hurried_from_));
+    }
     return space_.unit() * options_.first_temperature *
            std::pow(options_.last_temperature / options_.first_temperature, part);
   }
@@ -102,6 +112,7 @@ class Ascent {
   Prices ahead_;
   Evaluation slope_;
   Priced best_;
+  double hurried_from_ = -1;  // the part of the way at which it began to hurry
   double curvature_ = 0;
   double last_temperature_ = 0;
   double momentum_ = 1;

@@ -48,6 +48,15 @@ void AddChoices(uint32_t accesses, StateIndex from, StateIndex to, CostGroup& gr
   }
 }
 
+double MoveWeight(const Instance& instance, const CostGroup& group) {
+  double accesses = 1, phases = 1;
+  for (const uint32_t block : group.blocks) {
+    accesses += static_cast<double>(instance.Accesses(block).size());
+    phases += instance.death[block] - instance.birth[block];
+  }
+  return std::min(1.0, accesses / phases);
+}
+
 void CutIntoItems(const Instance& instance, CostGroup& group) {
   group.item_begins = {0};
   uint64_t accesses = 0;
@@ -84,6 +93,7 @@ std::vector<CostGroup> CostGroups(const Instance& instance) {
         for (StateIndex to = 0; to < states; ++to) AddChoices(accesses, from, to, group);
       }
     }
+    group.move_weight = MoveWeight(instance, group);
     CutIntoItems(instance, group);
   }
   std::erase_if(groups, [](const CostGroup& group) { return group.blocks.empty(); });

@@ -39,7 +39,12 @@ struct CostGroup {
   uint32_t accesses_max = 0;          // in one phase, of any of the blocks
   uint32_t recomputes_max = 0;        // of any option
   double recompute_per_byte_max = 0;  // of any of the blocks
-  std::vector<Choice> choices;        // by accesses, from, to, recomputes
+  // What a path's weight in a smoothed cost is multiplied with for each move in a phase without
+  // access: accesses by phases of the blocks' lives. A block may move in any phase of a gap; with
+  // full weight the mere number of phases would pay for moves that no cheap path makes, and long
+  // gaps would drown what paths cost.
+  double move_weight = 1;
+  std::vector<Choice> choices;  // by accesses, from, to, recomputes
   std::vector<PricedOption> options;
   std::vector<Load> loads;
 

@@ -22,6 +22,9 @@ constexpr double kLifted = 0.05;
 constexpr double kShort = 0.006;
 constexpr double kEnd = 0.003;
 constexpr uint32_t kShortIterations = 40;
+// Of the time that is left, an ascent's at most: those on everything, and those before them.
+constexpr double kLastPart = 0.95;
+constexpr double kEarlierPart = 0.5;
 // A small problem has few blocks to spread a tie over, and time to cool down further.
 constexpr double kPolishEnd = 0.0005;
 constexpr uint64_t kPolishedAccesses = 20'000'000;  // of all iterations together
@@ -119,9 +122,17 @@ class Solver {
   Priced Climb(Evaluator& evaluator, const Prices& start, double first_temperature,
                uint32_t iterations, std::string_view stage, double last_temperature = kEnd) {
     const bool whole = &evaluator.instance() == &instance_;
-    const AscentOptions options = {.iterations = iterations,
-                                   .first_temperature = first_temperature,
-                                   .last_temperature = last_temperature};
+    AscentOptions options = {.iterations = iterations,
+                             .first_temperature = first_temperature,
+                             .last_temperature = last_temperature};
+    if (options_.spent) {
+      const double from = options_.spent();
+      const double length =
+          (stage == "all" || stage == "polish" ? kLastPart : kEarlierPart) * (1 - from);
+      options.spent = [this, from, length] {
+        return length > 0 ? (options_.spent() - from) / length : 1.0;
+      };
+    }
     return Ascend(evaluator, start, options, [&](const AscentProgress& at) {
       return Report(stage, at.iteration, at.iterations,
                     whole ? std::max(result_.bound, at.bound) : result_.bound);

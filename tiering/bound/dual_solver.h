@@ -26,6 +26,9 @@ struct DualOptions {
   // Above zero: windows of so many phases are ascended one by one, instead of the sample at once.
   uint32_t window_phases = 0;
   uint64_t seed = 1;  // of samples
+  // The part of the time for all of it that has passed, at most 1, where the callback ends it by
+  // time: hot prices are of no use, so ascents cool down sooner. May be empty.
+  std::function<double()> spent{};
 };
 
 struct DualProgress {
@@ -50,8 +53,8 @@ struct DualResult {
 // Special prices; then, where they pay, ascents on a sample of blocks with phases merged so that
 // none has more accesses of a block than one, on the sample itself, and on everything, each
 // starting where the one before ended; a small problem is cooled further at the end. The result's
-// bound is that of everything. Deterministic: a function of instance and options, and of when the
-// callback ends it. `instance` passed Check.
+// bound is that of everything. Deterministic: a function of instance and options, and of what
+// `spent` and the callback say. `instance` passed Check.
 DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
                      const DualCallback& progress);
 

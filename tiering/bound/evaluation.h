@@ -37,11 +37,12 @@ class Evaluator {
   // only the value is found.
   double Hard(const Prices& prices, Evaluation* evaluation);
 
-  // Smoothed: each byte costs -temperature x log(sum over its paths of exp(-cost / temperature)),
-  // which is at most the cheapest path's cost, so the value is at most that of Hard; loads and
-  // occupancy are the mean over paths in proportion to exp(-cost / temperature), and the slope is
-  // exact for the smoothed value. Temperature: seconds a byte, above zero; one too low for the
-  // range of numbers is raised, which only lowers the value. Null as above.
+  // Smoothed: each byte costs -temperature x log(sum over its paths of their weights), a path's
+  // weight being exp(-cost / temperature) x CostGroup::move_weight for each of its moves in phases
+  // without access. It is no bound, but comes near Hard as the temperature falls. Loads and
+  // occupancy are the mean over paths by weight, and the slope is exact for the smoothed value.
+  // Temperature: seconds a byte, above zero; one too low for the range of numbers is raised. Null
+  // as above.
   double Soft(const Prices& prices, double temperature, Evaluation* evaluation);
 
   const Instance& instance() const { return instance_; }

@@ -67,7 +67,8 @@ class Sweep {
         temperature_(temperature),
         executor_(executor),
         memory_(memory),
-        layout_(instance, group) {
+        layout_(instance, group),
+        log_move_weight_(std::log(group.move_weight)) {
     KVTIER_CHECK(layout_.entries() <= std::numeric_limits<uint32_t>::max());
     FixScales();
   }
@@ -170,6 +171,7 @@ class Sweep {
       for (size_t i = 0; i < logs.size(); ++i) {
         const Choice& choice = group_.choices[i];
         logs[i] = LogWeight(choice, UnitPricesOf(phase)) - occupancy[choice.from] / temperature_;
+        if (choice.accesses == 0 && choice.from != choice.to) logs[i] += log_move_weight_;
         most[choice.accesses] = std::max(most[choice.accesses], logs[i]);
       }
       for (size_t i = 0; i < logs.size(); ++i) {
@@ -469,6 +471,7 @@ class Sweep {
   Executor& executor_;
   SoftMemory<Number>& memory_;
   SweepLayout layout_;
+  const double log_move_weight_;
   double byte_scale_ = 1;
   double recompute_scale_ = 1;
 };

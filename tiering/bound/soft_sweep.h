@@ -42,7 +42,7 @@ struct SoftScratch {
 // load and occupancy to `evaluation` unless it is null. See Evaluator::Soft; `unit_prices` is
 // UnitPrices of the same.
 //
-// Weights exp(-cost / temperature) are summed as they are, with common factors taken out, so costs
+// Weights of paths are summed as they are, with common factors taken out, so costs
 // that differ by more than some 500 temperatures would vanish from a double where a path may yet
 // need them; with such costs the sweep uses numbers of a wider range, slower. It does not cool
 // below what those can hold, some 2500th of the difference.

@@ -76,6 +76,67 @@ TEST(BoundAscentTest, NeverAboveTheTruth) {
   }
 }
 
+// The same with `times` phases for each, reads in the first of them.
+Instance Stretched(const Instance& instance, uint32_t times) {
+  Instance stretched = instance;
+  const size_t resources = instance.resources.size();
+  stretched.phase_count = times * instance.phase_count;
+  stretched.base_load.assign(stretched.phase_count * resources, 0);
+  for (uint32_t phase = 0; phase < instance.phase_count; ++phase) {
+    const auto base = instance.BaseLoad(phase);
+    std::copy(base.begin(), base.end(), &stretched.base_load[phase * times * resources]);
+  }
+  for (auto* const phases : {&stretched.birth, &stretched.death, &stretched.access_phase}) {
+    for (uint32_t& phase : *phases) phase *= times;
+  }
+  return stretched;
+}
+
+// Phases in which nothing happens cost nothing, and an ascent is not led astray by what blocks may
+// do in them.
+TEST(BoundAscentTest, IdlePhasesDoNotMatter) {
+  const Instance instance = test_support::Synthetic(
+      {.model = SyntheticModel::kExclusive, .blocks = 300, .steps = 50, .seed = 9});
+  const auto ascended = [](const Instance& of) {
+    InlineExecutor executor;
+    bound::Evaluator evaluator(of, executor);
+    return bound::Ascend(evaluator, bound::PriceSpace(of).Start(), {.iterations = 80}, nullptr)
+        .bound;
+  };
+  const double bound = ascended(instance);
+  const double stretched = ascended(Stretched(instance, 200));
+  EXPECT_LE(stretched, bound * 1.01);
+  EXPECT_GE(stretched, bound * 0.99);
+}
+
+// An ascent whose time is up before its iterations ends then, cold, and keeps what it found hot.
+TEST(BoundAscentTest, CoolsDownInTheTimeThereIs) {
+  const Instance instance = test_support::Synthetic(
+      {.model = SyntheticModel::kExclusive, .blocks = 600, .steps = 60, .seed = 10});
+  InlineExecutor executor;
+  bound::Evaluator evaluator(instance, executor);
+  const Prices start = bound::PriceSpace(instance).Start();
+  const auto ascended = [&](double first_temperature, uint32_t in_time) {
+    uint32_t reached = 0;
+    const auto note = [&](const bound::AscentProgress& at) {
+      reached = at.iteration;
+      return true;
+    };
+    bound::AscentOptions options{.first_temperature = first_temperature};
+    options.spent = [&] { return static_cast<double>(reached) / in_time; };
+    const double bound = bound::Ascend(evaluator, start, options, note).bound;
+    EXPECT_EQ(reached, in_time);
+    return bound;
+  };
+  const auto cut = [&](double first_temperature, uint32_t iterations) {
+    const auto before = [&](const bound::AscentProgress& at) { return at.iteration < iterations; };
+    return bound::Ascend(evaluator, start, {.first_temperature = first_temperature}, before).bound;
+  };
+  EXPECT_GE(ascended(0.1, 40), cut(0.1, 20));
+  // So hot that the way down is what counts.
+  EXPECT_GT(ascended(10, 100), 1.05 * cut(10, 100));
+}
+
 // All blocks are read in every phase: what the GPU's memory holds is read there, the rest beside
 // it.
 TEST(BoundAscentTest, DenseReadsAreClosedForm) {

@@ -55,6 +55,17 @@ double Magnitude(const Instance& instance, const Prices& prices) {
   return size;
 }
 
+// What a move in a phase without access weighs, by its definition.
+double MoveWeight(const Instance& instance, size_t block) {
+  double accesses = 1, phases = 1;
+  for (size_t other = 0; other < instance.block_count(); ++other) {
+    if (&instance.TableOf(other) != &instance.TableOf(block)) continue;
+    accesses += static_cast<double>(instance.Accesses(other).size());
+    phases += instance.death[other] - instance.birth[other];
+  }
+  return std::min(1.0, accesses / phases);
+}
+
 // The smoothed value phase by phase, in a range of numbers that the weights of small instances fit.
 double NaiveSoft(const Instance& instance, const Prices& prices, double temperature) {
   double value = 0;
@@ -72,6 +83,7 @@ double NaiveSoft(const Instance& instance, const Prices& prices, double temperat
     const auto accesses = instance.Accesses(block);
     const double recompute =
         static_cast<double>(block_class.recompute_units) / static_cast<double>(block_class.bytes);
+    const double move_weight = MoveWeight(instance, block);
     std::vector<long double> weights;
     for (size_t k = 0; k < table.state_count(); ++k) {
       weights.push_back(block_class.start_states >> k & 1);
@@ -95,7 +107,8 @@ double NaiveSoft(const Instance& instance, const Prices& prices, double temperat
               cost += units * prices.Share(phase)[r] /
                       static_cast<double>(instance.resources[r].units_per_second);
             }
-            next[to] += weights[from] * std::exp(-static_cast<long double>(cost) / temperature);
+            next[to] += weights[from] * std::exp(-static_cast<long double>(cost) / temperature) *
+                        (count == 0 && from != to ? move_weight : 1);
           }
         }
       }
@@ -147,19 +160,33 @@ TEST(BoundEvaluationTest, SmoothedIsNaiveToo) {
   });
 }
 
-TEST(BoundEvaluationTest, SmoothedIsBelow) {
+// It is below by what many paths weigh, and above by what the moves of the cheapest do not.
+TEST(BoundEvaluationTest, SmoothedComesNear) {
   ForRandomInstances(2, [](const Instance& instance, const Prices& prices, Rng&) {
     InlineExecutor executor;
     Evaluator evaluator(instance, executor);
     const double unit = bound::PriceSpace(instance).unit();
     const double hard = evaluator.Hard(prices, nullptr);
     const double tolerance = 1e-12 * (std::abs(hard) + Magnitude(instance, prices));
-    double before = -std::numeric_limits<double>::infinity(), last = 0;
+    double below = 0, above = 0;  // in temperatures
+    for (size_t block = 0; block < instance.block_count(); ++block) {
+      const auto& table = instance.TableOf(block);
+      const auto bytes = static_cast<double>(instance.ClassOf(block).bytes);
+      const double life = instance.death[block] - instance.birth[block];
+      size_t options = 0;
+      for (size_t accesses = 0; accesses <= table.accesses_max(); ++accesses) {
+        for (bound::StateIndex from = 0; from < table.state_count(); ++from) {
+          for (bound::StateIndex to = 0; to < table.state_count(); ++to)
+            options += table.Options(accesses, from, to).size();
+        }
+      }
+      below += bytes * (life + 1) * std::log(static_cast<double>(options + 1));
+      above -= bytes * life * std::log(MoveWeight(instance, block));
+    }
     for (const double temperature : {1.0, 0.1, 0.01}) {
-      last = evaluator.Soft(prices, temperature * unit, nullptr);
-      EXPECT_LE(last, hard + tolerance);
-      EXPECT_GE(last, before - tolerance);
-      before = last;
+      const double soft = evaluator.Soft(prices, temperature * unit, nullptr);
+      EXPECT_LE(soft, hard + temperature * unit * above + tolerance);
+      EXPECT_GE(soft, hard - temperature * unit * below - tolerance);
     }
   });
 }
