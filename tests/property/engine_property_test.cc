@@ -24,7 +24,7 @@ namespace kvtier::test_support {
 namespace {
 
 // Instrumented, a run takes some ten times as long; there it looks for other faults.
-constexpr uint64_t kRuns = kSanitized ? 500 : 3000;
+constexpr uint64_t kRuns = kSanitized ? 250 : 3000;
 // How often each outcome has to be seen.
 constexpr uint64_t kSeenMin = kRuns / 250;
 constexpr size_t kOpsPerRun = 220;
