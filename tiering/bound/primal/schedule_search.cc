@@ -16,6 +16,7 @@
 #include "tiering/bound/primal/path_prices.h"
 #include "tiering/bound/primal/path_sampler.h"
 #include "tiering/bound/primal/phase_readers.h"
+#include "tiering/bound/primal/price_dive.h"
 #include "tiering/bound/primal/room_repair.h"
 #include "tiering/bound/primal/schedule_checker.h"
 #include "tiering/bound/primal/static_fill.h"
@@ -81,6 +82,10 @@ class Search {
     const bool small = AtMost(2, options_.work_accesses / 4) == 2;
     if (small) ConstructPlainly();
     SampleTemperatures();
+    if (small && GoOn("dive")) {
+      (void)Construct("dive",
+                      DivePriced(instance_, prices_, cuts_, readers_, [this] { return Asked(); }));
+    }
     if (!small && candidates_.empty()) ConstructPlainly();
     for (const NamedSchedule& other : others) {
       if (absl::Status status = CheckSchedule(instance_, other.schedule).status(); !status.ok()) {

@@ -7,13 +7,10 @@
 #include <map>
 #include <vector>
 
-#include "tests/support/bound/brute_force.h"
 #include "tests/support/bound/random_instance.h"
 #include "tests/support/bound/random_prices.h"
-#include "tests/support/bound/synthetic.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_seed.h"
-#include "tiering/bound/primal/batch_min.h"
 #include "tiering/bound/primal/exchange_search.h"
 #include "tiering/bound/primal/local_search.h"
 #include "tiering/bound/primal/option_split.h"
@@ -23,7 +20,6 @@
 #include "tiering/bound/primal/room_repair.h"
 #include "tiering/bound/primal/router.h"
 #include "tiering/bound/primal/schedule_checker.h"
-#include "tiering/bound/primal/static_fill.h"
 
 namespace kvtier::bound {
 namespace {
@@ -373,77 +369,6 @@ TEST(ImprovementTest, NeverMakesItDearerAndKeepsRoom) {
   }
   EXPECT_GT(changed, 100u);
   EXPECT_GT(exchanged, 5u);
-}
-
-Schedule FromPaths(const std::vector<Path>& paths) {
-  Schedule schedule;
-  schedule.first_change = {0};
-  for (const Path& path : paths) {
-    schedule.changes.insert(schedule.changes.end(), path.begin(), path.end());
-    schedule.first_change.push_back(schedule.changes.size());
-  }
-  return schedule;
-}
-
-TEST(BatchMinTest, IsBestOfAllWhereOnlyMissesTakeTime) {
-  // Blocks of one size that live throughout, and a link that is loaded by reads of what is not in
-  // the GPU's memory.
-  Rng rng(test_support::TestSeed(9));
-  for (int round = 0; round < 150; ++round) {
-    Instance instance = test_support::Synthetic({.model = test_support::SyntheticModel::kStream,
-                                                 .blocks = 5,
-                                                 .steps = 7,
-                                                 .read_share = 0.4,
-                                                 .seed = rng.Next()});
-    instance.tiers[0].capacity_bytes = (1 + rng.Below(4)) * instance.classes[0].bytes;
-    const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance), Always);
-    ASSERT_EQ(paths.size(), instance.block_count());
-    ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, FromPaths(paths)));
-    EXPECT_NEAR(static_cast<double>(time.picoseconds) * 1e-12, test_support::LeastSeconds(instance),
-                1e-11)
-        << "round " << round;
-  }
-}
-
-TEST(BatchMinTest, OfACyclicScanItMissesWhatDoesNotFit) {
-  constexpr uint32_t kBlocks = 10, kFit = 4, kRounds = 6;
-  Instance instance = test_support::Synthetic(
-      {.model = test_support::SyntheticModel::kStream, .blocks = kBlocks, .steps = 1});
-  const uint64_t bytes = instance.classes[0].bytes;
-  instance.tiers[0].capacity_bytes = kFit * bytes;
-  instance.phase_count = kBlocks * kRounds;
-  instance.base_load.assign(instance.phase_count * instance.resources.size(), 0);
-  instance.death.assign(kBlocks, instance.phase_count);
-  instance.first_access = {0};
-  instance.access_phase.clear();
-  for (uint32_t block = 0; block < kBlocks; ++block) {
-    for (uint32_t r = 0; r < kRounds; ++r) instance.access_phase.push_back(r * kBlocks + block);
-    instance.first_access.push_back(instance.access_phase.size());
-  }
-  ASSERT_THAT(Check(instance), IsOk());
-  const std::vector<Path> paths = BatchMin(instance, PhaseReaders(instance), Always);
-  ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, FromPaths(paths)));
-  const double miss =
-      static_cast<double>(bytes) / static_cast<double>(instance.resources[1].units_per_second);
-  EXPECT_NEAR(static_cast<double>(time.picoseconds) * 1e-12, kRounds * (kBlocks - kFit) * miss,
-              1e-9);
-}
-
-TEST(StaticFillTest, TheMostReadBlocksShareTheFastTierInBalance) {
-  // Ten blocks, read in every phase; the fast tier is eight times as fast and holds all of them.
-  // In balance one block in nine is read from the slow one.
-  Instance instance = test_support::Synthetic({.blocks = 10, .steps = 4, .read_share = 1});
-  instance.tiers[0].capacity_bytes = 10 * instance.classes[0].bytes;
-  const PathPrices prices(instance, Prices(4, instance.resources.size(), instance.tiers.size()));
-  const PhaseCuts cuts(instance);
-  WorkingSchedule schedule(instance, cuts);
-  ASSERT_TRUE(FillStatically(schedule, prices));
-  int slow = 0;
-  for (size_t block = 0; block < 10; ++block) {
-    ASSERT_EQ(schedule.path(block).size(), 1u);
-    slow += schedule.path(block)[0].state == 1 ? 1 : 0;
-  }
-  EXPECT_EQ(slow, 1);
 }
 
 }  // namespace
