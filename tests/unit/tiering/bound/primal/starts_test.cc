@@ -141,6 +141,30 @@ TEST(PriceDiveTest, IsFeasibleAtAnyPrices) {
   EXPECT_GE(found, kRounds * 95 / 100);
 }
 
+TEST(PriceDiveTest, IsFeasibleWhereRoomIsTight) {
+  // A tenth of the blocks are read in each phase, and the GPU's memory holds little more; the
+  // largest block is three times the smallest, and some are born on the way.
+  Rng rng(test_support::TestSeed(14));
+  using test_support::SyntheticModel;
+  for (const SyntheticModel model :
+       {SyntheticModel::kExclusive, SyntheticModel::kInclusive, SyntheticModel::kThreeTiers,
+        SyntheticModel::kStream, SyntheticModel::kStrict}) {
+    for (int round = 0; round < 10; ++round) {
+      const Instance instance = test_support::Synthetic({.model = model,
+                                                         .blocks = 200,
+                                                         .steps = 30,
+                                                         .layers = round % 2 == 0 ? 1u : 2u,
+                                                         .growing_share = 0.3,
+                                                         .classes = 3,
+                                                         .seed = rng.Next()});
+      const std::vector<Path> paths = Dive(instance, test_support::RandomPrices(instance, rng));
+      ASSERT_FALSE(paths.empty()) << static_cast<int>(model) << " " << round;
+      EXPECT_THAT(CheckSchedule(instance, FromPaths(paths)), IsOk())
+          << static_cast<int>(model) << " " << round;
+    }
+  }
+}
+
 TEST(PriceDiveTest, OfACyclicScanItKeepsWhatIsReadSoonest) {
   constexpr uint32_t kBlocks = 10, kFit = 4, kRounds = 6;
   const Instance instance = CyclicScan(kBlocks, kFit, kRounds);
