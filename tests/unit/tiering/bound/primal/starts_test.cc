@@ -182,6 +182,25 @@ TEST(PriceDiveTest, OfACyclicScanItKeepsWhatIsReadSoonest) {
               kRounds * (kBlocks - kFit) * MissSeconds(instance), 1e-9);
 }
 
+TEST(PriceDiveTest, NothingLeavesThatCannotBeBackInTime) {
+  // Two blocks fit into the memory that all are read from. The third is born and read in phase 3,
+  // with the first; that could have come back for nothing, but in phase 1 only. The second can in
+  // phase 4, at a price.
+  Instance instance = test_support::Synthetic(
+      {.model = test_support::SyntheticModel::kStrict, .blocks = 3, .steps = 3});
+  ASSERT_EQ(instance.phase_count, 6u);
+  instance.tiers[0].capacity_bytes = 2 * instance.classes[0].bytes;
+  instance.birth = {0, 0, 3};
+  instance.access_phase = {0, 3, 0, 1, 5, 3};
+  instance.first_access = {0, 2, 5, 6};
+  ASSERT_THAT(Check(instance), IsOk());
+  Prices prices(6, instance.resources.size(), instance.tiers.size());
+  for (uint32_t phase = 2; phase < 6; ++phase) prices.Share(phase)[kLink] = 1;
+  ASSERT_OK_AND_ASSIGN(const ScheduleTime time,
+                       CheckSchedule(instance, FromPaths(Dive(instance, prices))));
+  EXPECT_NEAR(static_cast<double>(time.picoseconds) * 1e-12, MissSeconds(instance), 1e-9);
+}
+
 TEST(PriceDiveTest, MovesWhereThePhaseHasTimeWhateverThePricesSay) {
   // All blocks start behind the link and are read in the last phase. The first phase's link is busy
   // already, though its price is nothing; the second has a floor under which all of them can come.
