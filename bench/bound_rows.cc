@@ -1,7 +1,6 @@
 #include "bench/bound_rows.h"
 
 #include <algorithm>
-#include <cctype>
 #include <ctime>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -95,12 +94,12 @@ absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed,
 
 std::string Line(const BoundRow& row, const std::string& seed) {
   return absl::StrFormat(
-      "%-20s %5s %9d %8d %10d %11.6g %11.6g %7.3f %7.3f %7.1f %7.1f %7.1f %7.2f %6.1f %6.2f "
+      "%-20s %5s %9d %8d %10d %11.6g %11s %9s %8.3f %7.1f %7.1f %7.1f %7.2f %6.1f %6.2f "
       "%7.2f\n",
       row.problem.name, seed, row.blocks, row.phases, row.accesses, row.lower_bound_s,
-      row.best_feasible_s, 100 * row.gap, 100 * row.problem.gap_wanted, row.bound_s, row.total_s,
-      row.wall_s, row.verify_s, row.evaluation_ns, row.pass_ns,
-      static_cast<double>(row.peak_bytes) / (1 << 30));
+      row.gap < 0 ? "none" : absl::StrFormat("%.6g", row.best_feasible_s), GapText(row),
+      100 * row.problem.gap_wanted, row.bound_s, row.total_s, row.wall_s, row.verify_s,
+      row.evaluation_ns, row.pass_ns, static_cast<double>(row.peak_bytes) / (1 << 30));
 }
 
 // The largest of each number, those of one problem.
@@ -165,11 +164,15 @@ std::string BoundRowsToJson(absl::Span<const BoundRow> rows) {
   return nlohmann::ordered_json{{"rows", std::move(list)}}.dump(2);
 }
 
+std::string GapText(const BoundRow& row) {
+  return row.gap < 0 ? "none" : absl::StrFormat("%.3f %%", 100 * row.gap);
+}
+
 std::string BoundRowsToText(absl::Span<const BoundRow> rows) {
   std::string text =
-      absl::StrFormat("%-20s %5s %9s %8s %10s %11s %11s %7s %7s %7s %7s %7s %7s %6s %6s %7s\n",
-                      "problem", "seed", "blocks", "phases", "accesses", "bound s", "best s",
-                      "gap %", "wanted", "bound", "all", "wall", "verify", "ns", "pass", "GiB");
+      absl::StrFormat("%-20s %5s %9s %8s %10s %11s %11s %9s %8s %7s %7s %7s %7s %6s %6s %7s\n",
+                      "problem", "seed", "blocks", "phases", "accesses", "bound s", "best s", "gap",
+                      "wanted %", "bound", "all", "wall", "verify", "ns", "pass", "GiB");
   for (size_t i = 0; i < rows.size();) {
     size_t end = i;
     for (; end < rows.size() && rows[end].problem.name == rows[i].problem.name; ++end) {

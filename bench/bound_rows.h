@@ -44,6 +44,9 @@ absl::StatusOr<std::vector<BoundRow>> BoundRows(const BoundRowOptions& options);
 // {"rows": [{"name", "seed", ...}]}, indented; docs/cli.md has the fields.
 std::string BoundRowsToJson(absl::Span<const BoundRow> rows);
 
+// "0.412 %", or "none" without a schedule.
+std::string GapText(const BoundRow& row);
+
 // One line a row, and of each problem with several seeds the worst gap and times.
 std::string BoundRowsToText(absl::Span<const BoundRow> rows);
 

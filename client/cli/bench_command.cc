@@ -200,8 +200,8 @@ absl::Status RunBoundRows(const BenchOptions& options) {
   bench::BoundRowOptions rows;
   rows.seeds = options.seeds;
   rows.on_row = [](const bench::BoundRow& row) {
-    std::fprintf(stderr, "%s, seed %d: gap %.3f %%, %.1f s\n", row.problem.name.c_str(),
-                 static_cast<int>(row.seed), 100 * row.gap, row.total_s);
+    std::fprintf(stderr, "%s, seed %d: gap %s, %.1f s\n", row.problem.name.c_str(),
+                 static_cast<int>(row.seed), bench::GapText(row).c_str(), row.total_s);
   };
   rows.check = &CheckInterrupted;
   for (const std::string& name : options.rows) {

@@ -1,6 +1,6 @@
 // Keeps the copy figures from rotting: a small run has every field filled in and consistent, the
 // JSON has the documented shape, and sizes that do not fit are refused. How good the figures are is
-// not tested here: machines differ.
+// not tested here: machines differ. And what rows of gaps print where no schedule was found.
 #include "bench/copy_figures.h"
 
 #include <gmock/gmock.h>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+#include "bench/bound_rows.h"
 #include "bench/figure.h"
 #include "tests/support/status_matchers.h"
 
@@ -112,6 +113,29 @@ TEST(CopyFiguresTest, SizesThatDoNotFitAreRefused) {
   options.region_bytes = GiB(1 << 20);
   EXPECT_THAT(CopyFigures(options),
               StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("available")));
+}
+
+TEST(BoundRowsTest, WithoutAScheduleThereIsNoGap) {
+  const BoundProblem problem{.name = "small", .gap_wanted = 0.01};
+  const BoundRow found{
+      .problem = problem, .seed = 1, .lower_bound_s = 2, .best_feasible_s = 2.5, .gap = 0.25};
+  const BoundRow none{.problem = problem, .seed = 2, .lower_bound_s = 2, .gap = -1};
+  EXPECT_EQ(GapText(found), "25.000 %");
+  EXPECT_EQ(GapText(none), "none");
+  const std::vector<std::string> lines = absl::StrSplit(BoundRowsToText({found, none}), '\n');
+  const auto words = [&](size_t line) {
+    std::vector<std::string> all = absl::StrSplit(lines[line], ' ', absl::SkipEmpty());
+    all.erase(all.begin() + 2, all.begin() + 5);  // blocks, phases, accesses
+    all.erase(all.begin());                       // the problem
+    all.resize(5);
+    return all;
+  };
+  EXPECT_THAT(words(1), ElementsAre("1", "2", "2.5", "25.000", "%"));
+  EXPECT_THAT(words(2), ElementsAre("2", "2", "none", "none", "1.000"));
+  EXPECT_THAT(words(3), ElementsAre("worst", "2", "none", "none", "1.000")) << "of both";
+  const auto rows = nlohmann::json::parse(BoundRowsToJson({found, none})).at("rows");
+  EXPECT_EQ(rows.at(0).at("gap"), 0.25);
+  EXPECT_TRUE(rows.at(1).at("gap").is_null() && rows.at(1).at("best_feasible_s").is_null());
 }
 
 }  // namespace
