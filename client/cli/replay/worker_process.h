@@ -47,9 +47,9 @@ struct WorkerOptions {
   std::string socket;
   std::string name;  // for the daemon's status
   PlayerOptions player{};
-  // Called before the first request and after each, with nothing of this client left to do. With
-  // it, what the daemon is asked does not go through shared memory, where it would come to know of
-  // it later. An error ends the worker.
+  // Called once at the start and again before each request is played, with nothing of this client
+  // left to do. With it, what the daemon is asked does not go through shared memory, where it would
+  // come to know of it later. An error ends the worker.
   std::function<absl::Status()> settle{};
 };
 
