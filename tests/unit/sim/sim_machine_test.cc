@@ -228,6 +228,18 @@ TEST_F(SimCopiesOnMachine, OneAfterAnotherByPriority) {
   EXPECT_THAT(DoneAt(2 * 4096 + 11), ElementsAre(2));
   EXPECT_THAT(DoneAt(3 * 4096 + 11), ElementsAre(1));
   EXPECT_EQ(Tag(0), 100u);
+  for (const SimPorts::Port& port : machine_.ports().ports()) {
+    const bool taken = port.name == "hbm" || port.name == "dram" || port.name == "dram.pcie.to_gpu";
+    EXPECT_EQ(port.units, taken ? 3u * 4096 : 0u) << port.name;
+  }
+}
+
+TEST_F(SimCopiesOnMachine, OneThatIsDelayedTakesSoMuchLonger) {
+  copies_->Open(0, 1'000'000);
+  copies_->DelayCopy(0, absl::Nanoseconds(500), 0);
+  Submit(1, 0);
+  EXPECT_THAT(DoneAt(4096 + 510), ElementsAre());
+  EXPECT_THAT(DoneAt(4096 + 511), ElementsAre(1));
 }
 
 TEST_F(SimCopiesOnMachine, OnlyWhatEndsInTheOpenTime) {

@@ -1,15 +1,19 @@
-// The engine on a simulated machine: what cannot be is refused with the numbers, and what the
-// checkers look for is found when it is there.
+// The engine on a simulated machine: what cannot be is refused with the numbers, what the checkers
+// look for is found when it is there, and a phase lasts until its work and its copies are done.
 #include "sim/simulated_engine.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "sim/spec_reader.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_policies.h"
 #include "tiering/plan/lru_policy.h"
 
 namespace kvtier::sim {
@@ -18,6 +22,8 @@ namespace {
 using test_support::IsOk;
 using test_support::StatusIs;
 using ::testing::HasSubstr;
+using ::testing::Pair;
+using ::testing::UnorderedElementsAre;
 using Code = absl::StatusCode;
 
 SimulatedEngineOptions Options() {
@@ -85,7 +91,11 @@ TEST(SimulatedEngineTest, SmallTiersKeepTheirRoom) {
 class SimulatedChunk : public ::testing::Test {
  protected:
   void SetUp() override {
-    auto sim = SimulatedEngine::Create(Options());
+    SimulatedEngineOptions options = Options();
+    auto policy = std::make_unique<test_support::ScriptedPolicy>();
+    policy_ = policy.get();
+    options.policy = std::move(policy);
+    auto sim = SimulatedEngine::Create(std::move(options));
     ASSERT_THAT(sim, IsOk());
     sim_ = *std::move(sim);
     Engine& engine = sim_->engine();
@@ -112,6 +122,21 @@ class SimulatedChunk : public ::testing::Test {
     ASSERT_EQ(targets_.size(), 2u);
   }
 
+  // From the GPU's own memory to DRAM, at the next tick: kCopyNs of the link, then kLatencyNs.
+  void Demote(uint16_t plane) {
+    policy_->Move(sim_->model(), SimChunkKey(7), PlaneIndex(plane), PoolId(0), PoolId(1));
+  }
+  std::map<std::string, uint64_t> Units() {
+    std::map<std::string, uint64_t> units;
+    for (const SimPorts::Port& port : sim_->machine().ports().ports()) {
+      if (port.units > 0) units[port.name] = port.units;
+    }
+    return units;
+  }
+  static constexpr SimTime kCopyNs = 1040;     // 64 KiB at 63.02 GB/s, rounded up
+  static constexpr SimTime kLatencyNs = 2600;  // of both memories and the link
+
+  test_support::ScriptedPolicy* policy_ = nullptr;  // the engine's
   std::unique_ptr<SimulatedEngine> sim_;
   std::vector<SlotAddress> slots_;
   std::vector<ReadTarget> targets_;
@@ -131,6 +156,31 @@ TEST_F(SimulatedChunk, ASlotThatWasOverwrittenIsFound) {
   EXPECT_THAT(sim_->CheckContent(targets_[1], 7), StatusIs(Code::kDataLoss, HasSubstr("plane 1")));
   EXPECT_THAT(sim_->CheckAll(), StatusIs(Code::kInternal, HasSubstr("plane 1")));
   EXPECT_THAT(sim_->CheckAll(1u << slots_[1].pool.value()), IsOk()) << "that tier was lost";
+}
+
+TEST_F(SimulatedChunk, APhaseLastsUntilTheCopiesThatItStarted) {
+  Demote(0);
+  EXPECT_THAT(sim_->Pass(1, 1), IsOk());
+  EXPECT_EQ(sim_->time(), kCopyNs + kLatencyNs);
+  EXPECT_EQ(sim_->copies().in_flight(), 0u);
+  EXPECT_THAT(Units(), UnorderedElementsAre(Pair("hbm", 64 << 10), Pair("dram", 64 << 10),
+                                            Pair("dram.pcie.from_gpu", 64 << 10)));
+}
+
+TEST_F(SimulatedChunk, WhatIsSettledTakesItsTimeAfterTheWork) {
+  Demote(0);
+  Demote(1);
+  const SimTime work = sim_->Do(sim_->machine().Read(0, 1 << 20));
+  EXPECT_THAT(sim_->EndWorkSettled(), IsOk());
+  EXPECT_EQ(sim_->time(), work + 2 * kCopyNs + kLatencyNs);
+}
+
+TEST_F(SimulatedChunk, APhaseLastsUntilTheLastOfItsWork) {
+  const SimTime long_work = sim_->Do(sim_->machine().Read(1, 1 << 20));
+  const SimTime short_work = sim_->Do(sim_->machine().Read(0, 1));
+  EXPECT_LT(short_work, long_work);
+  EXPECT_THAT(sim_->EndWork(1), IsOk());
+  EXPECT_EQ(sim_->time(), long_work);
 }
 
 TEST_F(SimulatedChunk, TimeThatRunsOverIsAnError) {
