@@ -85,7 +85,7 @@ function(kvtier_test name)
   # Compiling a test takes longer than running it, but for those whose naive models count for long. OPTIMIZED
   # is for what is in headers and wants to be tried as users compile it: the lock-free code.
   if(NOT ARG_OPTIMIZED AND NOT ARG_LABEL MATCHES "property|model")
-    target_compile_options(${name} PRIVATE -O0)
+    target_compile_options(${name} PRIVATE -O0 -pthread)  # with what some of the libraries ask for, all are alike
     if(KVTIER_TEST_HEADERS)
       target_precompile_headers(${name} REUSE_FROM kvtier_test_headers)
     endif()

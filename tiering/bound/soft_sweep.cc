@@ -67,8 +67,7 @@ class Sweep {
         temperature_(temperature),
         executor_(executor),
         memory_(memory),
-        layout_(instance, group),
-        log_move_weight_(std::log(group.move_weight)) {
+        layout_(instance, group) {
     KVTIER_CHECK(layout_.entries() <= std::numeric_limits<uint32_t>::max());
     FixScales();
   }
@@ -147,13 +146,15 @@ class Sweep {
     }
   }
 
-  // Of a choice, the log of its options' weights together.
+  // The log of a choice's options' weights together.
   double LogWeight(const Choice& choice, const double* unit_prices) const {
     const double cheapest = CheapestOption(choice, unit_prices);
-    if (choice.end_option == choice.first_option + 1) return -cheapest / temperature_;
+    const bool moves = choice.accesses == 0 && choice.from != choice.to;
+    const double weight = moves ? std::log(group_.move_weight) : 0;
+    if (choice.end_option == choice.first_option + 1) return weight - cheapest / temperature_;
     double sum = 0;
-    ForOptions(choice, unit_prices, cheapest, [&](uint32_t, double weight) { sum += weight; });
-    return std::log(sum) - cheapest / temperature_;
+    ForOptions(choice, unit_prices, cheapest, [&](uint32_t, double part) { sum += part; });
+    return weight + std::log(sum) - cheapest / temperature_;
   }
 
   // All matrices of a phase's accesses of one number have one scale, whatever the recomputes.
@@ -171,7 +172,6 @@ class Sweep {
       for (size_t i = 0; i < logs.size(); ++i) {
         const Choice& choice = group_.choices[i];
         logs[i] = LogWeight(choice, UnitPricesOf(phase)) - occupancy[choice.from] / temperature_;
-        if (choice.accesses == 0 && choice.from != choice.to) logs[i] += log_move_weight_;
         most[choice.accesses] = std::max(most[choice.accesses], logs[i]);
       }
       for (size_t i = 0; i < logs.size(); ++i) {
@@ -471,7 +471,6 @@ class Sweep {
   Executor& executor_;
   SoftMemory<Number>& memory_;
   SweepLayout layout_;
-  const double log_move_weight_;
   double byte_scale_ = 1;
   double recompute_scale_ = 1;
 };
