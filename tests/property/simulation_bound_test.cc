@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -178,6 +179,30 @@ TEST_F(SimulationBoundOf, CopyingBeforeReading) {
   const double strict_s = CheckedBound();
   EXPECT_GT(strict_s, 11 * (20 + 15) * 1e-6);
   EXPECT_LT(streamed_s, 12 * 21 * 1e-6);
+}
+
+// To the byte: what is read elsewhere goes through DRAM once, and with strict copies through the
+// GPU's own memory when it comes and when it is read.
+TEST_F(SimulationBoundOf, LoadsOfStrictCopies) {
+  SetMachine("h100-pcie5", 24, 200);
+  SetHalves(20, 12, 1);
+  options_.phase = sim::AttentionPhase::kLayer;
+  for (const auto mode : {sim::AttentionMode::kInPlace, sim::AttentionMode::kStrict}) {
+    options_.mode = mode;
+    const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, "static");
+    ASSERT_THAT(result, IsOk());
+    ASSERT_EQ(result->moves_done, 0u);
+    const uint64_t near = result->tiers[0].read_bytes, far = result->tiers[1].read_bytes;
+    EXPECT_EQ(near + far, 12 * 20 * BlockBytes());
+    EXPECT_GT(far, 0u);
+    std::map<std::string, uint64_t> units;
+    for (const sim::SimulationResult::Port& port : result->ports) units[port.name] = port.units;
+    const uint64_t beside = 12 * (model_.pass_weight_bytes + model_.KvBytesPerToken());
+    EXPECT_EQ(units["hbm"], beside + near + (mode == sim::AttentionMode::kStrict ? 2 * far : 0));
+    EXPECT_EQ(units["dram"], far);
+    EXPECT_EQ(units["dram.pcie.to_gpu"], far);
+    EXPECT_EQ(units["dram.pcie.from_gpu"], 0u);
+  }
 }
 
 // Where DRAM has a copy of everything, the GPU's memory adds no room.
