@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -109,6 +110,8 @@ class Cases:
                              f"pools: [{pools}]\npolicy: {{name: {policy}{more}}}\n")
             output, _ = self.world.run("replay", "--trace", path, "--speed", "max", "--settle", "--hits", str(hits["replay"]), "--json")
             moved = self.world.json("status")["counters"]["moves_done"]
+            if policy == "lru" and hbm:
+                self.moves_go_on(path, moved)
             self.world.stop()
             replayed, simulated = json.loads(output), report["policies"][policy]
             what = f"{policy}, {sizes}, segments of {segment}"
@@ -122,6 +125,13 @@ class Cases:
             assert simulated["dropped_chunks"] > longest and (moved > 100) == (hbm > 0 and policy != "static"), (what, simulated)
             seen.add(tuple(lines[0]))
         assert len(seen) > 4, "the policies and sizes make a difference"
+
+    def moves_go_on(self, path, moved):
+        """Behind a replay that settled the daemon is not held still any more, which would last for a minute."""
+        start = time.monotonic()
+        self.world.run("replay", "--trace", path, "--speed", "max", "--json")
+        cli_world.until(lambda: self.world.json("status")["counters"]["moves_done"] > moved, "the daemon moves blocks again")
+        assert time.monotonic() - start < 30, "the daemon was held still"
 
     def attention(self):
         path = str(self.world.directory / "attention.kvt")
