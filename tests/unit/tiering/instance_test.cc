@@ -1,5 +1,6 @@
 // Proves that Check finds each thing that makes a placement problem none, naming object, number and
-// limit, and that files of instances which are damaged or lie about their size are refused.
+// limit, that files of instances which are damaged or lie about their size are refused, and which
+// resources a problem's blocks can load.
 #include "tiering/bound/instance.h"
 
 #include <gmock/gmock.h>
@@ -14,6 +15,7 @@
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"
 #include "tiering/bound/instance_file.h"
+#include "tiering/bound/resource_use.h"
 #include "tiering/bound/standard_tables.h"
 
 namespace kvtier::bound {
@@ -250,6 +252,24 @@ TEST(InstanceFile, EveryByteCounts) {
     if (!instance.ok()) continue;
     EXPECT_EQ(InstanceBytes(*instance), changed) << at;
   }
+}
+
+TEST(ResourceUse, IsOfAllTables) {
+  Instance instance = Small();
+  ResourceUse use = UseOf(instance);
+  EXPECT_TRUE(use.loaded[0] && use.loaded[1]);
+  EXPECT_FALSE(use.loaded[2] || use.recomputes);
+  OptionTable more({0b01, 0b10}, 1);
+  Option option;
+  option.per_byte[2] = 1;
+  more.Add(1, 1, 0, option);
+  instance.tables.push_back(more);
+  use = UseOf(instance);
+  EXPECT_TRUE(use.loaded[2]) << "the last resource of the last table";
+  EXPECT_FALSE(use.recomputes);
+  option.recomputes = 1;
+  instance.tables[1].Add(1, 1, 1, option);
+  EXPECT_TRUE(UseOf(instance).recomputes);
 }
 
 }  // namespace
