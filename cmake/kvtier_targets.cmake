@@ -83,9 +83,10 @@ function(kvtier_test name)
   target_link_libraries(${name} PRIVATE kvtier_flags ${ARG_DEPS} GTest::gmock GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/tests/bin")
   # Compiling a test takes longer than running it, but for those whose naive models count for long. OPTIMIZED
-  # is for what is in headers and wants to be tried as users compile it: the lock-free code.
+  # is for what is in headers and wants to be tried as users compile it: the lock-free code. Some libraries ask for
+  # -pthread; what is compiled once for all tests must have been compiled like them.
   if(NOT ARG_OPTIMIZED AND NOT ARG_LABEL MATCHES "property|model")
-    target_compile_options(${name} PRIVATE -O0 -pthread)  # with what some of the libraries ask for, all are alike
+    target_compile_options(${name} PRIVATE -O0 -pthread)
     if(KVTIER_TEST_HEADERS)
       target_precompile_headers(${name} REUSE_FROM kvtier_test_headers)
     endif()
