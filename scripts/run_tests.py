@@ -34,6 +34,9 @@ SANITIZER_OPTIONS = {
 SLOW_LABELS = "install|kills|model"
 BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
+# Of what a test says about a failed expectation, to be shown.
+LINES_OF_FAILURE = 8
+LINE_CHARACTERS_MAX = 300
 
 
 def tell(text):
@@ -68,10 +71,11 @@ class Run:
     def execute(self, command, log_name, seconds_max, show, environment=None):
         """Runs a command in a session of its own; returns (exit status, last lines, seconds).
 
-        Everything it prints goes to a log; lines matching `show` are also shown, and otherwise the last
-        one every 20 s. At `seconds_max` it is killed, with status 124.
+        Everything it prints goes to a log; lines matching `show` are also shown, with what follows a failure,
+        and otherwise the last one every 20 s. At `seconds_max` it is killed, with status 124.
         """
         began = shown = time.monotonic()
+        following = 0
         lines, tail, status = queue.Queue(), [], None
         process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -108,8 +112,9 @@ class Run:
                         log.write(line)
                         log.flush()
                         tail = tail[-59:] + [line.rstrip()]
-                    if line and show and show.search(line):
-                        self.say(line.rstrip())
+                    if line and show and (following > 0 or show.search(line)):
+                        self.say(line.rstrip()[:LINE_CHARACTERS_MAX])
+                        following = LINES_OF_FAILURE if line.endswith("Failure\n") else following - 1
                         shown = now
                     elif now - shown > 20:
                         self.say(f"  ... {tail[-1][:120] if tail else 'no output yet'}")

@@ -98,7 +98,9 @@ TEST_F(FaultTest, CallsInFlightEndWhenTheDaemonDies) {
       // Without a daemon, or with handles and keys of the one before.
       const bool lost = absl::IsUnavailable(status) || absl::IsNotFound(status) ||
                         absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status);
-      if (!status.ok() && !lost) wrong[i].push_back(status.ToString());
+      // One that is far ahead of the others fills the pools, and what could leave is still in use.
+      const bool full = absl::IsResourceExhausted(status);
+      if (!status.ok() && !lost && !full) wrong[i].push_back(status.ToString());
     }
   };
   std::vector<std::thread> threads;
