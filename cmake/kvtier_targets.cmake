@@ -71,7 +71,7 @@ endfunction()
 
 # kvtier_test(name LABEL unit SOURCES ... DEPS ... [PROGRAMS target...] [TIMEOUT seconds] [ENV A=B...]
 #             [ARGS ...] [SERIAL] [OPTIMIZED] [THREADS])
-# One gtest binary, with THREADS one that starts threads (the ThreadSanitizer build has no other); it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
+# One gtest binary, with THREADS one that starts threads and needs no gRPC (the ThreadSanitizer build has no other); it writes its own JUnit-style XML to ${CMAKE_BINARY_DIR}/test-results/<name>.xml, which
 # scripts/test sums. PROGRAMS are targets that the test starts (they become build dependencies).
 function(kvtier_test name)
   cmake_parse_arguments(ARG "SERIAL;OPTIMIZED;THREADS" "LABEL;TIMEOUT" "SOURCES;DEPS;PROGRAMS;ENV;ARGS" ${ARGN})

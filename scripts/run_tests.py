@@ -212,7 +212,7 @@ class Run:
             self.reporting("format", ["python3", "scripts/check_sources.py", "format"], 300,
                            re.compile("^FAILED"))
             self.reporting("clang-tidy", ["python3", "scripts/check_sources.py", "tidy", "--changed",
-                                          "--jobs", str(self.jobs)], 30 * 60,
+                                          "--jobs", str(self.jobs)], 15 * 60,
                            re.compile("^clang-tidy:|FAILED"))
         if self.build("tsan", ["kvtier_tests"]):
             self.ctest("tsan", [])

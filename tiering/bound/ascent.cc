@@ -67,14 +67,21 @@ class Ascent {
   double TemperatureOf(uint32_t iteration) {
     double part =
         options_.iterations > 1 ? static_cast<double>(iteration) / (options_.iterations - 1) : 1.0;
-    const double spent = options_.spent ? std::clamp(options_.spent(), 0.0, 1.0) : 0;
-    if (spent > kUnhurried) {
-      if (hurried_from_ < 0) hurried_from_ = part;
-      const double hurried = (spent - kUnhurried) / (1 - kUnhurried);
-      part = std::max(part, hurried_from_ + hurried * (1 - hurried_from_));
-    }
+    if (options_.spent) part = Hurried(part);
     return space_.unit() * options_.first_temperature *
            std::pow(options_.last_temperature / options_.first_temperature, part);
+  }
+
+  // Of the way down, the part that the time wants, at least `part`.
+  double Hurried(double part) {
+    // By the end of this iteration, if it takes as long as the one before.
+    const double now = options_.spent();
+    const double spent = std::clamp(now + (now - spent_before_), 0.0, 1.0);
+    spent_before_ = now;
+    if (spent <= kUnhurried) return part;
+    if (hurried_from_ < 0) hurried_from_ = part;
+    const double hurried = (spent - kUnhurried) / (1 - kUnhurried);
+    return std::max(part, hurried_from_ + hurried * (1 - hurried_from_));
   }
 
   // False if `go_on`, asked between evaluations, ended it on the way.
@@ -112,6 +119,7 @@ class Ascent {
   Prices ahead_;
   Evaluation slope_;
   Priced best_;
+  double spent_before_ = 0;
   double hurried_from_ = -1;  // the part of the way at which it began to hurry
   double curvature_ = 0;
   double last_temperature_ = 0;

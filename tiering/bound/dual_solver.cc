@@ -28,6 +28,7 @@ constexpr double kEarlierPart = 0.5;
 // A small problem has few blocks to spread a tie over, and time to cool down further.
 constexpr double kPolishEnd = 0.0005;
 constexpr uint64_t kPolishedAccesses = 20'000'000;  // of all iterations together
+constexpr size_t kFewTiers = 2;
 // Fewer merged phases than these are not worth the trouble.
 constexpr uint32_t kMergedPhasesMin = 8;
 
@@ -58,7 +59,9 @@ class Solver {
  public:
   Solver(const Instance& instance, const DualOptions& options, Executor& executor,
          const DualCallback& progress)
-      : instance_(instance), options_(options), executor_(executor), progress_(progress) {}
+      : instance_(instance), options_(options), executor_(executor), progress_(progress) {
+    if (instance.tiers.size() > kFewTiers) options_.iterations *= 2;
+  }
 
   DualResult Run() {
     Evaluator evaluator(instance_, executor_);
@@ -125,7 +128,7 @@ class Solver {
     AscentOptions options = {.iterations = iterations,
                              .first_temperature = first_temperature,
                              .last_temperature = last_temperature};
-    if (options_.spent) {
+    if (options_.spent && stage != "window") {
       const double from = options_.spent();
       const double length =
           (stage == "all" || stage == "polish" ? kLastPart : kEarlierPart) * (1 - from);
@@ -198,7 +201,7 @@ class Solver {
   }
 
   const Instance& instance_;
-  const DualOptions options_;
+  DualOptions options_;
   Executor& executor_;
   const DualCallback& progress_;
   DualResult result_;

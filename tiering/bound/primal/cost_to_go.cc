@@ -7,7 +7,7 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr size_t kBlocksBetweenQuestions = 256;
+constexpr size_t kPreparedAtOnce = 256;
 
 }  // namespace
 
@@ -32,6 +32,17 @@ CostToGo::CostToGo(const Instance& instance, const PathPrices& prices)
       }
     }
   }
+}
+
+uint64_t CostToGo::TableEntries(const Instance& instance) {
+  uint64_t moves = 0;
+  for (const OptionTable& table : instance.tables) {
+    for (StateIndex from = 0; from < table.state_count(); ++from) {
+      for (StateIndex to = 0; to < table.state_count(); ++to)
+        moves += from != to && !table.Options(0, from, to).empty() ? 1 : 0;
+    }
+  }
+  return moves * PhaseTable(instance.phase_count).entries();
 }
 
 void CostToGo::AddMove(size_t table, uint32_t block_class, StateIndex from, StateIndex to) {
@@ -211,7 +222,7 @@ void CostToGo::PrepareBlock(size_t block) {
 bool CostToGo::Prepare(const std::function<bool()>& go_on) {
   ahead_.assign(instance_.access_phase.size() * states_max_, 0);
   for (size_t block = 0; block < instance_.block_count(); ++block) {
-    if (block % kBlocksBetweenQuestions == 0 && !go_on()) return false;
+    if (block % kPreparedAtOnce == 0 && !go_on()) return false;
     PrepareBlock(block);
   }
   return true;

@@ -19,15 +19,17 @@ namespace kvtier::bound {
 // the cheapest phase, which a table of cheapest phases of runs has at hand: so a question takes
 // time in proportion to the states, and preparing them to the accesses and the square of the
 // states, times the resources. States in which a block cannot idle for nothing are for phases with
-// an access only. Keeps a float for each access and state, and 4 bytes for each phase, its
-// logarithm, and pair of states. `instance` and `prices` stay valid. Immutable once prepared, then
-// safe to read from any thread.
+// an access only. Keeps a float for each access and state, and for each table, pair of states and
+// phase 8 bytes and 4 times the logarithm of the phases. `instance` and `prices` stay valid.
+// Immutable once prepared, then safe to read from any thread.
 class CostToGo {
  public:
   static constexpr double kInfinite = std::numeric_limits<double>::infinity();
   static constexpr uint32_t kNone = 0xffffffff;
 
   CostToGo(const Instance& instance, const PathPrices& prices);
+  // Entries of its tables of moves, before there are any: what making one takes and keeps.
+  static uint64_t TableEntries(const Instance& instance);
 
   // Prepares the answers for all blocks. False once `go_on`, asked now and then, has returned
   // false; then nothing may be asked.

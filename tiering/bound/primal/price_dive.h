@@ -16,9 +16,11 @@ namespace kvtier::bound {
 // (cost_to_go.h). In each phase the blocks that are read, born or best moved then are candidates,
 // those first that gain most by it for each byte; to make room, those that are least worth keeping
 // leave (keep_order.h). A move is made if gain, less what is lost with those that leave, less what
-// all of this adds to the phase's time by `cuts`, exactly, is above zero, or if the block could not
-// be read otherwise; then something has to leave whatever it costs. Takes time in proportion to
-// accesses, times the square of states and a logarithm.
+// all of this costs the phase is above zero, or if the block could not be read otherwise; then
+// something has to leave whatever it costs. What it costs the phase is the mean of what it adds to
+// the phase's time by `cuts` and of its price: by the time alone several tiers came out worse, by
+// the price alone strict reads. Takes time in proportion to accesses and phases, times the square
+// of states and a logarithm, and longer where one large block makes many small ones leave.
 // The search spends as long on one of its samples. Of eight synthetic problems (5,000 to 32,000
 // accesses) it was among the two best starts of about ten in five; improved, it made the best
 // schedule of two: the gap fell from 0.72 % to 0.69 % (3,200 exclusive blocks) and from 0.24 % to

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "tiering/base/rng.h"
 #include "tiering/bound/primal/batch_min.h"
+#include "tiering/bound/primal/cost_to_go.h"
 #include "tiering/bound/primal/exchange_search.h"
 #include "tiering/bound/primal/local_search.h"
 #include "tiering/bound/primal/option_split.h"
@@ -82,7 +83,7 @@ class Search {
     const bool small = AtMost(2, options_.work_accesses / 4) == 2;
     if (small) ConstructPlainly();
     SampleTemperatures();
-    if (small && GoOn("dive")) {
+    if (small && CostToGo::TableEntries(instance_) <= options_.work_accesses && GoOn("dive")) {
       (void)Construct("dive",
                       DivePriced(instance_, prices_, cuts_, readers_, [this] { return Asked(); }));
     }

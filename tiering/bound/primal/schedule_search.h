@@ -35,7 +35,8 @@ struct ScheduleSearchOptions {
   size_t improved = 2;          // candidates at most, the best by their first time
   // A problem of many accesses gets fewer samples and passes, but one of each: no more passes than
   // make this many accesses, and samples that make a quarter of it; and the dive and Belady's rule
-  // are tried only where two samples fit into that quarter, the latter also if nothing was found.
+  // are tried only where two samples fit into that quarter, the latter also if nothing was found,
+  // the dive only if its tables have no more entries than these.
   uint64_t work_accesses = 40'000'000;
 };
 
@@ -60,10 +61,11 @@ struct FoundSchedule {
 
 // A portfolio: paths drawn at several temperatures, with room repaired; a dive through the
 // phases by the prices; Belady's rule; a static fill by frequency; and `others`, whose schedules
-// must pass CheckSchedule. Each is improved by local search, and the best is returned with its work
-// divided exactly. What it returns depends on instance, prices, options and `others` only, not on
-// the executor's lanes; `progress` is asked now and then and may end the search by returning false,
-// then the best so far is returned, after one more division of its work and one check.
+// must pass CheckSchedule. The most promising are improved by local search, and the best is
+// returned with its work divided exactly. What it returns depends on instance, prices, options and
+// `others` only, not on the executor's lanes; `progress` is asked now and then and may end the
+// search by returning false, then the best so far is returned, after one more division of its work
+// and one check.
 //
 // NOT_FOUND if no candidate is feasible, INVALID_ARGUMENT if one of `others` is not. The instance
 // has passed Check.

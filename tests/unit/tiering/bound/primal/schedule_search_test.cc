@@ -97,6 +97,16 @@ double Gap(const Ascended& problem) {
   return gap;
 }
 
+TEST(ScheduleSearchTest, EveryStartIsTried) {
+  const Ascended problem = Ascent({.blocks = 800, .steps = 100}, 60);
+  InlineExecutor executor;
+  ASSERT_OK_AND_ASSIGN(const FoundSchedule found,
+                       FindSchedule(problem.instance, problem.prices, {}, {}, executor, GoOn));
+  std::vector<std::string> names;
+  for (const CandidateTime& candidate : found.candidates) names.push_back(candidate.name);
+  EXPECT_THAT(names, ::testing::IsSupersetOf({"min", "static", "dive", "sampled 0.004"}));
+}
+
 struct GapCase {
   const char* name;
   test_support::SyntheticOptions options;
