@@ -14,10 +14,7 @@ namespace {
 
 absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& machine,
                                            const ModelSpec& model, const ProblemOptions& options) {
-  if (options.phase != AttentionPhase::kStep || options.mode == AttentionMode::kStrict)
-    return absl::InvalidArgumentError(
-        "a trace of requests has requests as phases: layers and strict copies are for attention "
-        "traces");
+  KVTIER_RETURN_IF_ERROR(CheckForRequests(options));
   KVTIER_ASSIGN_OR_RETURN(const PrefixWorkload workload,
                           MakePrefixWorkload(trace, model,
                                              {.requests_max = options.requests_max,
@@ -53,6 +50,14 @@ absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const 
 }
 
 }  // namespace
+
+absl::Status CheckForRequests(const ProblemOptions& options) {
+  if (options.phase == AttentionPhase::kStep && options.mode != AttentionMode::kStrict)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "a trace of requests has requests as phases: layers and strict copies are for attention "
+      "traces");
+}
 
 absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_tokens,
                                       uint64_t requests_max) {

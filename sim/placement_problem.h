@@ -36,6 +36,9 @@ struct ProblemOptions {
   std::optional<AttentionMode> mode{};  // none: as the machine reads
 };
 
+// INVALID_ARGUMENT if they ask of a trace of requests what is for attention traces.
+absl::Status CheckForRequests(const ProblemOptions& options);
+
 struct PlacementProblem {
   bound::Instance instance;
   MachineParts parts;

@@ -35,6 +35,7 @@ absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Mach
     options.faults = simulation.faults;
     return SimulateAttention(*attention, model, options);
   }
+  KVTIER_RETURN_IF_ERROR(CheckForRequests(problem));
   KVTIER_ASSIGN_OR_RETURN(const PrefixWorkload workload,
                           MakePrefixWorkload(std::get<Trace>(trace), model,
                                              {.requests_max = problem.requests_max,

@@ -266,7 +266,8 @@ void AddVerifyCommand(CLI::App& bound, int& exit_code) {
   command->add_option("FILE", options->certificate, "The certificate")->required();
   AddProblem(*command, options->problem);
   command->footer(
-      "Takes the same trace, machine, model and options as `kvtier bound` did. In whole numbers "
+      "Takes the same trace, machine, model and options that make the problem as `kvtier bound` "
+      "did. In whole numbers "
       "only, and by a program\n"
       "that shares nothing with the one that found the bound but how problems are read.");
   SetAction(*command, exit_code, [options, command]() -> absl::Status {
@@ -293,7 +294,8 @@ void AddBoundCommand(CLI::App& app, int& exit_code) {
                    "Write the placement problem, for --instance")
       ->type_name("FILE");
   AddCountOption(*command, "--threads", options->threads, 0, kThreadsMax,
-                 "Threads; 0: as many as processors. The result does not depend on them");
+                 "Threads; 0: as many as processors. The result does not depend on them, but "
+                 "for what the time limit cuts off");
   command
       ->add_option("--policies", options->policies,
                    absl::StrCat("Simulated beside it: none, or some of ",

@@ -57,6 +57,9 @@ std::string ValueText(const sim::PlanAxis& axis, uint64_t value) {
   return axis.is_load() ? absl::StrCat(value) : RateText(axis.name, value);
 }
 
+// Above it what binds is not to be relied on.
+constexpr double kWideGap = 0.02;
+
 // The limit that most of the bound is priced on: a resource, or the room of a tier.
 std::string WhatBinds(const sim::PlanPoint& point) {
   const bound::Instance& instance = point.problem.instance;
@@ -82,13 +85,14 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   std::vector<std::string> titles;
   for (const sim::PlanAxis& axis : plan.axes) titles.push_back(axis.name + ">");
   if (!plan.prices.empty()) titles.emplace_back("price>");
-  titles.insert(titles.end(), {"bound>", "best found>"});
+  titles.insert(titles.end(), {"bound>", "best found>", "gap>"});
   if (!plan.points.empty()) {
     for (const sim::SimulationResult& result : plan.points[0].policies)
       titles.push_back(result.policy + ">");
   }
   titles.emplace_back("what binds");
   TextTable table(titles);
+  bool wide = false;
   const auto seconds = [](double time) { return absl::StrFormat("%.5g s", time); };
   for (const sim::PlanPoint& point : plan.points) {
     std::vector<std::string> cells;
@@ -97,13 +101,22 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
     if (!plan.prices.empty())
       cells.push_back(absl::StrFormat("%.2f", sim::PriceOf(plan.prices, point.machine)));
     cells.push_back(seconds(point.run.lower_bound_s));
-    cells.push_back(point.run.schedule ? seconds(point.run.best_feasible_s) : "-");
+    const std::optional<double> gap = point.run.gap();
+    cells.push_back(gap ? seconds(point.run.best_feasible_s) : "-");
+    cells.push_back(gap ? absl::StrFormat("%.1f %%", 100 * *gap) : "-");
+    wide = wide || !gap || *gap > kWideGap;
     for (const sim::SimulationResult& result : point.policies)
       cells.push_back(seconds(static_cast<double>(result.time_ns) * 1e-9));
     cells.push_back(WhatBinds(point));
     table.AddRow(std::move(cells));
   }
   std::fputs(table.Text().c_str(), stdout);
+  if (wide) {
+    std::printf(
+        "Where the gap is wide, bound and best schedule are not settled, nor is what binds: try a "
+        "longer "
+        "--time-limit.\n");
+  }
   if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);
   const auto setting = [&](size_t index) {
@@ -117,7 +130,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   };
   std::printf("\ncheapest that is known to take at most %s: %s\n", target.c_str(),
               plan.cheapest.reached ? setting(*plan.cheapest.reached).c_str() : "none of these");
-  std::printf("cheapest that any policy could do it with: %s\n",
+  std::printf("cheapest that the bound does not rule out: %s\n",
               plan.cheapest.possible ? setting(*plan.cheapest.possible).c_str() : "none of these");
 }
 

@@ -139,7 +139,7 @@ void AddSimCommand(CLI::App& app, int& exit_code) {
                 "default small ones");
   command->add_flag("--phases", options->phases, "Each phase's time and hits, in the JSON");
   command->footer(
-      "min and frequency know the future. No daemon is needed; time is simulated.\n"
+      "min, frequency, page and sa know the future. No daemon is needed; time is simulated.\n"
       "Example: kvtier sim --trace t.jsonl --machine h100-pcie5 --model llama-3.1-8b --tiers dram "
       "--dram 256GiB --policy lru,s3fifo,min");
   SetAction(*command, exit_code, [options] { return RunSim(*options); });

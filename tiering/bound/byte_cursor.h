@@ -57,7 +57,8 @@ class ByteCursor {
   bool Has(uint64_t count, size_t bytes, const char* what) {
     if (!status_.ok()) return false;
     if (count <= left() / bytes) return true;
-    Fail(absl::StrFormat("%d of %s cannot be in the %d bytes that are left", count, what, left()));
+    Fail(absl::StrFormat("%d of %s cannot be in the %d bytes that are left: cut off or damaged",
+                         count, what, left()));
     return false;
   }
 

@@ -12,8 +12,8 @@
 namespace kvtier::bound {
 
 struct DualOptions {
-  // Of the ascent on a part of the problem, or on all if it is small; with more than two tiers, whose
-  // prices take longest to settle, twice as many.
+  // Of the ascent on a part of the problem, or on all if it is small; with more than two tiers,
+  // whose prices take longest to settle, twice as many.
   uint32_t iterations = 300;
   // A problem whose iterations do not fit into `full_accesses` starts with a sample of its blocks,
   // of about so many accesses, and at least so many in each phase on average, up to a limit. Beyond

@@ -403,7 +403,9 @@ absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificat
 
 absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate) {
   if (certificate.instance_digest != InstanceDigest(instance))
-    return absl::FailedPreconditionError("the certificate is for another instance");
+    return absl::FailedPreconditionError(
+        "the certificate is for another instance: a placement problem of another trace, machine, "
+        "model, or of other options");
   const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate);
   if (!proven.ok()) return proven.status();
   if (certificate.claimed_quanta > *proven)

@@ -74,9 +74,9 @@ class Cases:
         text = self.run("plan", *self.what, "--vary", "dram=2GiB,8GiB", "--policies", "none", "--price", "dram=1", "--target",
                         "1ns", "--time-limit", "2s")
         lines = text.splitlines()
-        assert lines[0].split() == ["dram", "price", "bound", "best", "found", "what", "binds"], lines[0]
+        assert lines[0].split() == ["dram", "price", "bound", "best", "found", "gap", "what", "binds"], lines[0]
         assert lines[1].split()[:3] == ["2", "GiB", "2.00"], lines[1]
-        assert lines[-1] == "cheapest that any policy could do it with: none of these", lines[-1]
+        assert lines[-1] == "cheapest that the bound does not rule out: none of these", lines[-1]
 
     def report(self):
         try:

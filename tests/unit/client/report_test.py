@@ -374,7 +374,7 @@ def command_line(directory):
     good = directory / "good.json"
     good.write_text(json.dumps(samples.bound(seed=13, buckets=3)))
     missing = directory / "missing.json"
-    assert str(missing) in report(str(missing), rc=1)
+    assert f"{missing}: No such file" in report(str(missing), rc=1)
     target = directory / "page.html"
     target.write_text("before")
     bad = directory / "bad.json"

@@ -58,8 +58,12 @@ def main(arguments=None):
         print(f"kvtier: the plots need matplotlib, which {sys.executable} cannot import ({_one_line(error)}): install it "
               "(Debian: python3-matplotlib), or name another Python with --python", file=sys.stderr)
         return 1
-    except (InvalidResult, OSError) as error:
+    except InvalidResult as error:
         print(f"kvtier: {_one_line(error)}", file=sys.stderr)
+        return 1
+    except OSError as error:  # of a result the path is known; of the page it may be that of a file beside it
+        name = error.filename if error.filename in options.results else options.output
+        print(f"kvtier: {_one_line(name)}: {_one_line(error.strerror or error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -180,7 +180,8 @@ def parse_result(name, text):
     except InvalidResult as error:
         raise InvalidResult(f"{name}: {error}") from None
     except json.JSONDecodeError as error:
-        raise InvalidResult(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise InvalidResult(f"{name}: line {error.lineno}, column {error.colno}: {error.msg}; "
+                            "a page is of what kvtier bound, sim or plan printed with --json") from None
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list in a list in a list
         raise InvalidResult(f"{name}: {error}") from None
     return Result(name, fields)
