@@ -81,6 +81,9 @@ class Search {
 
   absl::StatusOr<FoundSchedule> Run(absl::Span<const NamedSchedule> others) {
     const bool small = AtMost(2, options_.work_accesses / 4) == 2;
+    // Where drawing paths may take longer than there is time, something is found first.
+    const bool huge = instance_.access_count() > options_.work_accesses;
+    if (huge) FillStatically();
     if (small) ConstructPlainly();
     SampleTemperatures();
     if (small && CostToGo::TableEntries(instance_) <= options_.work_accesses && GoOn("dive")) {
@@ -134,9 +137,13 @@ class Search {
   void ConstructPlainly() {
     if (GoOn("min"))
       (void)Construct("min", BatchMin(instance_, readers_, [this] { return Asked(); }));
+    FillStatically();
+  }
+  void FillStatically() {
     if (!GoOn("static")) return;
     WorkingSchedule schedule(instance_, cuts_);
-    if (FillStatically(schedule, prices_)) (void)Offer("static", schedule.ToSchedule());
+    if (bound::FillStatically(schedule, prices_, [this] { return Asked(); }))
+      (void)Offer("static", schedule.ToSchedule());
   }
 
   void SampleTemperatures() {

@@ -36,7 +36,8 @@ struct ScheduleSearchOptions {
   // A problem of many accesses gets fewer samples and passes, but one of each: no more passes than
   // make this many accesses, and samples that make a quarter of it; and the dive and Belady's rule
   // are tried only where two samples fit into that quarter, the latter also if nothing was found,
-  // the dive only if its tables have no more entries than these.
+  // the dive only if its tables have no more entries than these. With more accesses than these the
+  // static fill comes first.
   uint64_t work_accesses = 40'000'000;
 };
 

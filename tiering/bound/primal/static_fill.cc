@@ -14,6 +14,8 @@
 namespace kvtier::bound {
 namespace {
 
+constexpr size_t kFilledAtOnce = 256;
+
 // What staying in a state adds to the phases' times, or infinity.
 double StayCost(const WorkingSchedule& schedule, size_t block, StateIndex state) {
   const Instance& instance = schedule.instance();
@@ -42,7 +44,8 @@ double StayCost(const WorkingSchedule& schedule, size_t block, StateIndex state)
 
 }  // namespace
 
-bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices) {
+bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices,
+                    const std::function<bool()>& go_on) {
   const Instance& instance = schedule.instance();
   std::vector<double> reads(instance.block_count());
   for (size_t block = 0; block < reads.size(); ++block) {
@@ -54,7 +57,9 @@ bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices) {
   std::stable_sort(order.begin(), order.end(),
                    [&](uint32_t a, uint32_t b) { return reads[a] > reads[b]; });
   std::vector<uint32_t> wandering;
+  size_t filled = 0;
   for (const uint32_t block : order) {
+    if (filled++ % kFilledAtOnce == 0 && !go_on()) return false;
     StateIndex best = 0;
     double least = std::numeric_limits<double>::infinity();
     for (StateIndex k = 0; k < static_cast<StateIndex>(instance.TableOf(block).state_count());
@@ -76,6 +81,7 @@ bool FillStatically(WorkingSchedule& schedule, const PathPrices& prices) {
   Router router(schedule, prices, moves, kWeights);
   Path path;
   for (const uint32_t block : wandering) {
+    if (filled++ % kFilledAtOnce == 0 && !go_on()) return false;
     if (router.Route(block, {}, path) == Router::kInfinite) return false;
     schedule.Put(block, path);
     ForEachEdge(instance, block, path, [&moves](uint32_t phase, uint32_t, StateIndex, StateIndex) {

@@ -107,6 +107,26 @@ TEST(ScheduleSearchTest, EveryStartIsTried) {
   EXPECT_THAT(names, ::testing::IsSupersetOf({"min", "static", "dive", "sampled 0.004"}));
 }
 
+// So that there is a schedule soon; what takes many passes is left out.
+TEST(ScheduleSearchTest, AHugeProblemIsFilledStaticallyFirst) {
+  const Ascended problem = Ascent({.blocks = 800, .steps = 100}, 60);
+  ScheduleSearchOptions options;
+  options.work_accesses = problem.instance.access_count() - 1;
+  InlineExecutor executor;
+  std::vector<std::string> tried;
+  const auto note = [&](const SearchProgress& at) {
+    if (tried.empty() || tried.back() != at.candidate) tried.push_back(at.candidate);
+    return true;
+  };
+  ASSERT_OK_AND_ASSIGN(const FoundSchedule found,
+                       FindSchedule(problem.instance, problem.prices, options, {}, executor, note));
+  ExpectCertified(problem.instance, found);
+  ASSERT_GE(tried.size(), 2u);
+  EXPECT_EQ(tried[0], "static");
+  EXPECT_EQ(tried[1], "sampled 0.004");
+  EXPECT_THAT(tried, ::testing::Not(::testing::Contains("min")));
+}
+
 struct GapCase {
   const char* name;
   test_support::SyntheticOptions options;

@@ -249,7 +249,7 @@ TEST(StaticFillTest, TheMostReadBlocksShareTheFastTierInBalance) {
   const PathPrices prices(instance, Prices(4, instance.resources.size(), instance.tiers.size()));
   const PhaseCuts cuts(instance);
   WorkingSchedule schedule(instance, cuts);
-  ASSERT_TRUE(FillStatically(schedule, prices));
+  ASSERT_TRUE(FillStatically(schedule, prices, [] { return true; }));
   int slow = 0;
   for (size_t block = 0; block < 10; ++block) {
     ASSERT_EQ(schedule.path(block).size(), 1u);
