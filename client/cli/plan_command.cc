@@ -173,11 +173,27 @@ void PrintPlanJson(const PlanArguments& arguments, const Plan& plan) {
   PrintJson(json);
 }
 
+// What --vary varies is set by no other option.
+absl::Status CheckVariedOnce(const PlanArguments& arguments, const sim::PlanAxis& axis) {
+  const auto check = [&](const std::string& option, const std::string& name) -> absl::Status {
+    sim::PlanAxis set;
+    set.name = name;
+    if (!axis.Overlaps(set)) return absl::OkStatus();
+    return UsageError(absl::StrCat(option, " sets what --vary ", axis.name, " sets"));
+  };
+  if (!arguments.problem.hbm.empty()) KVTIER_RETURN_IF_ERROR(check("--hbm", "hbm"));
+  if (!arguments.problem.dram.empty()) KVTIER_RETURN_IF_ERROR(check("--dram", "dram"));
+  for (const std::string& set : arguments.problem.overrides)
+    KVTIER_RETURN_IF_ERROR(check("--set " + set, set.substr(0, set.find('='))));
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   Plan plan;
   for (const std::string& text : arguments.vary) {
     auto axis = sim::ParsePlanAxis(text, static_cast<uint32_t>(arguments.points));
     if (!axis.ok()) return UsageError(std::string(axis.status().message()));
+    KVTIER_RETURN_IF_ERROR(CheckVariedOnce(arguments, *axis));
     plan.axes.push_back(*std::move(axis));
   }
   if (arguments.target > absl::ZeroDuration() && arguments.price.empty())

@@ -1,5 +1,8 @@
 #include "client/cli/problem_options.h"
 
+#include <variant>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/option_values.h"
@@ -78,7 +81,12 @@ absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
     if (size.empty()) continue;
     if (!sim::FindTier(machinery.machine, tier))
       return UsageError(absl::StrCat("--", tier, ": ", arguments.machine, " has no tier ", tier));
-    overrides.push_back(absl::StrCat("tier.", tier, ".capacity=", size));
+    const std::string field = absl::StrCat("tier.", tier, ".capacity=");
+    for (const std::string& set : arguments.overrides) {
+      if (absl::StartsWith(set, field))
+        return UsageError(absl::StrCat("--", tier, " sets what --set ", set, " sets"));
+    }
+    overrides.push_back(field + size);
   }
   const absl::Status status = sim::ApplyOverrides(overrides, machinery.machine, machinery.model);
   if (!status.ok()) return UsageError(std::string(status.message()));
@@ -86,8 +94,23 @@ absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
 }
 
 absl::StatusOr<sim::AnyTrace> LoadTrace(const ProblemArguments& arguments) {
-  return sim::ReadAnyTrace(arguments.trace, static_cast<uint32_t>(arguments.block_tokens),
-                           arguments.requests);
+  KVTIER_ASSIGN_OR_RETURN(
+      sim::AnyTrace trace,
+      sim::ReadAnyTrace(arguments.trace, static_cast<uint32_t>(arguments.block_tokens),
+                        arguments.requests));
+  const auto* const requests = std::get_if<sim::Trace>(&trace);
+  if (arguments.sessions > 1 && (requests == nullptr || requests->sessions.empty())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--sessions is for traces of sessions, and ", arguments.trace, " has none"));
+  }
+  const auto* const attention = std::get_if<sim::AttentionTrace>(&trace);
+  if (attention != nullptr && arguments.block_tokens != kBlockTokens &&
+      arguments.block_tokens != attention->geometry.block_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("--block-tokens is ", arguments.block_tokens,
+                                                   ", and blocks of ", arguments.trace, " have ",
+                                                   attention->geometry.block_tokens, " tokens"));
+  }
+  return trace;
 }
 
 sim::ProblemOptions ProblemOptionsOf(const ProblemArguments& arguments) {

@@ -14,6 +14,8 @@
 
 namespace kvtier::cli {
 
+inline constexpr uint64_t kBlockTokens = 512;  // of Mooncake's traces
+
 struct ProblemArguments {
   std::string trace{};
   std::string machine{};
@@ -26,7 +28,7 @@ struct ProblemArguments {
   std::string mode{};  // empty: as the machine reads
   uint64_t requests = sim::kRequestsMax;
   uint64_t sessions = 1;
-  uint64_t block_tokens = 512;
+  uint64_t block_tokens = kBlockTokens;
   uint64_t seed = 0;
 };
 

@@ -138,6 +138,8 @@ class Cases:
         self.world.run("trace", "generate", "--kind", "attention", "--model", "llama-3.1-8b", "-o", path, socket=False)
         output, _ = self.world.run("sim", "--trace", path, "--machine", "gh200", "--model", "llama-3.1-8b", "--json",
                                    "--policy", "lru,static,reactive,page,sa,min,frequency", "--requests", "4", socket=False)
+        _, error = self.sim(path, "lru", "--block-tokens", "64", rc=1)
+        assert "--block-tokens is 64, and blocks of" in error and "have 16 tokens" in error, error
         report = json.loads(output)
         for name, policy in report["policies"].items():
             assert len(policy["planes"]) == 32 and policy["time_s"] > 0, name
@@ -152,6 +154,7 @@ class Cases:
                              (("--tiers", "dram,tape"), "no tier tape"),
                              (("--mode", "strict"), "strict copies are for attention traces"),
                              (("--phase", "layer"), "layers and strict copies are for attention"),
+                             (("--sessions", "2"), "--sessions is for traces of sessions"),
                              (("--hbm", "1001"), "tier hbm has 1 bytes for blocks")):
             _, error = self.sim(path, "lru", *args, rc=1)
             assert wanted in error, f"{args}: {error}"

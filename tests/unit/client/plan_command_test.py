@@ -93,7 +93,10 @@ class Cases:
         for args, wanted in ((("--vary", "dram=fast"), '--vary dram is "fast"'), (("--vary", "dram"), "NAME=VALUES"),
                              ((), "--vary is required"), (("--vary", "dram=1GiB", "--policies", "best"), "--policies"),
                              (("--vary", "dram=1GiB", "--price", "tape=1"), "tape"),
-                             (("--vary", "dram=1GiB", "--points", "1"), "--points")):
+                             (("--vary", "dram=1GiB", "--points", "1"), "--points"),
+                             (("--vary", "dram=1GiB", "--dram", "2GiB"), "--dram sets what --vary dram sets"),
+                             (("--vary", "dram=1GiB", "--set", "tier.dram.capacity=2GiB"), "--set tier.dram.capacity=2GiB sets"),
+                             (("--vary", "load=1", "--dram", "2GiB", "--set", "tier.dram.capacity=2GiB"), "--dram sets what")):
             text = self.run("plan", *self.what, *args, rc=2)
             assert wanted in text, f"{args}: {text}"
         for args, wanted in ((("--vary", "tape=1GiB"), "tape"), (("--vary", "dram=1GiB", "--vary", "dram=2GiB"), "sets what --vary dram sets"),
