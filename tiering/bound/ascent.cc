@@ -12,9 +12,6 @@ namespace {
 constexpr double kSteeper = 2;
 constexpr double kFlatter = 0.9;
 constexpr int kTriesMax = 40;
-// The part of the time after which an ascent cools down as fast as the time wants it. Fast cooling
-// makes for short steps: whatever hot prices give in that time is kept.
-constexpr double kUnhurried = 0.6;
 
 // from + factor x (to - from), which may leave the space of prices: shares below zero.
 Prices Beyond(const Prices& from, const Prices& to, double factor) {
@@ -72,16 +69,13 @@ class Ascent {
            std::pow(options_.last_temperature / options_.first_temperature, part);
   }
 
-  // Of the way down, the part that the time wants, at least `part`.
+  // Of the way down, the part that the time wants, at least `part`: by the end of this iteration,
+  // if it takes as long as the one before.
   double Hurried(double part) {
-    // By the end of this iteration, if it takes as long as the one before.
     const double now = options_.spent();
     const double spent = std::clamp(now + (now - spent_before_), 0.0, 1.0);
     spent_before_ = now;
-    if (spent <= kUnhurried) return part;
-    if (hurried_from_ < 0) hurried_from_ = part;
-    const double hurried = (spent - kUnhurried) / (1 - kUnhurried);
-    return std::max(part, hurried_from_ + hurried * (1 - hurried_from_));
+    return std::max(part, spent);
   }
 
   // False if `go_on`, asked between evaluations, ended it on the way.
@@ -120,7 +114,6 @@ class Ascent {
   Evaluation slope_;
   Priced best_;
   double spent_before_ = 0;
-  double hurried_from_ = -1;  // the part of the way at which it began to hurry
   double curvature_ = 0;
   double last_temperature_ = 0;
   double momentum_ = 1;
