@@ -125,12 +125,14 @@ class Watch:
         os.chmod(self.directory, 0o711)
         self._runtime = os.path.join(self.directory, "run")
         self._home = os.path.join(self.directory, "home")
-        for place in (self._runtime, self._home):
+        # What libraries keep for the next time, as matplotlib its list of fonts, is not left behind.
+        self._caches = os.path.join(self.directory, "caches")
+        for place in (self._runtime, self._home, self._caches):
             os.mkdir(place, 0o700)
 
     def environment(self):
         return {"TMPDIR": self.directory, "TEST_TMPDIR": self.directory, "HOME": self._home,
-                "XDG_RUNTIME_DIR": self._runtime}
+                "XDG_RUNTIME_DIR": self._runtime, "XDG_CACHE_HOME": self._caches, "MPLCONFIGDIR": self._caches}
 
     def processes(self, grace_seconds=2.0):
         """Waits a little for what is about to end, kills the rest and returns its command lines."""
@@ -170,7 +172,7 @@ class Watch:
         is named and left: it cannot be told for sure from what a person made meanwhile."""
         kept = (self._runtime, self._home)
         found = [os.path.join(place, name) for place in (self.directory, *kept)
-                 for name in os.listdir(place) if os.path.join(place, name) not in kept]
+                 for name in os.listdir(place) if os.path.join(place, name) not in (*kept, self._caches)]
         for path in found:
             if os.path.isdir(path) and not os.path.islink(path):
                 shutil.rmtree(path, ignore_errors=True)

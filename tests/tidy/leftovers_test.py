@@ -46,7 +46,12 @@ shell("touch $TMPDIR/a; mkdir $HOME/.b; touch $HOME/.b/c; python3 -c 'import soc
       " socket.socket(socket.AF_UNIX).bind(sys.argv[1])' $XDG_RUNTIME_DIR/d")
 found = [os.path.relpath(path, watch.directory) for path in watch.files()]
 assert found == ["a", "home/.b", "run/d"], found
-assert sorted(os.listdir(watch.directory)) == ["home", "run"]
+assert sorted(os.listdir(watch.directory)) == ["caches", "home", "run"]
+""",
+    "but_not_what_libraries_cache": """
+shell("touch $MPLCONFIGDIR/fonts.json; mkdir $XDG_CACHE_HOME/fontconfig")
+assert watch.files() == [], "a cache is not left behind"
+assert len(os.listdir(os.path.join(watch.directory, "caches"))) == 2
 """,
     "a_file_in_the_source_tree": """
 touch(source, "folder", "new.txt")
