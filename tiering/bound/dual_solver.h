@@ -28,8 +28,8 @@ struct DualOptions {
   // Above zero: windows of so many phases are ascended one by one, instead of the sample at once.
   uint32_t window_phases = 0;
   uint64_t seed = 1;  // of samples
-  // The part of the time for all of it that has passed, at most 1, where the callback ends it by
-  // time: hot prices are of no use, so ascents cool down sooner. May be empty.
+  // The part of the time for all of it that has passed, 1 or more once it is up, where the callback
+  // ends it by time: hot prices are of no use, so ascents cool down sooner. May be empty.
   std::function<double()> spent{};
 };
 

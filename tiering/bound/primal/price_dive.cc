@@ -14,7 +14,7 @@ namespace {
 
 constexpr uint32_t kNone = 0xffffffff;
 constexpr StateIndex kNowhere = 0xff;
-// How often a block is tried to be moved between two reads.
+// How often a block is tried to be moved after a read or a move.
 constexpr uint8_t kTries = 4;
 // What a move adds to a phase's time is nothing or all, by which resource is behind just then; the
 // prices know what is to come in the phase. Of 0, 0.02, 0.1, 0.3, 0.5, 0.7 and 1 this part of them

@@ -21,10 +21,9 @@ namespace kvtier::bound {
 // the phase's time by `cuts` and of its price: by the time alone several tiers came out worse, by
 // the price alone strict reads. Takes time in proportion to accesses and phases, times the square
 // of states and a logarithm, and longer where one large block makes many small ones leave.
-// The search spends as long on one of its samples. Of eight synthetic problems (5,000 to 32,000
-// accesses) it was among the two best starts of about ten in five; improved, it made the best
-// schedule of two: the gap fell from 0.72 % to 0.69 % (3,200 exclusive blocks) and from 0.24 % to
-// 0.21 % (inclusive).
+// The search spends as long on one of its samples. Of seven synthetic problems of a thousand blocks
+// or so (GapsStaySmall) it makes the best schedule of none; of the request trace of
+// docs/PLANNING.md with 4 GiB it does.
 //
 // Paths by block, that are legal and keep to all capacities; empty if some block finds no state
 // with room, or once `go_on`, asked now and then, has returned false.
