@@ -34,7 +34,9 @@ SANITIZER_OPTIONS = {
 SLOW_LABELS = "install|kills|model"
 BUILD_SECONDS_MAX = 45 * 60
 CTEST_SECONDS_MAX = 30 * 60
-# Of what a test says about a failed expectation, to be shown.
+# GoogleTest's and junit.py's line of a failed expectation, and how many of those after it, which say
+# what failed, are shown.
+FAILURE = re.compile(r"Failure$|^ *FAILED  ")
 LINES_OF_FAILURE = 8
 LINE_CHARACTERS_MAX = 300
 
@@ -114,7 +116,7 @@ class Run:
                         tail = tail[-59:] + [line.rstrip()]
                     if line and show and (following > 0 or show.search(line)):
                         self.say(line.rstrip()[:LINE_CHARACTERS_MAX])
-                        following = LINES_OF_FAILURE if line.endswith("Failure\n") else following - 1
+                        following = LINES_OF_FAILURE if FAILURE.search(line) else following - 1
                         shown = now
                     elif now - shown > 20:
                         self.say(f"  ... {tail[-1][:120] if tail else 'no output yet'}")

@@ -61,6 +61,19 @@ run.watch.close()
     assert done.returncode == 0, done.stderr
 
 
+def check_reason_shown(directory):
+    done = python(directory, SETUP + """
+import re
+run.execute(["printf", "  FAILED  case  (1.2 s)\\nwhy\\na_test.cc:7: Failure\\nExpected\\n"], "fails", 20,
+            re.compile("FAILED|Failure$"))
+run.execute(["printf", "passed\\nnoise\\n"], "passes", 20, re.compile("FAILED|Failure$"))
+run.watch.close()
+""", stdout=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr
+    assert "why" in done.stdout and "Expected" in done.stdout, done.stdout
+    assert "noise" not in done.stdout, done.stdout
+
+
 # What the run does -> how many cases fail by it. The orphan is a leftover, and so is the file.
 ORPHAN = """
 def work(run):
@@ -144,6 +157,7 @@ def main():
     case("closes_its_output_and_hangs", check_limit, "exec >/dev/null 2>&1; exec tail -f /dev/null")
     case("closes_its_output_and_hangs_in_a_child", check_limit, "exec >/dev/null 2>&1; tail -f /dev/null & wait")
     case("closes_its_output_and_ends", check_status_after_closed_output)
+    case("says_why_something_failed", check_reason_shown)
     for name, (text, failed) in ERRORS.items():
         case(f"ends_well_after_{name}", check_error, text, failed)
     case("reader_gone", check_reader_gone)

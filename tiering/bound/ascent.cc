@@ -12,6 +12,9 @@ namespace {
 constexpr double kSteeper = 2;
 constexpr double kFlatter = 0.9;
 constexpr int kTriesMax = 40;
+// Of the time, the part that may pass before an ascent that is behind hurries: where there is time
+// to spare, a machine's hiccups change nothing.
+constexpr double kPatience = 0.05;
 
 // from + factor x (to - from), which may leave the space of prices: shares below zero.
 Prices Beyond(const Prices& from, const Prices& to, double factor) {
@@ -75,7 +78,7 @@ class Ascent {
     const double now = options_.spent();
     const double spent = std::clamp(now + (now - spent_before_), 0.0, 1.0);
     spent_before_ = now;
-    return std::max(part, spent);
+    return spent < kPatience ? part : std::max(part, spent);
   }
 
   // False if `go_on`, asked between evaluations, ended it on the way.

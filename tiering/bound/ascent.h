@@ -18,7 +18,8 @@ struct AscentOptions {
   // The true bound is evaluated once in so many iterations, and after the last.
   uint32_t hard_every = 5;
   // The part of the time for it that has passed, at most 1, where time may be what ends it: at 1
-  // it ends, having cooled down as by its last iteration. May be empty.
+  // it ends, having cooled down as by its last iteration. Nothing depends on it while the
+  // iterations are ahead of the time. May be empty.
   std::function<double()> spent{};
 };
 

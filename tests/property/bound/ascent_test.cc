@@ -136,6 +136,30 @@ TEST(BoundAscentTest, CoolsDownInTheTimeThereIs) {
   EXPECT_GT(ascended(10, 100), 1.05 * cut(10, 100));
 }
 
+// The clock says nothing to an ascent whose time is more than its iterations take.
+TEST(BoundAscentTest, TimeToSpareDoesNotMatter) {
+  const Instance instance = test_support::Synthetic({.blocks = 400, .steps = 50, .seed = 11});
+  InlineExecutor executor;
+  bound::Evaluator evaluator(instance, executor);
+  const Prices start = bound::PriceSpace(instance).Start();
+  Rng rng(test_support::TestSeed(11));
+  const auto ascended = [&](bool timed) {
+    bound::AscentOptions options{.iterations = 60};
+    double iterations = 0;
+    const auto note = [&](const bound::AscentProgress& at) {
+      iterations = at.iteration;
+      return true;
+    };
+    if (timed) options.spent = [&] { return (0.01 + 0.01 * rng.Unit()) + 0.5 * iterations / 60; };
+    return bound::Ascend(evaluator, start, options, note);
+  };
+  const bound::Priced untimed = ascended(false);
+  const bound::Priced timed = ascended(true);
+  EXPECT_EQ(timed.bound, untimed.bound);
+  EXPECT_EQ(timed.prices.share, untimed.prices.share);
+  EXPECT_EQ(timed.prices.room, untimed.prices.room);
+}
+
 // All blocks are read in every phase: what the GPU's memory holds is read there, the rest beside
 // it.
 TEST(BoundAscentTest, DenseReadsAreClosedForm) {
