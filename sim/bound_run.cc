@@ -42,7 +42,7 @@ class Run {
           return Report(kDualPart * options_.time_limit_s);
         });
     now_.lower_bound_s = std::max(now_.lower_bound_s, dual.bound);
-    run_.roofline_s = std::max(dual.roofline_seconds, ComputeSeconds());
+    run_.roofline_s = dual.roofline_seconds;
     now_.stage = "certifying";
     // Whatever the time: without it there is no bound.
     KVTIER_ASSIGN_OR_RETURN(run_.certificate, bound::Certify(instance_, dual.prices, [this] {
@@ -52,12 +52,14 @@ class Run {
     // What it claims is what the verifier found that it proves.
     run_.lower_bound_s =
         bound::SecondsOf(run_.certificate.claimed_quanta, run_.certificate.quanta_per_second);
-    run_.roofline_s = std::min(run_.roofline_s, run_.lower_bound_s);
+    run_.roofline_s = std::min(run_.roofline_s, run_.lower_bound_s);  // which is rounded
     now_.lower_bound_s = run_.lower_bound_s;
     now_.stage = "certified";
     Report(options_.time_limit_s);
     run_.prices = std::move(dual.prices);
-    if (options_.find_schedule) KVTIER_RETURN_IF_ERROR(Search());
+    if (options_.find_schedule) {
+      KVTIER_RETURN_IF_ERROR(Search(dual.ascended.share.empty() ? run_.prices : dual.ascended));
+    }
     now_.stage = "done";
     Report(options_.time_limit_s);
     run_.seconds = now_.seconds;
@@ -65,15 +67,6 @@ class Run {
   }
 
  private:
-  // What is computed whatever the placement, at full speed.
-  double ComputeSeconds() const {
-    if (instance_.compute_resource == bound::kNoResource) return 0;
-    bound::Prices prices(instance_.phase_count, instance_.resources.size(), instance_.tiers.size());
-    for (uint32_t phase = 0; phase < instance_.phase_count; ++phase)
-      prices.Share(phase)[instance_.compute_resource] = 1;
-    return bound::Evaluator(instance_, executor_).Hard(prices, nullptr);
-  }
-
   // False once the time is up or the caller wants an end.
   bool Report(double limit_s) {
     const bool changed = run_.progress.empty() ||
@@ -87,9 +80,9 @@ class Run {
     return !ended_ && now_.seconds < limit_s;
   }
 
-  absl::Status Search() {
+  absl::Status Search(const bound::Prices& prices) {
     absl::StatusOr<bound::FoundSchedule> found =
-        bound::FindSchedule(instance_, run_.prices, options_.search, others_, executor_,
+        bound::FindSchedule(instance_, prices, options_.search, others_, executor_,
                             [this](const bound::SearchProgress& search) {
                               now_.stage = search.candidate;
                               if (std::isfinite(search.best_seconds))

@@ -8,6 +8,7 @@
 #include "tiering/bound/block_sample.h"
 #include "tiering/bound/evaluation.h"
 #include "tiering/bound/merged_phases.h"
+#include "tiering/bound/polish.h"
 #include "tiering/bound/price_space.h"
 #include "tiering/bound/special_prices.h"
 #include "tiering/bound/window.h"
@@ -26,8 +27,10 @@ constexpr uint32_t kShortIterations = 40;
 constexpr double kLastPart = 0.95;
 constexpr double kEarlierPart = 0.5;
 // A small problem has few blocks to spread a tie over, and time to cool down further.
-constexpr double kPolishEnd = 0.0005;
-constexpr uint64_t kPolishedAccesses = 20'000'000;  // of all iterations together
+constexpr double kCoolEnd = 0.0005;
+constexpr uint64_t kCooledAccesses = 20'000'000;  // of all iterations together
+// Of the iterations on everything; without smoothing one takes a quarter of the time.
+constexpr uint32_t kPolishing = 2;
 constexpr size_t kFewTiers = 2;
 // Fewer merged phases than these are not worth the trouble.
 constexpr uint32_t kMergedPhasesMin = 8;
@@ -83,10 +86,14 @@ class Solver {
     const double lifted = iterations > kShortIterations ? kLifted : kShort;
     Take(Climb(evaluator, start ? *start : space.Start(), start ? lifted : kCold, iterations,
                "all"));
-    if (result_.ended_early || instance_.access_count() * iterations > kPolishedAccesses) {
-      return std::move(result_);
+    if (!result_.ended_early && instance_.access_count() * iterations <= kCooledAccesses) {
+      Take(Climb(evaluator, Prices(result_.prices), kEnd, iterations, "cool", kCoolEnd));
     }
-    Take(Climb(evaluator, Prices(result_.prices), kEnd, iterations, "polish", kPolishEnd));
+    if (!result_.ended_early) {
+      Prices ascended = result_.prices;
+      Take(Polished(evaluator, kPolishing * iterations));
+      result_.ascended = std::move(ascended);
+    }
     return std::move(result_);
   }
 
@@ -131,7 +138,7 @@ class Solver {
     if (options_.spent && stage != "window") {
       const double from = options_.spent();
       const double length =
-          (stage == "all" || stage == "polish" ? kLastPart : kEarlierPart) * (1 - from);
+          (stage == "all" || stage == "cool" ? kLastPart : kEarlierPart) * (1 - from);
       options.spent = [this, from, length] {
         return length > 0 ? (options_.spent() - from) / length : 1.0;
       };
@@ -140,6 +147,13 @@ class Solver {
       return Report(stage, at.iteration, at.iterations,
                     whole ? std::max(result_.bound, at.bound) : result_.bound);
     });
+  }
+
+  Priced Polished(Evaluator& evaluator, uint32_t iterations) {
+    return Polish(evaluator, {result_.prices, result_.bound}, iterations,
+                  [&](const AscentProgress& at) {
+                    return Report("polish", at.iteration, at.iterations, at.bound);
+                  });
   }
 
   // Prices of the whole found on smaller problems; none if it is small itself.

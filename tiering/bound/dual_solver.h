@@ -34,7 +34,7 @@ struct DualOptions {
 };
 
 struct DualProgress {
-  std::string_view stage;  // special, merged, sample, window, all, polish
+  std::string_view stage;  // special, merged, sample, window, all, cool, polish
   uint32_t iteration = 0;  // of the stage
   uint32_t iterations = 0;
   double bound = 0;  // seconds, of the whole instance; what other stages find is not one
@@ -45,6 +45,9 @@ using DualCallback = std::function<bool(const DualProgress&)>;
 
 struct DualResult {
   Prices prices;
+  // Before the polish, whose prices prove more but change more from phase to phase: a schedule is
+  // better searched for with these. Empty if there was none.
+  Prices ascended;
   double bound = 0;             // seconds, Evaluator::Hard at `prices`
   double roofline_seconds = 0;  // of RooflinePrices
   double special_seconds = 0;   // BestSpecialPrices, found on the sample if there is one
@@ -54,9 +57,9 @@ struct DualResult {
 
 // Special prices; then, where they pay, ascents on a sample of blocks with phases merged so that
 // none has more accesses of a block than one, on the sample itself, and on everything, each
-// starting where the one before ended; a small problem is cooled further at the end. The result's
-// bound is that of everything. Deterministic: a function of instance and options, and of what
-// `spent` and the callback say. `instance` passed Check.
+// starting where the one before ended; a small problem is cooled further, and at the end there is a
+// polish without smoothing. The result's bound is that of everything. Deterministic: a function of
+// instance and options, and of what `spent` and the callback say. `instance` passed Check.
 DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
                      const DualCallback& progress);
 

@@ -229,11 +229,18 @@ Priced BestSpecialPrices(Evaluator& evaluator, const std::function<bool()>& go_o
 
 Priced RooflinePrices(Evaluator& evaluator) {
   const Instance& instance = evaluator.instance();
-  const Shares shares = Roofline(instance, Carriers(instance));
-  Prices prices(instance.phase_count, instance.resources.size(), instance.tiers.size());
-  for (uint32_t phase = 0; phase < prices.phase_count; ++phase) SetShare(shares, phase, prices);
-  const double bound = evaluator.Hard(prices, nullptr);
-  return {std::move(prices), bound};
+  std::vector<Shares> candidates = {Roofline(instance, Carriers(instance))};
+  if (instance.compute_resource != kNoResource) {
+    candidates.emplace_back()[instance.compute_resource] = 1;
+  }
+  Priced best;
+  for (const Shares& shares : candidates) {
+    Prices prices(instance.phase_count, instance.resources.size(), instance.tiers.size());
+    for (uint32_t phase = 0; phase < prices.phase_count; ++phase) SetShare(shares, phase, prices);
+    const double bound = evaluator.Hard(prices, nullptr);
+    if (best.prices.share.empty() || bound > best.bound) best = {std::move(prices), bound};
+  }
+  return best;
 }
 
 }  // namespace kvtier::bound

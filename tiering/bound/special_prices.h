@@ -25,7 +25,8 @@ namespace kvtier::bound {
 Priced BestSpecialPrices(Evaluator& evaluator, const std::function<bool()>& go_on);
 
 // The roofline alone: no placement and no limit of room makes a phase shorter than its cheapest
-// loads spread over all resources.
+// loads spread over all resources, nor all of them shorter than what is computed; the better of the
+// two.
 Priced RooflinePrices(Evaluator& evaluator);
 
 }  // namespace kvtier::bound

@@ -16,6 +16,7 @@
 #include "tests/support/test_seed.h"
 #include "tiering/bound/dual_solver.h"
 #include "tiering/bound/evaluation.h"
+#include "tiering/bound/polish.h"
 #include "tiering/bound/price_space.h"
 #include "tiering/bound/special_prices.h"
 
@@ -158,6 +159,32 @@ TEST(BoundAscentTest, TimeToSpareDoesNotMatter) {
   EXPECT_EQ(timed.bound, untimed.bound);
   EXPECT_EQ(timed.prices.share, untimed.prices.share);
   EXPECT_EQ(timed.prices.room, untimed.prices.room);
+}
+
+// Where a cool ascent ends, smoothing still costs a part of the bound that a polish finds: it comes
+// to within a ten-thousandth of what ten times the iterations find, and an ascent alone does not.
+TEST(BoundAscentTest, PolishFindsWhatSmoothingHides) {
+  const Instance instance = test_support::Synthetic(
+      {.model = SyntheticModel::kExclusive, .blocks = 200, .steps = 60, .seed = 12});
+  InlineExecutor executor;
+  bound::Evaluator evaluator(instance, executor);
+  const auto ascended = [&](uint32_t iterations, double last_temperature) {
+    return bound::Ascend(evaluator, bound::PriceSpace(instance).Start(),
+                         {.iterations = iterations, .last_temperature = last_temperature}, nullptr);
+  };
+  const double known = ascended(2500, 1e-4).bound;
+  const bound::Priced start = ascended(300, 0.003);
+  EXPECT_LT(start.bound, known * 0.9998);
+  const bound::Priced polished = bound::Polish(evaluator, start, 600, nullptr);
+  EXPECT_GT(polished.bound, known * 0.9999);
+  EXPECT_EQ(polished.bound, Hard(instance, polished.prices));
+  // It ends where it is told to, with the best so far.
+  uint32_t asked = 0;
+  const auto ten = [&](const bound::AscentProgress&) { return ++asked <= 10; };
+  const bound::Priced cut = bound::Polish(evaluator, start, 600, ten);
+  EXPECT_EQ(asked, 11u);
+  EXPECT_GE(cut.bound, start.bound);
+  EXPECT_LE(cut.bound, polished.bound);
 }
 
 // All blocks are read in every phase: what the GPU's memory holds is read there, the rest beside
