@@ -138,11 +138,16 @@ class Certificate:
 
 
 def check_prices(instance, certificate):
+    theirs = (certificate.phases, certificate.resources, certificate.tiers)
+    ours = (instance.phases, len(instance.rate), len(instance.capacity))
+    counts = ("it has prices for {} phases of {} resources and {} tiers; ".format(*theirs)
+              + "this problem has {} of {} and {}".format(*ours))
     if certificate.digest != instance.digest:
-        raise Refused("the certificate is for another instance")
-    if (certificate.phases, certificate.resources, certificate.tiers) != (
-            instance.phases, len(instance.rate), len(instance.capacity)):
-        raise Refused("the certificate has prices for other numbers of phases, resources or tiers")
+        raise Refused(f"the certificate is for another instance: {counts}, and {len(instance.accesses)} blocks with "
+                      f"{sum(map(len, instance.accesses))} accesses. The digest of its problem is "
+                      f"{certificate.digest.hex()}, that of this one is {instance.digest.hex()}")
+    if theirs != ours:
+        raise Refused(f"the certificate is not for this instance: {counts}")
     if not 1 <= certificate.per_second <= QUANTA_PER_SECOND_MAX:
         raise Refused(f"{certificate.per_second} quanta a second")
     for phase in range(certificate.phases):

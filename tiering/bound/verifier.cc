@@ -15,7 +15,10 @@
 
 #include "absl/numeric/int128.h"
 #include "absl/status/status.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+#include "proto/wire/sha256.h"
 #include "tiering/bound/instance_file.h"
 
 namespace kvtier::bound {
@@ -373,6 +376,11 @@ ByClass SortByClass(const Instance& instance) {
   return sorted;
 }
 
+std::string HexText(const wire::Sha256Digest& digest) {
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(digest.data()), digest.size()));
+}
+
 }  // namespace
 
 absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificate& certificate,
@@ -402,10 +410,17 @@ absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificat
 }
 
 absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate) {
-  if (certificate.instance_digest != InstanceDigest(instance))
-    return absl::FailedPreconditionError(
+  const wire::Sha256Digest digest = InstanceDigest(instance);
+  if (certificate.instance_digest != digest)
+    return absl::FailedPreconditionError(absl::StrFormat(
         "the certificate is for another instance: a placement problem of another trace, machine, "
-        "model, or of other options");
+        "model, or of other options. It has prices for %d phases of %d resources and %d tiers; "
+        "this problem has %d of %d and %d, and %d blocks with %d accesses. The digest of its "
+        "problem is %s, that of this one is %s",
+        certificate.phase_count, certificate.resource_count, certificate.tier_count,
+        instance.phase_count, instance.resources.size(), instance.tiers.size(),
+        instance.block_count(), instance.access_count(), HexText(certificate.instance_digest),
+        HexText(digest)));
   const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate);
   if (!proven.ok()) return proven.status();
   if (certificate.claimed_quanta > *proven)

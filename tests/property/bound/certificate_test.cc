@@ -14,6 +14,8 @@
 #include <string_view>
 #include <utility>
 
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
 #include "proto/wire/sha256.h"
 #include "tests/support/bound/brute_force.h"
 #include "tests/support/bound/random_instance.h"
@@ -32,6 +34,7 @@ namespace {
 using test_support::BoundModel;
 using test_support::IsOk;
 using test_support::StatusIs;
+using ::testing::AllOf;
 using ::testing::HasSubstr;
 
 Certificate Certified(const Instance& instance, const Prices& prices) {
@@ -187,6 +190,28 @@ TEST(CertificateFile, EachReasonIsNamed) {
               StatusIs(absl::StatusCode::kFailedPrecondition));
   EXPECT_THAT(why([](Certificate& c) { ++c.phase_count; }),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the instance has")));
+  // Both sides by what tells them apart.
+  const auto counts = [](uint32_t phases, uint32_t resources, uint32_t tiers) {
+    return absl::StrCat(phases, " phases of ", resources, " resources and ", tiers, " tiers");
+  };
+  const auto hex = [](const wire::Sha256Digest& digest) {
+    return absl::BytesToHexString(std::string(digest.begin(), digest.end()));
+  };
+  Certificate others = made.certificate;
+  others.phase_count += 3;
+  others.tier_count += 2;
+  others.instance_digest[31] ^= 0x80;
+  EXPECT_THAT(
+      std::string(VerifiedSeconds(made.instance, others).status().message()),
+      AllOf(
+          HasSubstr("prices for " +
+                    counts(others.phase_count, others.resource_count, others.tier_count)),
+          HasSubstr(absl::StrCat("this problem has ", made.instance.phase_count, " of ",
+                                 made.instance.resources.size(), " and ",
+                                 made.instance.tiers.size(), ", and ", made.instance.block_count(),
+                                 " blocks with ", made.instance.access_count(), " accesses")),
+          HasSubstr(absl::StrCat("of its problem is ", hex(others.instance_digest), ", that")),
+          HasSubstr(absl::StrCat("of this one is ", hex(made.certificate.instance_digest)))));
   EXPECT_THAT(why([](Certificate& c) { c.room.pop_back(); }),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the instance has")));
 

@@ -3,6 +3,7 @@ certificates of small instances, and that damaged files are refused.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -72,6 +73,25 @@ def the_command_says_so(folder):
     assert command()[0] == 2
 
 
+def another_problem_is_named(folder):
+    own, certificate = paths(folder, 0)
+    made = verify_bound.read(certificate, verify_bound.Certificate)
+    with open(own, "rb") as file:
+        its_digest = hashlib.sha256(file.read()).hexdigest()
+    other = next(path for path, _ in (paths(folder, number) for number in range(1, COUNT))
+                 if verify_bound.read(path, verify_bound.Instance).phases != made.phases)
+    instance = verify_bound.read(other, verify_bound.Instance)
+    made.digest = bytes.fromhex(its_digest)
+    try:
+        verify_bound.verify(instance, made)
+    except verify_bound.Refused as why:
+        for needed in ("another instance", f"prices for {made.phases} phases", f"has {instance.phases} of",
+                       its_digest, instance.digest.hex(), f"{len(instance.accesses)} blocks"):
+            assert needed in str(why), (needed, str(why))
+        return
+    raise AssertionError("another problem's certificate holds")
+
+
 def damaged_files_are_refused(folder):
     instance, certificate = paths(folder, 0)
     with open(instance, "rb") as file:
@@ -105,6 +125,7 @@ def main():
         if report.run("cases_are_written", lambda: made.check_returncode()):
             report.run("both_verifiers_agree", both_agree, folder)
             report.run("the_command_says_so", the_command_says_so, folder)
+            report.run("another_problem_is_named", another_problem_is_named, folder)
             report.run("damaged_files_are_refused", damaged_files_are_refused, folder)
     return report.finish()
 
