@@ -25,7 +25,7 @@ Unit UnitOf(absl::string_view name) {
   if (name == "load") return Unit::kNone;
   if (name == "compute") return Unit::kFlopsPerSecond;
   const bool rate = absl::StartsWith(name, "link.") || absl::EndsWith(name, ".bandwidth");
-  return rate ? Unit::kBytesPerSecond : Unit::kBytes;
+  return rate ? Unit::kBytesPerSecond : Unit::kCapacity;
 }
 
 // What stands behind the last digit.
@@ -36,7 +36,7 @@ absl::string_view UnitText(absl::string_view text) {
 
 absl::StatusOr<uint64_t> ParseValue(absl::string_view text, Unit unit) {
   const uint64_t max = unit == Unit::kNone             ? kLoadMax
-                       : unit == Unit::kBytes          ? kCapacityBytesMax
+                       : unit == Unit::kCapacity       ? kCapacityBytesMax
                        : unit == Unit::kBytesPerSecond ? kByteRateMax
                                                        : kFlopRateMax;
   const bool rate = unit == Unit::kBytesPerSecond || unit == Unit::kFlopsPerSecond;
@@ -45,7 +45,7 @@ absl::StatusOr<uint64_t> ParseValue(absl::string_view text, Unit unit) {
 
 // To what values between two ends are rounded.
 uint64_t Grain(Unit unit, uint64_t first, uint64_t last) {
-  const uint64_t grain = unit == Unit::kBytes ? 1 << 20 : unit == Unit::kNone ? 1 : 1'000'000;
+  const uint64_t grain = unit == Unit::kCapacity ? 1 << 20 : unit == Unit::kNone ? 1 : 1'000'000;
   return first % grain == 0 && last % grain == 0 ? grain : 1;
 }
 
@@ -124,7 +124,7 @@ std::string PlanAxis::Override(uint64_t value) const {
   return absl::StrCat(name, "=", value,
                       unit == Unit::kBytesPerSecond   ? "B/s"
                       : unit == Unit::kFlopsPerSecond ? "FLOP/s"
-                                                      : "");
+                                                      : "B");
 }
 
 bool PlanAxis::Overlaps(const PlanAxis& other) const {

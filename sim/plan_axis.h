@@ -15,7 +15,7 @@ inline constexpr uint32_t kAxisValuesMax = 64;
 
 struct PlanAxis {
   std::string name;  // "load", or the path of an override (spec_fields.h): "dram", "link.pcie"
-  Unit unit = Unit::kBytes;
+  Unit unit = Unit::kCapacity;
   std::vector<uint64_t> values;  // as given, or ascending
 
   bool is_load() const { return unit == Unit::kNone; }

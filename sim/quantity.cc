@@ -14,13 +14,17 @@ namespace {
 using Wide = unsigned __int128;
 
 constexpr size_t kTextBytesMax = 64;
+constexpr uint64_t kBareCapacityMin = uint64_t{1} << 20;
 constexpr int kDigitsMax = 19;  // with those behind the point: no product below overflows
+
+bool IsBytes(Unit unit) { return unit == Unit::kBytes || unit == Unit::kCapacity; }
 
 absl::string_view Kind(Unit unit) {
   switch (unit) {
     case Unit::kNone:
       return "a whole number";
     case Unit::kBytes:
+    case Unit::kCapacity:
       return "a size such as 64GiB or 80GB";
     case Unit::kBytesPerSecond:
       return "a rate such as 450GB/s";
@@ -42,7 +46,7 @@ std::optional<uint64_t> Multiplier(absl::string_view name, Unit unit) {
     return std::nullopt;
   }
   if (unit == Unit::kNone) return name.empty() ? std::optional<uint64_t>(1) : std::nullopt;
-  const bool bytes = unit == Unit::kBytes;
+  const bool bytes = IsBytes(unit);
   const absl::string_view suffix = bytes ? "B" : unit == Unit::kBytesPerSecond ? "B/s" : "FLOP/s";
   if (name.empty()) return bytes ? std::optional<uint64_t>(1) : std::nullopt;
   if (!absl::ConsumeSuffix(&name, suffix)) return std::nullopt;
@@ -89,15 +93,15 @@ std::string Written(uint64_t number, Unit unit) {
   size_t power = 0;
   if (unit == Unit::kNone) return absl::StrCat(number);
   if (unit == Unit::kTime) return absl::StrCat(number, "ns");
-  const uint64_t base = unit == Unit::kBytes ? 1024 : 1000;
+  const uint64_t base = IsBytes(unit) ? 1024 : 1000;
   while (power < 5 && number >= base && number % base == 0) {
     number /= base;
     ++power;
   }
-  const absl::string_view suffix = unit == Unit::kBytes            ? "B"
+  const absl::string_view suffix = IsBytes(unit)                   ? "B"
                                    : unit == Unit::kBytesPerSecond ? "B/s"
                                                                    : "FLOP/s";
-  return absl::StrCat(number, unit == Unit::kBytes ? kBinary[power] : kDecimal[power], suffix);
+  return absl::StrCat(number, IsBytes(unit) ? kBinary[power] : kDecimal[power], suffix);
 }
 
 }  // namespace
@@ -105,6 +109,12 @@ std::string Written(uint64_t number, Unit unit) {
 absl::StatusOr<uint64_t> ParseQuantity(absl::string_view text, Unit unit, uint64_t min,
                                        uint64_t max) {
   const std::optional<Wide> number = Parse(text, unit);
+  if (unit == Unit::kCapacity && number && *number > 0 && *number < kBareCapacityMin &&
+      absl::ascii_isdigit(static_cast<unsigned char>(text.back()))) {
+    return absl::InvalidArgumentError(absl::StrCat("is \"", text, "\", without a unit; ", text,
+                                                   "GiB is a size, and ", text,
+                                                   "B if so few bytes are meant"));
+  }
   if (number && *number >= min && *number <= max) return static_cast<uint64_t>(*number);
   return absl::InvalidArgumentError(
       absl::StrCat("is \"", absl::CHexEscape(text.substr(0, kTextBytesMax)), "\"; ", Kind(unit),

@@ -11,6 +11,7 @@ namespace kvtier::sim {
 enum class Unit : uint8_t {
   kNone,            // "32"
   kBytes,           // "64GiB", "80GB", "512"
+  kCapacity,        // the same, but what is below 1 MiB has to have a unit: "256" is a slip
   kBytesPerSecond,  // "450GB/s", "63.02GB/s"
   kFlopsPerSecond,  // "989.5TFLOP/s"
   kTime,            // in nanoseconds: "500ns", "2us", "1ms"

@@ -115,7 +115,7 @@ absl::Status MachineFields::SetTier(absl::string_view path, absl::string_view na
         {{"hbm", TierKind::kHbm}, {"peer", TierKind::kPeer}, {"dram", TierKind::kDram}}, tier.kind);
   }
   if (field == "capacity")
-    return SetNumber(path, value, Unit::kBytes, 1, kCapacityBytesMax, tier.capacity_bytes);
+    return SetNumber(path, value, Unit::kCapacity, 1, kCapacityBytesMax, tier.capacity_bytes);
   if (field == "bandwidth") {
     return SetNumber(path, value, Unit::kBytesPerSecond, kRateMin, kByteRateMax,
                      tier.bytes_per_second);

@@ -53,7 +53,7 @@ struct Plan {
 };
 
 std::string ValueText(const sim::PlanAxis& axis, uint64_t value) {
-  if (axis.unit == sim::Unit::kBytes) return SizeText(value);
+  if (axis.unit == sim::Unit::kCapacity) return SizeText(value);
   return axis.is_load() ? absl::StrCat(value) : RateText(axis.name, value);
 }
 

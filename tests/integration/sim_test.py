@@ -61,7 +61,7 @@ class Cases:
             # Numbers for prefixes, from 1: tuples of their own would be compared and hashed all the time.
             names = {}
             prompts = [[names.setdefault(tuple(prompt[:i + 1]), len(names) + 1) for i in range(len(prompt))] for prompt in ids]
-            report, _ = self.sim(path, "lru,lfu,s3fifo,min", "--tiers", "dram", "--dram", str(slots * CHUNK), "--phases")
+            report, _ = self.sim(path, "lru,lfu,s3fifo,min", "--tiers", "dram", "--dram", f"{slots * CHUNK}B", "--phases")
             ahead = min(-(-slots // 16), 16)
             hits = {}
             for name, policy in (("lru", naive_cache.Lru()), ("lfu", naive_cache.Lfu()),
@@ -80,7 +80,7 @@ class Cases:
 
     def same_result_each_time(self):
         path, _ = self.trace("--kind", "agent", "--requests", "60", "--seed", "1")
-        args = (path, "lru,s3fifo,static,min", "--dram", str(100 * CHUNK), "--hbm", str(40 * CHUNK + 1000), "--phases")
+        args = (path, "lru,s3fifo,static,min", "--dram", f"{100 * CHUNK}B", "--hbm", f"{40 * CHUNK + 1000}B", "--phases")
         first, second = self.sim(*args)[0], self.sim(*args)[0]
         for report in (first, second):
             for policy in report["policies"].values():
@@ -103,7 +103,7 @@ class Cases:
             sizes = {"hbm": hbm // segment * segment * CHUNK, "dram": dram // segment * segment * CHUNK}
             tiers = [tier for tier in sizes if sizes[tier]]
             report, _ = self.sim(path, policy, "--settle", "--segment", str(segment * CHUNK), "--hits", str(hits["sim"]),
-                                 "--tiers", ",".join(tiers), "--dram", str(sizes["dram"]), "--hbm", str(sizes["hbm"] + 2000))
+                                 "--tiers", ",".join(tiers), "--dram", f"{sizes['dram']}B", "--hbm", f"{sizes['hbm'] + 2000}B")
             more = ", static_share: [1]" if policy == "static" else ""
             pools = ", ".join(f"{{name: '{tier}:0', kind: {tier}, budget_bytes: {sizes[tier]}}}" for tier in tiers)
             self.world.start(f"memory: {{segment_bytes: {segment * CHUNK}, reserve_bytes: 0, huge_pages: false}}\n"
@@ -155,7 +155,7 @@ class Cases:
                              (("--mode", "strict"), "strict copies are for attention traces"),
                              (("--phase", "layer"), "layers and strict copies are for attention"),
                              (("--sessions", "2"), "--sessions is for traces of sessions"),
-                             (("--hbm", "1001"), "tier hbm has 1 bytes for blocks")):
+                             (("--hbm", "1001B"), "tier hbm has 1 bytes for blocks")):
             _, error = self.sim(path, "lru", *args, rc=1)
             assert wanted in error, f"{args}: {error}"
         # As slow, and as large, as may be.

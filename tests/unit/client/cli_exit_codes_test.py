@@ -56,6 +56,7 @@ class Cases:
             ("bound", *problem, "--policies", ""): '--policies has ""',
             ("bound", *problem, "--policies", "lru,lru"): "--policies has lru twice",
             ("bound", *problem, "--dram", ""): "--dram has 0 bytes",
+            ("plan", *problem, "--vary", "load=1,2", "--dram", "256"): 'tier.dram.capacity is "256", without a unit; 256GiB is',
             ("bound", *problem, "--dram", "nan"): 'tier.dram.capacity is "nan"; a size such as 64GiB',
             ("bound", *problem, "--set", "link.pcie=-1GB/s"): 'link.pcie is "-1GB/s"; a rate such as',
             ("bound", *problem, "--set", "tier.ssd.capacity=1GiB"): "names no tier",

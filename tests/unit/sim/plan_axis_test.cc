@@ -29,7 +29,7 @@ TEST(PlanAxisTest, ListsAreTakenAsTheyStand) {
   EXPECT_THAT(Values("dram=64GiB,32GiB,64GiB"), ElementsAre(64 * kGib, 32 * kGib));
   EXPECT_THAT(Values("hbm=10,20,80GiB"), ElementsAre(10 * kGib, 20 * kGib, 80 * kGib));
   EXPECT_THAT(Values("link.pcie=50GB/s,25GB/s"), ElementsAre(50 * kGb, 25 * kGb));
-  EXPECT_THAT(Values("dram=4096"), ElementsAre(4096));
+  EXPECT_THAT(Values("dram=4096B"), ElementsAre(4096));
 }
 
 TEST(PlanAxisTest, RangesGrowByTheSameFactor) {
@@ -63,7 +63,7 @@ TEST(PlanAxisTest, LoadsAreWholeNumbers) {
 }
 
 TEST(PlanAxisTest, OverridesSetTheValue) {
-  EXPECT_EQ(ParsePlanAxis("dram=1GiB", 5)->Override(7), "dram=7");
+  EXPECT_EQ(ParsePlanAxis("dram=1GiB", 5)->Override(7), "dram=7B");
   EXPECT_EQ(ParsePlanAxis("link.pcie=1GB/s", 5)->Override(kGb), "link.pcie=1000000000B/s");
   EXPECT_EQ(ParsePlanAxis("compute=1TFLOP/s", 5)->Override(kGb), "compute=1000000000FLOP/s");
   EXPECT_TRUE(ParsePlanAxis("load=1", 5)->is_load());
@@ -77,6 +77,7 @@ TEST(PlanAxisTest, WhatIsNoneIsRefusedByName) {
       {"dram=", "NAME=VALUES"},
       {"dram=many", "--vary dram is \"many\""},
       {"dram=1GiB,", "--vary dram is \"\""},
+      {"dram=64..256", "--vary dram is \"64\", without a unit; 64GiB is a size"},
       {"dram=0", "--vary dram is \"0\""},
       {"dram=-1GiB", "--vary dram"},
       {"dram=2PiB", "--vary dram is \"2PiB\""},
@@ -100,7 +101,7 @@ TEST(PlanAxisTest, WhatIsNoneIsRefusedByName) {
     ASSERT_FALSE(axis.ok()) << text;
     EXPECT_THAT(std::string(axis.status().message()), HasSubstr(wanted)) << text;
   }
-  std::string many = "dram=1";
+  std::string many = "dram=1B";
   for (int i = 2; i < 70; ++i) many += "," + std::to_string(i);
   EXPECT_FALSE(ParsePlanAxis(many, 5).ok());
 }

@@ -123,7 +123,7 @@ TEST_F(PrefixInstanceTest, TakesTheTimeOfComputingOnceWhereThereIsRoom) {
 
 // Room for one chunk, and three that are used in turn: one of them is kept, the dearest.
 TEST_F(PrefixInstanceTest, ComputesAgainWhatDoesNotFit) {
-  Set({"compute=1TFLOP/s", absl::StrCat("dram=", kBlock * model_.KvBytesPerToken())});
+  Set({"compute=1TFLOP/s", absl::StrCat("dram=", kBlock * model_.KvBytesPerToken(), "B")});
   Add({1, 2});
   Add({1, 2});
   const PrefixInstance made = Make({"dram"});

@@ -194,6 +194,9 @@ TEST(Overrides, AreRefusedWithTheirPathAndChangeNothing) {
   EXPECT_THAT(error_of("nothing"), HasSubstr("has no ="));
   EXPECT_THAT(error_of("nothing=1"), HasSubstr("is no field"));
   EXPECT_THAT(error_of("model.layers=0"), HasSubstr("layers is 0"));
+  EXPECT_THAT(error_of("dram=256"),
+              HasSubstr("tier.dram.capacity is \"256\", without a unit; 256GiB is a size, and 256B "
+                        "if so few bytes are meant"));
   EXPECT_THAT(error_of("inclusive=yes"), HasSubstr("true or false is needed"));
   EXPECT_EQ(machine.tiers[0].capacity_bytes, capacity);
 }
@@ -202,6 +205,10 @@ TEST(Quantity, IsExactAndRoundedUp) {
   const uint64_t max = ~uint64_t{0};
   EXPECT_EQ(*ParseQuantity("1.5GiB", Unit::kBytes, 0, max), uint64_t{3} << 29);
   EXPECT_EQ(*ParseQuantity("512", Unit::kBytes, 0, max), 512u);
+  EXPECT_EQ(*ParseQuantity("1048576", Unit::kCapacity, 1, max), 1u << 20);
+  EXPECT_EQ(*ParseQuantity("512B", Unit::kCapacity, 1, max), 512u);
+  EXPECT_FALSE(ParseQuantity("1048575", Unit::kCapacity, 1, max).ok());
+  EXPECT_FALSE(ParseQuantity("80.5", Unit::kCapacity, 1, max).ok());
   EXPECT_EQ(*ParseQuantity("63.02GB/s", Unit::kBytesPerSecond, 0, max), 63'020'000'000u);
   EXPECT_EQ(*ParseQuantity("0.3B", Unit::kBytes, 0, max), 1u);
   EXPECT_EQ(*ParseQuantity("1.5us", Unit::kTime, 0, max), 1500u);
@@ -210,6 +217,7 @@ TEST(Quantity, IsExactAndRoundedUp) {
   for (const char* text : {"", "GB", ".5GB", "5.GB", "1.2.3GB", "1e3", "+1", " 1", "1gb", "1GB ",
                            "0x10", "18446744073709551616", "99999999999999999999", "1kkB"}) {
     EXPECT_FALSE(ParseQuantity(text, Unit::kBytes, 0, max).ok()) << text;
+    EXPECT_FALSE(ParseQuantity(text, Unit::kCapacity, 0, max).ok()) << text;
   }
 }
 
