@@ -2,6 +2,8 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 
 #include "absl/strings/str_cat.h"
 #include "tiering/base/status_macros.h"
@@ -21,7 +23,16 @@ absl::StatusOr<InputFile> OpenInputFile(const std::string& path) {
   return file;
 }
 
+bool IsPipeOrDevice(const std::string& path) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(path, error);
+  return std::filesystem::is_other(status);
+}
+
 absl::StatusOr<std::string> ReadInputFile(const std::string& path, uint64_t bytes_max) {
+  if (IsPipeOrDevice(path))
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is a pipe or a device; a file is needed"));
   KVTIER_ASSIGN_OR_RETURN(const InputFile file, OpenInputFile(path));
   std::string bytes;
   char buffer[1 << 16];

@@ -22,7 +22,12 @@ absl::Status CannotRead(const std::string& path, int error);
 // Errors: as CannotRead.
 absl::StatusOr<InputFile> OpenInputFile(const std::string& path);
 
-// All of it. INVALID_ARGUMENT: it has more than `bytes_max`; else as CannotRead.
+// Whether there is something else than a file or a directory: its bytes come once only, or without
+// end.
+bool IsPipeOrDevice(const std::string& path);
+
+// All of it. INVALID_ARGUMENT: it has more than `bytes_max`, or is a pipe or a device; else as
+// CannotRead.
 absl::StatusOr<std::string> ReadInputFile(const std::string& path, uint64_t bytes_max);
 
 }  // namespace kvtier::sim

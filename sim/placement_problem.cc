@@ -1,11 +1,10 @@
 #include "sim/placement_problem.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/input_file.h"
 #include "sim/trace_reader.h"
 #include "tiering/base/status_macros.h"
 
@@ -62,9 +61,7 @@ absl::Status CheckForRequests(const ProblemOptions& options) {
 absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_tokens,
                                       uint64_t requests_max) {
   // Its first bytes say what it is, and those of a pipe can be read once only.
-  std::error_code error;
-  const auto kind = std::filesystem::status(path, error).type();
-  if (kind == std::filesystem::file_type::fifo || kind == std::filesystem::file_type::character) {
+  if (IsPipeOrDevice(path)) {
     return absl::InvalidArgumentError(
         absl::StrCat(path, " is a pipe or a device; a file or a directory is needed"));
   }

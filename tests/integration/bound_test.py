@@ -157,6 +157,18 @@ class Cases:
         pathlib.Path(path).write_bytes(pathlib.Path(path).read_bytes()[:-1])
         assert path in self.error("--instance", path)
 
+    def only_files_are_read(self):
+        """A pipe would be waited for, and a device read until memory is full."""
+        pipe = self.path("pipe")
+        os.mkfifo(pipe)
+        machine = ("--machine", "gh200", "--model", "llama-3.1-8b")
+        for path in (pipe, "/dev/zero"):
+            for args in (("--instance", path), ("verify", path, "--instance", path), ("--trace", path, *machine),
+                         ("--trace", self.attention, "--machine", path, "--model", "llama-3.1-8b")):
+                error = self.error(*args)
+                assert f"{path} is a pipe or a device; a file" in error, (args, error)
+        os.unlink(pipe)
+
     def progress(self):
         _, error = self.run("bound", *self.request_problem("--progress"))
         assert "gap" in error and "bound: " in error, error
@@ -195,6 +207,7 @@ def main():
             report.run("more room is no slower", cases.more_room_is_no_slower)
             report.run("a certificate proves its own problem's bound, and no other's", cases.certificates)
             report.run("a problem as a file, and any number of threads", cases.problems_as_files)
+            report.run("only files are read", cases.only_files_are_read)
             report.run("progress shows the gap", cases.progress)
             report.run("errors say what is wrong", cases.errors)
     return report.finish()
