@@ -21,8 +21,7 @@ absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& ma
                                               .seed = options.seed}));
   KVTIER_ASSIGN_OR_RETURN(PrefixInstance made,
                           MakePrefixInstance(workload, machine, model, options.tier_names));
-  PlacementProblem problem{.instance = std::move(made.instance), .parts = std::move(made.parts)};
-  problem.phase = "request";
+  PlacementProblem problem{.instance = std::move(made.instance)};
   problem.blocks = workload.chunks.size();
   problem.accesses = workload.request_chunks.size();
   return problem;
@@ -41,8 +40,7 @@ absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const 
                              .mode = options.mode.value_or(as_machine),
                              .steps_max = static_cast<uint32_t>(
                                  std::min<uint64_t>(options.requests_max, kStepsMax))}));
-  PlacementProblem problem{.instance = std::move(made.instance), .parts = std::move(made.parts)};
-  problem.phase = options.phase == AttentionPhase::kLayer ? "layer" : "step";
+  PlacementProblem problem{.instance = std::move(made.instance)};
   problem.blocks = uint64_t{trace.geometry.planes} * trace.geometry.BlocksAt(made.steps);
   problem.accesses = problem.instance.access_count();
   return problem;
@@ -74,6 +72,22 @@ absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_to
   return trace;
 }
 
+absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machine,
+                                     const ModelSpec& model, const ProblemOptions& options) {
+  KVTIER_ASSIGN_OR_RETURN(MachineParts parts, MakeMachineParts(machine, model, options.tier_names));
+  ProblemTerms terms{.tiers = std::move(parts.tiers), .inclusive = parts.inclusive};
+  terms.phase = std::holds_alternative<Trace>(trace)      ? "request"
+                : options.phase == AttentionPhase::kLayer ? "layer"
+                                                          : "step";
+  terms.mode = machine.read_mode == ReadMode::kInPlace ? "in_place" : "stream";
+  if (options.mode) {
+    terms.mode = *options.mode == AttentionMode::kInPlace  ? "in_place"
+                 : *options.mode == AttentionMode::kStream ? "stream"
+                                                           : "strict";
+  }
+  return terms;
+}
+
 absl::StatusOr<PlacementProblem> MakeProblem(const AnyTrace& trace, const Machine& machine,
                                              const ModelSpec& model,
                                              const ProblemOptions& options) {
@@ -82,12 +96,7 @@ absl::StatusOr<PlacementProblem> MakeProblem(const AnyTrace& trace, const Machin
       PlacementProblem problem,
       prompts != nullptr ? OfPrompts(*prompts, machine, model, options)
                          : OfAttention(std::get<AttentionTrace>(trace), machine, model, options));
-  problem.mode = machine.read_mode == ReadMode::kInPlace ? "in_place" : "stream";
-  if (options.mode) {
-    problem.mode = *options.mode == AttentionMode::kInPlace  ? "in_place"
-                   : *options.mode == AttentionMode::kStream ? "stream"
-                                                             : "strict";
-  }
+  KVTIER_ASSIGN_OR_RETURN(problem.terms, TermsOf(trace, machine, model, options));
   return problem;
 }
 

@@ -39,11 +39,21 @@ struct ProblemOptions {
 // INVALID_ARGUMENT if they ask of a trace of requests what is for attention traces.
 absl::Status CheckForRequests(const ProblemOptions& options);
 
+// What a problem and a simulation of the same arguments have in common.
+struct ProblemTerms {
+  std::vector<bound::Tier> tiers{};  // that may hold cache, the GPU's own without the weights
+  bool inclusive = false;            // the last of them holds a copy of all that is stored
+  std::string phase{};               // "request", "step" or "layer"
+  std::string mode{};                // "in_place", "stream" or "strict"
+};
+
+// Errors: as MakeMachineParts.
+absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machine,
+                                     const ModelSpec& model, const ProblemOptions& options);
+
 struct PlacementProblem {
   bound::Instance instance;
-  MachineParts parts;
-  std::string phase{};  // "request", "step" or "layer"
-  std::string mode{};   // "in_place", "stream" or "strict"
+  ProblemTerms terms{};
   // Of the trace, with those about which nothing can be decided and which the instance leaves out.
   uint64_t blocks = 0;
   uint64_t accesses = 0;

@@ -99,10 +99,11 @@ absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
     return absl::Status(instance.status().code(),
                         absl::StrCat(problem.instance, ": ", instance.status().message()));
   }
-  sim::PlacementProblem result{.instance = *std::move(instance), .parts = {}};
+  sim::PlacementProblem result{.instance = *std::move(instance)};
+  result.terms.tiers = result.instance.tiers;
+  result.terms.phase = "phase";
   result.blocks = result.instance.block_count();
   result.accesses = result.instance.access_count();
-  result.phase = "phase";
   return result;
 }
 
@@ -205,7 +206,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   if (options.problem.json) {
     Json json;
     json["kind"] = "bound";
-    AppendProblem(options.problem.arguments, problem, json);
+    AppendProblem(options.problem.arguments, problem.terms, json);
     AppendBound(problem, *run, binding, json);
     json["policies"] = Json::object();
     for (const sim::SimulationResult& result : policies)
@@ -236,7 +237,7 @@ absl::Status RunVerify(const VerifyOptions& options) {
   if (options.problem.json) {
     Json json;
     json["kind"] = "verify";
-    AppendProblem(options.problem.arguments, problem, json);
+    AppendProblem(options.problem.arguments, problem.terms, json);
     json["certificate"] = options.certificate;
     json["lower_bound_s"] = *seconds;
     json["instance_digest"] = HexText(certificate->instance_digest);
@@ -247,12 +248,12 @@ absl::Status RunVerify(const VerifyOptions& options) {
   std::printf("verified: no schedule takes less than %s\n", LowerSecondsText(*seconds).c_str());
   if (options.problem.instance.empty()) {
     std::string tiers;
-    for (const bound::Tier& tier : problem.instance.tiers)
+    for (const bound::Tier& tier : problem.terms.tiers)
       absl::StrAppend(&tiers, tiers.empty() ? "" : ", ", tier.name, " ",
                       SizeText(tier.capacity_bytes));
     std::printf("trace %s, machine %s, model %s, %s, %s, a phase is a %s\n",
                 arguments.trace.c_str(), arguments.machine.c_str(), arguments.model.c_str(),
-                tiers.c_str(), problem.mode.c_str(), problem.phase.c_str());
+                tiers.c_str(), problem.terms.mode.c_str(), problem.terms.phase.c_str());
   } else {
     std::printf("instance %s\n", options.problem.instance.c_str());
   }

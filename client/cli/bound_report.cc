@@ -141,7 +141,7 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
               static_cast<unsigned long long>(problem.blocks),
               static_cast<unsigned long long>(problem.accesses), instance.phase_count,
-              problem.phase.c_str());
+              problem.terms.phase.c_str());
   for (const bound::Tier& tier : instance.tiers)
     std::printf(", %s %s", tier.name.c_str(), SizeText(tier.capacity_bytes).c_str());
   std::printf("\n\n");

@@ -140,7 +140,7 @@ Json PointJson(const PlanArguments& arguments, const Plan& plan, const sim::Plan
     json["set"][plan.axes[axis].name] = point.values[axis];
   json["price"] =
       plan.prices.empty() ? Json(nullptr) : Json(sim::PriceOf(plan.prices, point.machine));
-  AppendProblem(arguments.problem, point.problem, json);
+  AppendProblem(arguments.problem, point.problem.terms, json);
   AppendBound(point.problem, point.run, point.binding, json);
   json.erase("progress");
   json.erase("series");

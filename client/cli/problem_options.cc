@@ -132,18 +132,17 @@ std::string FirstProblemOption(const CLI::App& command) {
   return {};
 }
 
-void AppendProblem(const ProblemArguments& arguments, const sim::PlacementProblem& problem,
-                   Json& json) {
+void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& terms, Json& json) {
   json["trace"] = arguments.trace;
   json["machine"] = arguments.machine;
   json["model"] = arguments.model;
   json["tiers"] = Json::array();
-  for (const bound::Tier& tier : problem.instance.tiers)
+  for (const bound::Tier& tier : terms.tiers)
     json["tiers"].push_back({{"name", tier.name}, {"capacity_bytes", tier.capacity_bytes}});
-  json["inclusive"] = problem.parts.inclusive;
+  json["inclusive"] = terms.inclusive;
   json["overrides"] = absl::StrJoin(arguments.overrides, " ");
-  json["mode"] = problem.mode;
-  json["phase"] = problem.phase;
+  json["mode"] = terms.mode;
+  json["phase"] = terms.phase;
   json["seed"] = arguments.seed;
 }
 

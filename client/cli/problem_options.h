@@ -50,7 +50,6 @@ std::string FirstProblemOption(const CLI::App& command);
 
 // Fields that name the problem in JSON: trace, machine, model, tiers, inclusive, overrides, mode,
 // phase, seed.
-void AppendProblem(const ProblemArguments& arguments, const sim::PlacementProblem& problem,
-                   Json& json);
+void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& terms, Json& json);
 
 }  // namespace kvtier::cli

@@ -34,13 +34,20 @@ struct SimOptions {
   std::string hits;  // file; empty: none
 };
 
-absl::StatusOr<std::vector<sim::SimulationResult>> SimulateAll(const SimOptions& options,
-                                                               std::vector<double>& seconds) {
+struct Simulated {
+  sim::ProblemTerms terms{};
+  std::vector<sim::SimulationResult> results{};  // by policy
+  std::vector<double> seconds{};                 // that they took
+};
+
+absl::StatusOr<Simulated> SimulateAll(const SimOptions& options) {
   KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(options.problem));
   KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(options.problem));
   if (!options.hits.empty() && std::holds_alternative<sim::AttentionTrace>(trace))
     return absl::InvalidArgumentError("--hits is for traces of requests; this is one of attention");
-  std::vector<sim::SimulationResult> results;
+  Simulated simulated;
+  KVTIER_ASSIGN_OR_RETURN(simulated.terms, sim::TermsOf(trace, machinery.machine, machinery.model,
+                                                        ProblemOptionsOf(options.problem)));
   for (const std::string& policy : options.policies) {
     const absl::Time start = absl::Now();
     KVTIER_ASSIGN_OR_RETURN(
@@ -48,10 +55,10 @@ absl::StatusOr<std::vector<sim::SimulationResult>> SimulateAll(const SimOptions&
         sim::SimulateTrace(trace, machinery.machine, machinery.model,
                            ProblemOptionsOf(options.problem), policy,
                            {.settle = options.settle, .segment_bytes = options.segment_bytes}));
-    results.push_back(std::move(result));
-    seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
+    simulated.results.push_back(std::move(result));
+    simulated.seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
   }
-  return results;
+  return simulated;
 }
 
 void PrintResults(const SimOptions& options, const std::vector<sim::SimulationResult>& results) {
@@ -86,9 +93,8 @@ absl::Status RunSim(const SimOptions& options) {
   KVTIER_RETURN_IF_ERROR(CheckPolicies("--policy", options.policies));
   if (!options.hits.empty() && options.policies.size() != 1)
     return UsageError("--hits is for one policy");
-  std::vector<double> seconds;
-  KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> results,
-                          SimulateAll(options, seconds));
+  KVTIER_ASSIGN_OR_RETURN(const Simulated simulated, SimulateAll(options));
+  const std::vector<sim::SimulationResult>& results = simulated.results;
   if (!options.hits.empty()) KVTIER_RETURN_IF_ERROR(WriteHits(options.hits, results[0]));
   if (!options.json) {
     PrintResults(options, results);
@@ -96,16 +102,15 @@ absl::Status RunSim(const SimOptions& options) {
   }
   Json policies = Json::object();
   for (size_t i = 0; i < results.size(); ++i)
-    policies[results[i].policy] = SimulationJson(results[i], seconds[i], options.phases);
-  PrintJson({{"kind", "sim"},
-             {"trace", options.problem.trace},
-             {"machine", options.problem.machine},
-             {"model", options.problem.model},
-             {"set", options.problem.overrides},
-             {"seed", options.problem.seed},
-             {"phases", results[0].phase_ns.size()},
-             {"accesses", results[0].accesses},
-             {"policies", std::move(policies)}});
+    policies[results[i].policy] = SimulationJson(results[i], simulated.seconds[i], options.phases);
+  Json json;
+  json["kind"] = "sim";
+  AppendProblem(options.problem, simulated.terms, json);
+  json["set"] = options.problem.overrides;
+  json["phases"] = results[0].phase_ns.size();
+  json["accesses"] = results[0].accesses;
+  json["policies"] = std::move(policies);
+  PrintJson(json);
   return absl::OkStatus();
 }
 

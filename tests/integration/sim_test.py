@@ -30,6 +30,7 @@ pass_weight_bytes: 1000
 active_parameters: 1000
 """
 CHUNK = 65536
+WEIGHT_BYTES = 16_060_522_496  # of llama-3.1-8b
 
 
 class Cases:
@@ -138,9 +139,18 @@ class Cases:
         self.world.run("trace", "generate", "--kind", "attention", "--model", "llama-3.1-8b", "-o", path, socket=False)
         output, _ = self.world.run("sim", "--trace", path, "--machine", "gh200", "--model", "llama-3.1-8b", "--json",
                                    "--policy", "lru,static,reactive,page,sa,min,frequency", "--requests", "4", socket=False)
+        layers, _ = self.world.run("sim", "--trace", path, "--machine", "gh200", "--model", "llama-3.1-8b", "--json", "--policy",
+                                   "lru", "--requests", "2", "--phase", "layer", "--mode", "strict", "--dram", "4GiB",
+                                   "--set", "hbm=18GB", socket=False)
+        of_layers = json.loads(layers)
+        assert (of_layers["phase"], of_layers["mode"], of_layers["inclusive"]) == ("layer", "strict", False), layers[:500]
+        assert of_layers["tiers"] == [{"name": "hbm", "capacity_bytes": 18_000_000_000 - WEIGHT_BYTES},
+                                      {"name": "dram", "capacity_bytes": 4 << 30}], of_layers["tiers"]
         _, error = self.sim(path, "lru", "--block-tokens", "64", rc=1)
         assert "--block-tokens is 64, and blocks of" in error and "have 16 tokens" in error, error
         report = json.loads(output)
+        assert (report["phase"], report["mode"], report["tiers"][0]["capacity_bytes"]) == (
+            "step", "in_place", (96 << 30) - WEIGHT_BYTES), report["tiers"]
         for name, policy in report["policies"].items():
             assert len(policy["planes"]) == 32 and policy["time_s"] > 0, name
             assert sum(tier["read_blocks"] for tier in policy["tiers"].values()) == policy["accesses"] == report["accesses"], name

@@ -65,7 +65,10 @@ class Cases:
             assert abs(bound["lower_bound_s"] / point["lower_bound_s"] - 1) < 0.01, (bound["lower_bound_s"], point)
             for field in ("phases", "blocks", "accesses", "tiers"):
                 assert bound[field] == point[field], field
-            simulated = self.json("sim", *self.what, *size, "--policy", "lru,min")["policies"]
+            simulated = self.json("sim", *self.what, *size, "--policy", "lru,min")
+            for field in ("tiers", "inclusive", "mode", "phase", "phases"):
+                assert simulated[field] == point[field], (field, simulated[field], point[field])
+            simulated = simulated["policies"]
             for name, policy in simulated.items():
                 for field in ("time_s", "hit_rate", "hit_rate_by_tier"):
                     assert policy[field] == point["policies"][name][field], (name, field)
