@@ -33,7 +33,8 @@ from kvtier.report import results  # noqa: E402
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 SECONDS_MAX = 120
 UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "bytes": 1, "%": 0.01, "": 1,
-         **{f"{letter}iB": 1024 ** power for power, letter in enumerate("KMGTP", 1)}}
+         **{f"{letter}iB{rate}": 1024 ** power for power, letter in enumerate("KMGTP", 1) for rate in ("", "/s")},
+         **{f"{letter}FLOP{rate}": 1000 ** power for power, letter in enumerate(("", *"kMGTPE")) for rate in ("", "/s")}}
 
 
 class Page(html.parser.HTMLParser):
@@ -205,6 +206,12 @@ def numbers_of_a_plan(directory):
                 for p in points])
     assert f"curve-{curve + 1}-rates" not in page.tables
     check_texts(page)
+    fast = {"link.pcie": 5 << 30, "compute": 10 ** 15, "tier.dram.bandwidth": 3 << 30}
+    for number, point in enumerate(fields["points"]):
+        point["set"] = {name: value * (number + 1) for name, value in fast.items()}
+    page = drawn_here(fields)
+    assert [text for _, text in page.tables["plan-1"][2][:3]] == ["10 GiB/s", "2 PFLOP/s", "6 GiB/s"], page.tables["plan-1"]
+    check_texts(page)
 
 
 def several_results(directory):
@@ -227,6 +234,15 @@ def plots_show_the_numbers(directory):
     axes = figures.times(bars, {"lower bound": (1.125, "k", "-")}).axes[0]
     assert [bar.get_width() for bar in axes.patches] == list(bars.values())
     assert [list(line.get_xdata()) for line in axes.get_lines()] == [[1.125, 1.125]]
+    # Far apart they begin at zero; near to each other a little below the bound, which the axis says.
+    assert axes.get_xlim()[0] == 0 and axes.get_xlabel() == "seconds", axes.get_xlabel()
+    marks = {"roofline": (60, "k", ":"), "lower bound": (100, "k", "-")}
+    axes = figures.times({"lru": 104, "min": 101}, marks).axes[0]
+    assert abs(axes.get_xlim()[0] - 99.6) < 1e-9 and axes.get_xlim()[1] > 104, axes.get_xlim()
+    assert [bar.get_width() for bar in axes.patches] == [104, 101] and "begins at 99.6 s, not at 0" in axes.get_xlabel()
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "roofline: 60 s, left of the axis", "lower bound: 100 s"]
+    assert figures.times({"lru": 5}, {}).axes[0].get_xlim()[0] == 0
     axes = figures.lines([1, 2, 4], {"a": [0.5, None, 7], "b": [1, 2, 3]}, "x", "y").axes[0]
     first, second = axes.get_lines()
     assert list(first.get_xdata()) == [1, 2, 4] and list(second.get_ydata()) == [1, 2, 3]

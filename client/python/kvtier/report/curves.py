@@ -2,7 +2,7 @@
 
 from . import figures
 from .parts import Plot, Section, Table, Text, Title
-from .quantities import bytes_text, count, count_text, seconds, share, size
+from .quantities import byte_rate, count, operation_rate, seconds, share, size
 
 CURVES_MAX = 6  # plots of one kind; the tables have all points
 ROWS_DRAWN_MAX = 40
@@ -50,20 +50,17 @@ def _families(results):
 
 
 def quantity_of(name):
-    """How a setting is shown: capacities are bytes, links bytes a second, loads numbers."""
-    return count if name == "load" else size
+    """How a setting is shown: capacities are bytes, links and memories bytes a second, loads numbers."""
+    if name == "load":
+        return count
+    if name == "compute":
+        return operation_rate
+    return byte_rate if name.startswith("link.") or name.endswith(".bandwidth") else size
 
 
 def _setting_text(name, value):
-    if value is None:
-        return f"{name} –"
-    if name == "load":
-        return f"{count_text(value)} × load"
-    return f"{name} {bytes_text(value)}" + ("/s" if name.startswith("link.") else "")
-
-
-def _axis_text(name):
-    return count_text if name == "load" else lambda value: bytes_text(value) + ("/s" if name.startswith("link.") else "")
+    text = quantity_of(name)(value).text()
+    return f"{text} × load" if name == "load" and value is not None else f"{name} {text}"
 
 
 def _curves(family, axis):
@@ -123,7 +120,7 @@ def _plot(axis, x, rates, times):
     styles = {"lower bound": {"linewidth": 2.2}, "best feasible": {"linestyle": "--"}}
     percent = {name: [None if v is None else 100 * v for v in values] for name, values in rates.items()}
     panels = {ylabel: series for ylabel, series in (("hit rate, %", percent), ("seconds", times)) if series}
-    return Plot(figures.curves(x, panels, axis, styles, _axis_text(axis)), f"Hit rates and times against {axis}")
+    return Plot(figures.curves(x, panels, axis, styles, lambda value: quantity_of(axis)(value).text()), f"Hit rates and times against {axis}")
 
 
 def plan_section(results):

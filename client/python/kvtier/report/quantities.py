@@ -6,6 +6,9 @@ _TIMES = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9
 _SIZES = tuple((1024 ** power, unit) for power, unit in ((5, "PiB"), (4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")))
 
 
+_COUNTS = tuple((1000 ** power, prefix) for power, prefix in enumerate("kMGTPE", 1))
+
+
 def _digits(value, digits=4):
     """Four significant digits, never as a power of ten where people can read it otherwise."""
     if value == 0 or 1e-4 <= abs(value) < 10 ** digits:
@@ -25,6 +28,19 @@ def seconds_text(value):
 def bytes_text(value):
     factor, unit = next(((f, u) for f, u in _SIZES if abs(value) >= f), (1, "bytes"))
     return f"{_digits(value / factor)} {unit}"
+
+
+def byte_rate_text(value):
+    return f"{bytes_text(value)}/s"
+
+
+def operations_text(value):
+    factor, prefix = next(((f, p) for f, p in reversed(_COUNTS) if abs(value) >= f), (1, ""))
+    return f"{_digits(value / factor)} {prefix}FLOP"
+
+
+def operation_rate_text(value):
+    return f"{operations_text(value)}/s"
 
 
 def share_text(value):
@@ -58,6 +74,18 @@ def seconds(value):
 
 def size(value):
     return Quantity(value, bytes_text)
+
+
+def byte_rate(value):
+    return Quantity(value, byte_rate_text)
+
+
+def operations(value):
+    return Quantity(value, operations_text)
+
+
+def operation_rate(value):
+    return Quantity(value, operation_rate_text)
 
 
 def share(value):

@@ -5,7 +5,7 @@ from itertools import accumulate
 from . import figures
 from .curves import BINDING_TEXT, memory_section, plan_section
 from .parts import Plot, Section, Table, Text, Title
-from .quantities import bytes_text, count, seconds, seconds_text, share, share_text, size
+from .quantities import byte_rate, bytes_text, count, operation_rate, operations, seconds, seconds_text, share, share_text, size
 
 GIB = 1 << 30
 
@@ -99,9 +99,9 @@ def _binding(results):
     for number, result in _each(results, lambda r: r.kind != "plan" and r.fields.get("links")):
         links, room = result.fields["links"], result.fields.get("room", {})
         parts += _titled(results, number, result)
-        titles = ["", "of the bound's seconds", "best feasible loads", "rate a second", "alone takes"]
+        titles = ["", "of the bound's seconds", "best feasible loads", "rate", "alone takes"]
         parts.append(Table(f"binding-{number}", titles, [
-            [name, share(link.get("binding")), _load(name, link.get("units")), _load(name, link.get("units_per_second")),
+            [name, share(link.get("binding")), _load(name, link.get("units")), _rate(name, link.get("units_per_second")),
              seconds(link["units"] / link["units_per_second"]
                      if link.get("units") is not None and link.get("units_per_second") else None)]
             for name, link in links.items()] + [
@@ -113,7 +113,11 @@ def _binding(results):
 
 
 def _load(name, value):
-    return count(value) if name == "compute" else size(value)
+    return operations(value) if name == "compute" else size(value)
+
+
+def _rate(name, value):
+    return operation_rate(value) if name == "compute" else byte_rate(value)
 
 
 def _buckets(series, names):
