@@ -260,6 +260,18 @@ absl::Status RunVerify(const VerifyOptions& options) {
   return absl::OkStatus();
 }
 
+// What stands before `verify` is the bound's, and would be left out.
+absl::Status CheckNothingBefore(const CLI::App& bound, const std::string& certificate) {
+  for (const CLI::Option* option : bound.get_options()) {
+    if (option->count() == 0) continue;
+    return UsageError(absl::StrCat(option->get_name(),
+                                   " stands before verify; options come after it, as in kvtier "
+                                   "bound verify ",
+                                   certificate, " ", option->get_name()));
+  }
+  return absl::OkStatus();
+}
+
 void AddVerifyCommand(CLI::App& bound, int& exit_code) {
   auto options = std::make_shared<VerifyOptions>();
   CLI::App* command =
@@ -271,7 +283,8 @@ void AddVerifyCommand(CLI::App& bound, int& exit_code) {
       "did. In whole numbers "
       "only, and by a program\n"
       "that shares nothing with the one that found the bound but how problems are read.");
-  SetAction(*command, exit_code, [options, command]() -> absl::Status {
+  SetAction(*command, exit_code, [options, command, &bound]() -> absl::Status {
+    KVTIER_RETURN_IF_ERROR(CheckNothingBefore(bound, options->certificate));
     KVTIER_RETURN_IF_ERROR(CheckArguments(options->problem, FirstProblemOption(*command)));
     return RunVerify(*options);
   });

@@ -45,9 +45,17 @@ std::string ExtraSentence(const std::string& extra, const CLI::App& reached,
                                       typed, " ", extra)
                        : absl::StrCat(typed, " has no option ", extra);
   }
+  for (const CLI::App* command : reached.get_subcommands(nullptr)) {
+    for (const CLI::App* own : command->get_subcommands(nullptr)) {
+      if (own->get_name() == extra)
+        return absl::StrCat("\"", extra, "\" comes after ", command->get_name(), ", as in ", typed,
+                            " ", command->get_name(), " ", extra);
+    }
+  }
   const std::string choices = Choices(reached);
   if (choices.empty()) return absl::StrCat("\"", extra, "\" is one argument too many for ", typed);
-  return absl::StrCat("\"", extra, "\" is no subcommand of ", typed, ": there are ", choices);
+  return absl::StrCat("\"", extra, "\" is no subcommand of ", typed, ": ",
+                      absl::StrContains(choices, ' ') ? "there are " : "the only one is ", choices);
 }
 
 std::string Sentence(const CLI::ParseError& error, const CLI::App& reached) {

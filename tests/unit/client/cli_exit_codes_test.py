@@ -64,6 +64,11 @@ class Cases:
             ("sim", *problem, "--policy", "none"): '--policy has "none"; one or more of lru, ',
             ("plan", *problem, "--vary", "dram=1GiB", "--target", "1s"): "--target needs --price",
             ("bound", "verify"): "FILE is required",
+            ("bound", "--trace", "t", "verify", "c"):
+                "--trace stands before verify; options come after it, as in kvtier bound verify c --trace",
+            ("bound", "--json", "verify", "c", "--instance", "i"): "as in kvtier bound verify c --json",
+            ("bound", "c", "--instance", "i"): '"c" is no subcommand of kvtier bound: the only one is verify',
+            ("verify", "c"): '"verify" comes after bound, as in kvtier bound verify',
             ("bound", "verify", "c"): "--trace is required, or --instance",
             ("replay",): "--trace is required",
             ("replay", "--trace", "t", "--workers", "0"): '--workers is "0"; a whole number from 1 to 256',
