@@ -52,6 +52,7 @@ struct BoundOptions {
   std::string certificate{};
   std::string export_instance{};
   uint64_t threads = 0;
+  uint64_t window = 0;                  // phases; 0: none
   std::vector<std::string> policies{};  // empty: kDefaultPolicies, as far as they work
   bool bound_only = false;
   bool progress = false;
@@ -182,6 +183,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   ThreadExecutor executor(options.threads);
   sim::BoundRunOptions run_options;
   run_options.search.seed = options.problem.arguments.seed;
+  run_options.dual.window_phases = static_cast<uint32_t>(options.window);
   run_options.find_schedule = !options.bound_only;
   run_options.time_limit_s = absl::ToDoubleSeconds(options.time_limit);
   run_options.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
@@ -310,6 +312,10 @@ void AddBoundCommand(CLI::App& app, int& exit_code) {
   AddCountOption(*command, "--threads", options->threads, 0, kThreadsMax,
                  "Threads; 0: as many as processors. The result does not depend on them, but "
                  "for what the time limit cuts off");
+  AddCountOption(*command, "--window", options->window, 0, bound::kPhasesMax,
+                 "Find the prices of so many phases at a time, one window after another, before "
+                 "those of all.\nMay help on long traces, and only where the time limit is long: "
+                 "cut off among its windows the bound\nis far lower. 0: no windows");
   command
       ->add_option("--policies", options->policies,
                    absl::StrCat("Simulated beside it: none, or some of ",

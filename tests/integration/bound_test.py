@@ -157,6 +157,18 @@ class Cases:
         pathlib.Path(path).write_bytes(pathlib.Path(path).read_bytes()[:-1])
         assert path in self.error("--instance", path)
 
+    def windows(self):
+        """Prices found window by window prove a bound of the whole, about as good as that found at once."""
+        at_once, certificate = self.path("at-once.certificate"), self.path("windows.certificate")
+        problem = self.request_problem("--requests", "60")
+        plain = self.bound(*problem, "--certificate", at_once)
+        windowed = self.bound(*problem, "--window", "20", "--certificate", certificate)
+        # Other prices, or the option does nothing.
+        assert pathlib.Path(at_once).read_bytes() != pathlib.Path(certificate).read_bytes()
+        assert plain["lower_bound_s"] * 0.995 < windowed["lower_bound_s"] <= plain["best_feasible_s"], windowed["lower_bound_s"]
+        verified = json.loads(self.run("bound", "verify", certificate, *problem, "--json")[0])
+        assert verified["lower_bound_s"] == windowed["lower_bound_s"], verified
+
     def only_files_are_read(self):
         """A pipe would be waited for, and a device read until memory is full."""
         pipe = self.path("pipe")
@@ -207,6 +219,7 @@ def main():
             report.run("more room is no slower", cases.more_room_is_no_slower)
             report.run("a certificate proves its own problem's bound, and no other's", cases.certificates)
             report.run("a problem as a file, and any number of threads", cases.problems_as_files)
+            report.run("windows", cases.windows)
             report.run("only files are read", cases.only_files_are_read)
             report.run("progress shows the gap", cases.progress)
             report.run("errors say what is wrong", cases.errors)
