@@ -7,6 +7,10 @@ namespace {
 
 // Links followed down from a row to a leaf; further down, a later look goes on.
 constexpr int kDescentMax = 64;
+// Links followed up to where the last look began: rows that were moved next to one leaf, one after
+// the other, lie with every second one of their chain side by side.
+constexpr int kAscentMax = 2;
+static_assert(kAscentMax <= kDescentMax);
 
 }  // namespace
 
@@ -77,13 +81,37 @@ void ChunkLru::FileCommit(RowIndex row) {
   list.committed = row;
 }
 
-void ChunkLru::MoveNextToLeaf(RowIndex row) {
-  RowIndex leaf = row;
-  for (int step = 0; step < kDescentMax; ++step) {
-    const RowIndex child = table_->first_child(leaf);
-    if (child == kNoRow) break;
-    leaf = child;
+void ChunkLru::Descend(RowIndex row, Descent& descent) const {
+  Descent own{.row = row, .end = row, .links = 0};
+  // A row shortly below the last one is on its way down.
+  RowIndex above = row;
+  for (int links = 1; links <= kAscentMax; ++links) {
+    const RowIndex child = above;
+    above = table_->parent(child);
+    if (above == kNoRow || table_->first_child(above) != child) break;
+    if (above != descent.row) continue;
+    own.end = descent.end;
+    own.links = descent.links - links;
+    break;
   }
+  while (own.links < kDescentMax) {
+    const RowIndex child = table_->first_child(own.end);
+    if (child == kNoRow) break;
+    own.end = child;
+    ++own.links;
+    if (child != descent.row) continue;
+    // From there on the way is known, and as much longer than it may be as it was to there.
+    own.end = descent.end;
+    own.links += descent.links;
+    for (; own.links > kDescentMax; --own.links) own.end = table_->parent(own.end);
+    break;
+  }
+  descent = own;
+}
+
+void ChunkLru::MoveNextToLeaf(RowIndex row, Descent& last) {
+  Descend(row, last);
+  const RowIndex leaf = last.end;
   if (leaf == row || !Contains(leaf) || ListOf(leaf) != ListOf(row)) {
     MoveToFront(row);
     return;

@@ -37,9 +37,17 @@ class ChunkLru {
   // A row that is in a list was just committed. A chain that is committed link by link lies in the
   // list as one that is touched does: heads more recent than what hangs on them.
   void FileCommit(RowIndex row);
+  // The way down from a row to a leaf. That of rows around it follows from it, for as long as no
+  // row comes or goes.
+  struct Descent {
+    RowIndex row = kNoRow;
+    RowIndex end = kNoRow;
+    int links = 0;
+  };
   // For a row that cannot be dropped yet: it becomes as recent as a chunk that hangs on it and can,
-  // or the front of its list when there is none in it.
-  void MoveNextToLeaf(RowIndex row);
+  // or the front of its list when there is none in it. `last` is that of the call before in the
+  // same search: what follows each other in a list mostly hangs on each other.
+  void MoveNextToLeaf(RowIndex row, Descent& last);
   // kNoRow when the list is empty.
   RowIndex Back(size_t list) const { return lists_[list].back; }
   // The next more recent row; kNoRow at the front.
@@ -59,6 +67,8 @@ class ChunkLru {
   };
   // Between two neighbours, kNoRow where there is none.
   void Insert(RowIndex row, size_t list, RowIndex newer, RowIndex older);
+  // Turns `descent` into that of `row`.
+  void Descend(RowIndex row, Descent& descent) const;
   RowIndex TowardsBack(RowIndex row) const { return words(row)[1] - 1; }
   // Links hold row + 1, so that the zero of a new row means "none" and kNoRow comes out of 0 - 1.
   const std::array<uint32_t, 3>& words(RowIndex row) const { return table_->policy_words(row); }

@@ -123,6 +123,7 @@ RowIndex RankedPolicy::Victim(TenantId tenant, PoolId pool) {
 
 RowIndex RankedPolicy::VictimOf(size_t list, PoolId pool, RowIndex& unblocks) {
   RowIndex row = lists_->Back(list);
+  ChunkLru::Descent descent;
   int spared = 0;
   for (int scanned = 0; row != kNoRow && scanned < kRankedScanMax && spared < kSparedMax;) {
     const RowIndex next = lists_->TowardsFront(row);
@@ -133,7 +134,7 @@ RowIndex RankedPolicy::VictimOf(size_t list, PoolId pool, RowIndex& unblocks) {
     }
     ++scanned;
     if (!table_->Droppable(row)) {
-      lists_->MoveNextToLeaf(row);
+      lists_->MoveNextToLeaf(row, descent);
     } else {
       const VictimHelp help = HelpOf(*table_, row, pool);
       if (help == VictimHelp::kFrees) return row;

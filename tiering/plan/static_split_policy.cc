@@ -72,10 +72,11 @@ void StaticSplitPolicy::PlaceNew(TenantId, ModelId model, PlaneIndex plane,
 RowIndex StaticSplitPolicy::Victim(TenantId tenant, PoolId pool) {
   RowIndex unblocks = kNoRow;
   RowIndex row = lru_->Back(tenant.value());
+  ChunkLru::Descent descent;
   for (int scanned = 0; row != kNoRow && scanned < kStaticScanMax; ++scanned) {
     const RowIndex next = lru_->TowardsFront(row);
     if (!table_->Droppable(row)) {
-      lru_->MoveNextToLeaf(row);
+      lru_->MoveNextToLeaf(row, descent);
     } else {
       const VictimHelp help = HelpOf(*table_, row, pool);
       if (help == VictimHelp::kFrees) return row;

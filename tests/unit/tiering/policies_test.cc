@@ -8,7 +8,11 @@
 #include <vector>
 
 #include "tests/support/policy_table.h"
+#include "tests/support/test_seed.h"
 #include "tiering/base/check.h"
+#include "tiering/base/rng.h"
+#include "tiering/block/block_catalog.h"
+#include "tiering/plan/chunk_lru.h"
 #include "tiering/plan/lfu_policy.h"
 #include "tiering/plan/lru_policy.h"
 #include "tiering/plan/s3fifo_policy.h"
@@ -21,6 +25,74 @@ std::unique_ptr<PlacementPolicy> StaticSplit(std::vector<double> shares) {
   auto policy = StaticSplitPolicy::Create(std::move(shares));
   KVTIER_CHECK(policy.ok());
   return *std::move(policy);
+}
+
+// A tree of chunks, all of them in recency lists.
+struct ListedTree {
+  explicit ListedTree(const std::vector<RowIndex>& parents)
+      : table(parents.size()), lru(&table, 2) {
+    table.AddModel({.tenant = TenantId(0),
+                    .chunk_tokens = 16,
+                    .plane_bytes = {KiB(4)},
+                    .required = {true},
+                    .required_count = 1,
+                    .resume_planes = {}});
+    for (size_t i = 0; i < parents.size(); ++i) {
+      wire::ChunkKey key;
+      key.bytes[0] = static_cast<uint8_t>(i);
+      key.bytes[1] = static_cast<uint8_t>(i >> 8);
+      key.bytes[2] = 1;
+      const RowIndex row = table.Create(ModelId(0), key, parents[i], 16);
+      KVTIER_CHECK(row == i);
+      lru.PushFront(row, i % 17 == 0 ? 1 : 0);
+    }
+  }
+  std::vector<RowIndex> Order(size_t list) const {
+    std::vector<RowIndex> order;
+    for (RowIndex row = lru.Back(list); row != kNoRow; row = lru.TowardsFront(row))
+      order.push_back(row);
+    return order;
+  }
+
+  BlockCatalog table;
+  ChunkLru lru;
+};
+
+// A search that remembers its last way down moves rows to where one that walks each way anew does,
+// in trees of chains longer than a walk goes.
+TEST(ChunkLruTest, TheLeafFollowsFromTheWayDownBefore) {
+  Rng rng(TestSeed(9));
+  for (int tree = 0; tree < 20; ++tree) {
+    std::vector<RowIndex> parents;
+    for (int chain = 0; chain < 5; ++chain) {
+      RowIndex parent = parents.empty() || rng.OneIn(3)
+                            ? kNoRow
+                            : static_cast<RowIndex>(rng.Below(parents.size()));
+      for (uint64_t left = 1 + rng.Below(200); left > 0; --left) {
+        parents.push_back(parent);
+        parent = static_cast<RowIndex>(parents.size() - 1);
+      }
+    }
+    ListedTree remembers(parents), walks(parents);
+    for (int search = 0; search < 40; ++search) {
+      for (uint64_t left = rng.Below(3); left > 0; --left) {
+        const auto touched = static_cast<RowIndex>(rng.Below(parents.size()));
+        remembers.lru.MoveToFront(touched);
+        walks.lru.MoveToFront(touched);
+      }
+      const size_t list = rng.OneIn(4) ? 1 : 0;
+      ChunkLru::Descent descent;
+      RowIndex row = remembers.lru.Back(list);
+      for (int moved = 0; row != kNoRow && moved < 64; ++moved) {
+        const RowIndex next = remembers.lru.TowardsFront(row);
+        ChunkLru::Descent none;
+        remembers.lru.MoveNextToLeaf(row, descent);
+        walks.lru.MoveNextToLeaf(row, none);
+        row = next;
+      }
+      for (const size_t each : {0, 1}) ASSERT_EQ(remembers.Order(each), walks.Order(each));
+    }
+  }
 }
 
 TEST(StaticSplitPolicyTest, SharesMustBeAWhole) {
