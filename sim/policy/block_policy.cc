@@ -1,6 +1,7 @@
 #include "sim/policy/block_policy.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "tiering/base/check.h"
 #include "tiering/plan/victim_help.h"
@@ -8,7 +9,7 @@
 namespace kvtier::sim {
 namespace {
 
-// Blocks that one search passes over: those in use, or moving.
+// Blocks that one search looks at: it passes over those in use, or moving.
 constexpr size_t kPassedMax = 4096;
 constexpr size_t kWantedMax = 256;  // whole chunks
 constexpr size_t kWantedBlocksMax = 4096;
@@ -32,11 +33,22 @@ size_t BlockPolicy::PoolOf(BlockId block) const {
 void BlockPolicy::Reorder(BlockId block) {
   const size_t pool = PoolOf(block);
   const size_t index = IndexOf(block);
-  if (stamp_.size() <= index) stamp_.resize(std::max(index + 1, 2 * stamp_.size()));
+  if (place_.size() <= index) place_.resize(std::max(index + 1, 2 * place_.size()));
   // A block without a copy is dropped first wherever room is wanted: it has none to lose.
-  const size_t queue = QueueOf(pool == pool_count_ ? pool_count_ - 1 : pool, block.plane);
-  by_order_[queue].push({pool == pool_count_ ? ~uint64_t{0} : BlockOrder(block), NumberOf(block),
-                         block, table_->generation(block.row), ++stamp_[index]});
+  const Place place{.queue = static_cast<uint32_t>(
+                        QueueOf(pool == pool_count_ ? pool_count_ - 1 : pool, block.plane)),
+                    .order = pool == pool_count_ ? ~uint64_t{0} : BlockOrder(block)};
+  if (place == place_[index]) return;
+  Leave(block);
+  by_order_[place.queue].insert({place.order, NumberOf(block), block});
+  place_[index] = place;
+}
+
+void BlockPolicy::Leave(BlockId block) {
+  const size_t index = IndexOf(block);
+  if (index >= place_.size()) return;
+  const Place place = std::exchange(place_[index], Place{});
+  if (place.queue != kNoQueue) by_order_[place.queue].erase({place.order, NumberOf(block), block});
 }
 
 void BlockPolicy::OnCommit(RowIndex row) {
@@ -77,10 +89,7 @@ void BlockPolicy::OnResidency(RowIndex row) {
 void BlockPolicy::OnRemove(RowIndex row) {
   const uint64_t chunk = table_->key(row).high();
   if (chunk < row_of_.size() && row_of_[chunk] == row) row_of_[chunk] = kNoRow;
-  for (uint16_t plane = 0; plane < planes_; ++plane) {
-    const size_t index = IndexOf({row, plane});
-    if (index < stamp_.size()) ++stamp_[index];
-  }
+  for (uint16_t plane = 0; plane < planes_; ++plane) Leave({row, plane});
 }
 
 void BlockPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& pools) {
@@ -88,28 +97,12 @@ void BlockPolicy::PlaceNew(TenantId, ModelId, PlaneIndex, std::vector<PoolId>& p
     pools.push_back(PoolId(static_cast<uint8_t>(pool)));
 }
 
-bool BlockPolicy::Valid(const Entry& entry, size_t queue) const {
-  if (!Live(entry.block, entry.generation) || stamp_[IndexOf(entry.block)] != entry.stamp)
-    return false;
-  const size_t at = PoolOf(entry.block);
-  return at == pool_count_ || QueueOf(at, entry.block.plane) == queue;
-}
-
 template <typename Visit>
-void BlockPolicy::VisitInOrder(size_t index, Visit visit) {
-  std::priority_queue<Entry>& queue = by_order_[index];
-  passed_.clear();
-  while (!queue.empty() && passed_.size() < kPassedMax) {
-    const Entry entry = queue.top();
-    if (!Valid(entry, index)) {
-      queue.pop();
-      continue;
-    }
-    if (!visit(entry.block)) break;
-    passed_.push_back(entry);
-    queue.pop();
+void BlockPolicy::VisitInOrder(size_t queue, Visit visit) const {
+  size_t left = kPassedMax;
+  for (const Entry& entry : by_order_[queue]) {
+    if (left-- == 0 || !visit(entry.block)) return;
   }
-  for (const Entry& entry : passed_) queue.push(entry);
 }
 
 RowIndex BlockPolicy::Victim(TenantId, PoolId pool) {

@@ -4,10 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <queue>
 #include <utility>
 #include <vector>
 
+#include "absl/container/btree_set.h"
 #include "sim/policy/access_future.h"
 #include "tiering/plan/placement_policy.h"
 
@@ -81,15 +81,22 @@ class BlockPolicy : public PlacementPolicy {
   void Want(BlockId block) { wanted_.push_back({block, table_->generation(block.row)}); }
 
  private:
+  // A block by its order; among equals the highest number goes first: children have higher ones
+  // than parents.
   struct Entry {
     uint64_t order;
-    uint64_t number;  // among equals the highest goes first: children have higher ones than parents
+    uint64_t number;
     BlockId block;
-    uint32_t generation;
-    uint32_t stamp;
     bool operator<(const Entry& other) const {
-      return std::pair(order, number) < std::pair(other.order, other.number);
+      return std::pair(order, number) > std::pair(other.order, other.number);
     }
+  };
+  static constexpr uint32_t kNoQueue = 0xffffffff;
+  // The queue that a block is in, and its order there.
+  struct Place {
+    uint32_t queue = kNoQueue;
+    uint64_t order = 0;
+    friend bool operator==(const Place&, const Place&) = default;
   };
 
   size_t QueueOf(size_t pool, uint16_t plane) const {
@@ -98,13 +105,14 @@ class BlockPolicy : public PlacementPolicy {
   // What has to sink for what is wanted, of one queue.
   void Sink(size_t queue, size_t needed, size_t end, std::vector<MoveIdea>& ideas);
   size_t IndexOf(BlockId block) const { return block.row * planes_ + block.plane; }
-  bool Valid(const Entry& entry, size_t queue) const;
+  // Takes the block out of the queue that it is in, if any.
+  void Leave(BlockId block);
   // False when a move of the block was asked for a short while ago.
   bool Ask(BlockId block);
   // The queue's blocks from the highest order on, as long as `visit` returns true, and some
   // thousands at most.
   template <typename Visit>
-  void VisitInOrder(size_t queue, Visit visit);
+  void VisitInOrder(size_t queue, Visit visit) const;
 
   AccessFuture* future_;
   const bool by_plane_;
@@ -112,11 +120,9 @@ class BlockPolicy : public PlacementPolicy {
   BlockCatalog* table_ = nullptr;
   size_t pool_count_ = 0;
   uint16_t planes_ = 0;
-  std::vector<uint32_t> stamp_;  // by row and plane: of its valid entry
-  std::vector<std::priority_queue<Entry>>
-      by_order_;  // QueueOf; old entries stay until they come up
-  std::vector<Entry> passed_;
-  std::vector<RowIndex> row_of_;  // by number of chunk
+  std::vector<Place> place_;                      // by row and plane
+  std::vector<absl::btree_set<Entry>> by_order_;  // QueueOf
+  std::vector<RowIndex> row_of_;                  // by number of chunk
   std::vector<Wanted> wanted_;
   std::vector<uint32_t> asked_;  // by row and plane: the plan that asked for a move of it last
   uint32_t plan_ = 0;
