@@ -59,20 +59,21 @@ void SimCopyEngine::Cancel(CopyTicket ticket) {
 }
 
 void SimCopyEngine::Poll(std::vector<CopyCompletion>& completions) {
-  if (held_) return;
+  if (held_ || copies_.empty()) return;
   if (options_.machine != nullptr) {
     RunMachine(SimTimeOf(options_.clock->Now()));
   } else if (options_.clock != nullptr) {
     RunLinks(options_.clock->Now());
   }
   std::vector<Copy> finished;
-  std::deque<Copy> rest;
+  size_t left = 0;
   for (Copy& copy : copies_) {
     const bool out_of_polls = options_.clock == nullptr && --copy.polls_left == 0;
     const bool finishes = copy.cancelled || copy.done || out_of_polls;
-    (finishes ? finished.emplace_back() : rest.emplace_back()) = std::move(copy);
+    Copy& to = finishes ? finished.emplace_back() : copies_[left++];
+    if (&to != &copy) to = std::move(copy);
   }
-  copies_ = std::move(rest);
+  copies_.resize(left);
   if (options_.reorder) {
     for (size_t i = finished.size(); i > 1; --i)
       std::swap(finished[i - 1], finished[rng_.Below(i)]);

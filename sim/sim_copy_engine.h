@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <utility>
 #include <vector>
@@ -116,7 +115,7 @@ class SimCopyEngine : public CopyEngine {
 
   Options options_;
   Rng rng_;
-  std::deque<Copy> copies_;                  // in order of submission
+  std::vector<Copy> copies_;                 // in order of submission
   absl::flat_hash_set<CopyTicket> tickets_;  // theirs
   std::map<std::pair<PoolId, PoolId>, absl::Time> link_free_;
   std::map<uint64_t, Fault> faults_;  // by number of submission

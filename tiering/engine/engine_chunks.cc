@@ -43,9 +43,10 @@ SlotAddress Engine::State::AddressOf(CopyRef slot) const {
   return SlotAddress{slot.pool(), slot.segment(), allocator(slot.pool()).OffsetOf(slot)};
 }
 
-void Engine::State::Retire(CopyRef slot) {
-  allocator(slot.pool()).Retire(slot);
-  quarantine.Retire(slot, allocator(slot.pool()).SlotBytesOf(slot));
+Bytes Engine::State::Retire(CopyRef slot) {
+  const Bytes slot_bytes = allocator(slot.pool()).Retire(slot);
+  quarantine.Retire(slot, slot_bytes);
+  return slot_bytes;
 }
 
 void Engine::State::ReclaimRetired() {
@@ -312,8 +313,7 @@ Bytes Engine::State::RemoveCopies(RowIndex row) {
     while (blocks.block(row, plane).best.valid()) {
       const CopyRef copy = blocks.block(row, plane).best;
       blocks.RemoveCopy(row, plane, copy);
-      freed += allocator(copy.pool()).SlotBytesOf(copy);
-      Retire(copy);
+      freed += Retire(copy);
     }
   }
   return freed;

@@ -251,7 +251,8 @@ void Engine::State::StartRun(size_t first, size_t end) {
   // Blocks that are where the idea says and nowhere else, and not on their way already: the first
   // of two moves would take the source away under the second. Grouped by slot size for neighbouring
   // destinations.
-  std::vector<MoveIdea> wanted;
+  std::vector<MoveIdea>& wanted = run_scratch;
+  wanted.clear();
   for (size_t i = first; i < end; ++i) {
     if (ideas[i].plane.value() >= blocks.plane_count(model)) continue;
     const Block& block = blocks.block(run.row, ideas[i].plane);
@@ -273,7 +274,8 @@ void Engine::State::StartRun(size_t first, size_t end) {
     size_t group_end = i + 1;
     while (group_end < wanted.size() && slot_bytes(wanted[group_end]) == slot_bytes(wanted[i]))
       ++group_end;
-    std::vector<CopyRef> slots;
+    std::vector<CopyRef>& slots = destinations_scratch;
+    slots.clear();
     const Bytes block_bytes = slot_bytes(wanted[i]);
     if (!AllocateForMove(tenant, run.to, block_bytes, group_end - i, slots)) break;
     for (size_t k = 0; k < slots.size(); ++k) {

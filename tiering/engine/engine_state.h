@@ -139,7 +139,8 @@ struct Engine::State : public PlacementView {
   // Notes that so much did not find a slot, up to the pool's budget.
   void Miss(TenantId tenant, PoolId pool, Bytes bytes);
   // Keeps the slot from reuse until no open section can hold it; then a later reclaim frees it.
-  void Retire(CopyRef slot);
+  // Returns its size.
+  Bytes Retire(CopyRef slot);
   // Frees what no section holds any more: of a tenant, or of all. That looks at every section of
   // the tenants' clients, as many as there may be: so a tick does it once for all, and a call that
   // makes room does it for its tenant, and not for each chunk that it drops.
@@ -328,6 +329,8 @@ struct Engine::State : public PlacementView {
   std::vector<RowIndex> rows_scratch;
   std::vector<CopyRef> slots_scratch;
   std::vector<MoveIdea> ideas;
+  std::vector<MoveIdea> run_scratch;
+  std::vector<CopyRef> destinations_scratch;
   std::vector<CopyCompletion> completions;  // not dealt with yet
 };
 

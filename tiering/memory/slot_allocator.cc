@@ -213,7 +213,7 @@ void SlotAllocator::SetOwner(CopyRef slot, RowIndex row) {
   owner = row;
 }
 
-void SlotAllocator::Retire(CopyRef slot) {
+Bytes SlotAllocator::Retire(CopyRef slot) {
   SegmentOf(slot);
   Segment& segment = table_[slot.segment().value()];
   KVTIER_CHECK(segment.owners[slot.slot()] != kRetiredSlot);
@@ -225,6 +225,7 @@ void SlotAllocator::Retire(CopyRef slot) {
   Tenant& tenant = tenants_[segment.size_class->key.tenant.value()];
   tenant.retired += Bytes(segment.slot_bytes);
   if (segment.writer != ShmClientId()) tenant.free_in_inboxes += Bytes(segment.slot_bytes);
+  return Bytes(segment.slot_bytes);
 }
 
 RowIndex SlotAllocator::owner(CopyRef slot) const {

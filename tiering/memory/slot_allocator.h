@@ -76,8 +76,8 @@ class SlotAllocator {
   void SetOwner(CopyRef slot, RowIndex row);
   RowIndex owner(CopyRef slot) const;
   // Nothing uses the slot any more and it will be freed soon: it has no owner and is counted as
-  // retired until Free.
-  void Retire(CopyRef slot);
+  // retired until Free. Returns its size.
+  Bytes Retire(CopyRef slot);
 
   // How a segment in use is used.
   struct SegmentUse {
