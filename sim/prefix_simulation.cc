@@ -241,17 +241,17 @@ absl::Status PrefixSimulation::StoreSome(absl::Span<const uint32_t> chunks, uint
   KVTIER_ASSIGN_OR_RETURN(const ReservationId reservation,
                           engine.Reserve(sim_->caller(), reserve, sim_->now()));
   std::vector<uint64_t> bytes(options_.tiers.size());
+  CommitArgs commit;
   for (uint32_t i = 0; i < chunks.size(); ++i) {
     const uint64_t tag = ContentTag(chunks[i], 0);
     KVTIER_ASSIGN_OR_RETURN(const WriteTarget target,
                             engine.Target(sim_->caller(), reservation, i, PlaneIndex(0)));
     const size_t tier = target.slot.pool.value();
     sim_->pool(tier).SetTag(target.slot.segment, target.slot.offset, tag);
-    CommitArgs commit;
     commit.chunk = i;
     commit.key = keys_[first + i];
     commit.token_count = workload_.chunks[chunks[i]].tokens;
-    commit.checksums = {tag};
+    commit.checksums.assign(1, tag);
     const auto outcome = engine.Commit(sim_->caller(), reservation, commit, sim_->now());
     if (!outcome.ok()) {
       // What was committed stays.

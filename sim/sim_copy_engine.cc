@@ -65,23 +65,23 @@ void SimCopyEngine::Poll(std::vector<CopyCompletion>& completions) {
   } else if (options_.clock != nullptr) {
     RunLinks(options_.clock->Now());
   }
-  std::vector<Copy> finished;
   size_t left = 0;
   for (Copy& copy : copies_) {
     const bool out_of_polls = options_.clock == nullptr && --copy.polls_left == 0;
     const bool finishes = copy.cancelled || copy.done || out_of_polls;
-    Copy& to = finishes ? finished.emplace_back() : copies_[left++];
+    Copy& to = finishes ? finished_.emplace_back() : copies_[left++];
     if (&to != &copy) to = std::move(copy);
   }
   copies_.resize(left);
   if (options_.reorder) {
-    for (size_t i = finished.size(); i > 1; --i)
-      std::swap(finished[i - 1], finished[rng_.Below(i)]);
+    for (size_t i = finished_.size(); i > 1; --i)
+      std::swap(finished_[i - 1], finished_[rng_.Below(i)]);
   }
-  for (const Copy& copy : finished) {
+  for (const Copy& copy : finished_) {
     tickets_.erase(copy.request.ticket);
     completions.push_back({.ticket = copy.request.ticket, .status = Execute(copy)});
   }
+  finished_.clear();
 }
 
 absl::Status SimCopyEngine::Execute(const Copy& copy) {

@@ -116,6 +116,7 @@ class SimCopyEngine : public CopyEngine {
   Options options_;
   Rng rng_;
   std::vector<Copy> copies_;                 // in order of submission
+  std::vector<Copy> finished_;               // empty between polls
   absl::flat_hash_set<CopyTicket> tickets_;  // theirs
   std::map<std::pair<PoolId, PoolId>, absl::Time> link_free_;
   std::map<uint64_t, Fault> faults_;  // by number of submission

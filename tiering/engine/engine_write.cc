@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/strings/str_format.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
@@ -34,7 +35,7 @@ absl::StatusOr<CommitOutcome> Engine::Commit(Caller caller, ReservationId id,
   // Positions of the planes within the reservation.
   const std::vector<PlaneIndex>& reserved = reservation->planes;
   const size_t stride = reserved.size();
-  std::vector<size_t> positions;
+  absl::InlinedVector<size_t, 8> positions;
   if (args.planes.empty()) {
     for (size_t i = 0; i < stride; ++i) positions.push_back(i);
   } else {

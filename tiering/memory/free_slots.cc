@@ -150,11 +150,12 @@ SlotRun FreeSlots::FindLong(uint32_t min, uint32_t max) const {
 }
 
 void FreeSlots::CheckInvariants() const {
-  for (uint32_t i = 0; i < 256; ++i) {
-    const uint64_t word = i < words() ? words_[i] : 0;
-    KVTIER_CHECK((any_[i / 64] >> i % 64 & 1) == (word != 0));
-    KVTIER_CHECK((all_[i / 64] >> i % 64 & 1) == (word == kAllOnes));
+  std::array<uint64_t, 4> any{}, all{};
+  for (uint32_t i = 0; i < words(); ++i) {
+    if (words_[i] != 0) any[i / 64] |= uint64_t{1} << i % 64;
+    if (words_[i] == kAllOnes) all[i / 64] |= uint64_t{1} << i % 64;
   }
+  KVTIER_CHECK(any_ == any && all_ == all);
 }
 
 }  // namespace kvtier

@@ -374,11 +374,10 @@ Bytes SlotAllocator::RoomToCome(TenantId tenant, Bytes block_bytes, ShmClientId 
   const ClassKey key{tenant, SlotBytes(block_bytes).count(), writer};
   const int64_t slots_each = segment_bytes_.count() / key.slot_bytes;
   const auto draining = static_cast<int64_t>(tenants_[tenant.value()].draining);
-  const auto found = classes_.find(key);
-  if (found == classes_.end()) return Bytes(key.slot_bytes) * (draining * slots_each);
-  const SizeClass& own = *found->second;
+  const SizeClass* own = FindClass(key);
+  if (own == nullptr) return Bytes(key.slot_bytes) * (draining * slots_each);
   return Bytes(key.slot_bytes) *
-         (static_cast<int64_t>(own.retired_slots) + (draining - own.draining) * slots_each);
+         (static_cast<int64_t>(own->retired_slots) + (draining - own->draining) * slots_each);
 }
 
 Bytes SlotAllocator::held(TenantId tenant) const {

@@ -32,9 +32,9 @@ SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slo
     for (; i > 0; --i) ReleaseEmpty(own);
     return nullptr;
   }
-  std::unique_ptr<SizeClass>& size_class = classes_[key];
+  SizeClass* size_class = FindClass(key);
   if (size_class == nullptr) {
-    size_class = std::make_unique<SizeClass>();
+    size_class = (classes_[key] = std::make_unique<SizeClass>()).get();
     size_class->key = key;
   }
   for (uint64_t i = 0; i < needed; ++i) {
@@ -43,7 +43,7 @@ SlotAllocator::SizeClass* SlotAllocator::Grow(ClassKey key, uint64_t missing_slo
     --empty_count_;
     Attach(index, *size_class);
   }
-  return size_class.get();
+  return size_class;
 }
 
 std::vector<SegmentIndex>& SlotAllocator::EmptyFor(const ClassKey& key) {
