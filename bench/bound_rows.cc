@@ -93,7 +93,7 @@ absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed,
     if (progress.stage == "certified") row.bound_s = progress.seconds;
   }
   row.lower_bound_s = run.lower_bound_s;
-  row.best_feasible_s = run.best_feasible_s;
+  row.best_feasible_s = run.best_feasible_s.value_or(0);
   row.gap = run.gap().value_or(-1);
   row.evaluation_ns = EvaluationNs(instance, run.prices);
   const double verify_start = CpuSeconds();

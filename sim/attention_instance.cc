@@ -122,7 +122,7 @@ class AttentionInstanceBuilder {
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
       blocks += change[phase];
       if (static_cast<uint64_t>(blocks) * BlockBytes() <= room) continue;
-      return absl::InvalidArgumentError(absl::StrCat(
+      return absl::FailedPreconditionError(absl::StrCat(
           "step ", phase / PhasesPerStep(), " has blocks of ",
           static_cast<uint64_t>(blocks) * BlockBytes(), " bytes, and ",
           result_.parts.inclusive ? "the tier that holds a copy of all has " : "the tiers have ",
@@ -169,10 +169,10 @@ absl::StatusOr<uint64_t> StrictRoom(const AttentionTrace& trace, const ModelSpec
       const uint64_t needed = trace.BlocksOf(step, plane).size() * block_bytes;
       most = std::max(most, needed);
       if (needed <= *own_room) continue;
-      return absl::InvalidArgumentError(absl::StrCat("step ", step, " reads ", needed,
-                                                     " bytes of plane ", plane,
-                                                     ", and the GPU's own memory has ", *own_room,
-                                                     " beside the weights; stream does without"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("step ", step, " reads ", needed, " bytes of plane ", plane,
+                       ", and the GPU's own memory has ", *own_room,
+                       " beside the weights; stream does without"));
     }
   }
   return most;

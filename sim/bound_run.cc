@@ -96,10 +96,7 @@ class Run {
     run_.best_from = found->name;
     run_.schedule = std::move(found->schedule);
     now_.best_feasible_s = run_.best_feasible_s;
-    if (run_.best_feasible_s >= run_.lower_bound_s) return absl::OkStatus();
-    return absl::InternalError(absl::StrFormat(
-        "a schedule of %.9g s was found, and the bound is %.9g s: one of them is wrong",
-        run_.best_feasible_s, run_.lower_bound_s));
+    return run_.Check();
   }
 
   const bound::Instance& instance_;
@@ -115,8 +112,21 @@ class Run {
 }  // namespace
 
 std::optional<double> BoundRun::gap() const {
-  if (!schedule || lower_bound_s <= 0) return std::nullopt;
-  return best_feasible_s / lower_bound_s - 1;
+  if (!best_feasible_s || lower_bound_s <= 0) return std::nullopt;
+  return *best_feasible_s / lower_bound_s - 1;
+}
+
+void BoundRun::Offer(const std::string& policy, double time_s) {
+  if (best_feasible_s && *best_feasible_s <= time_s) return;
+  best_feasible_s = time_s;
+  best_from = policy;
+}
+
+absl::Status BoundRun::Check() const {
+  if (!best_feasible_s || *best_feasible_s >= lower_bound_s) return absl::OkStatus();
+  return absl::InternalError(
+      absl::StrFormat("%s takes %.9g s, and the bound is %.9g s: one of them is wrong", best_from,
+                      *best_feasible_s, lower_bound_s));
 }
 
 absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const BoundRunOptions& options,

@@ -48,13 +48,20 @@ struct BoundRun {
   // Absent where none was found, or was asked for.
   std::optional<bound::Schedule> schedule{};
   std::optional<bound::ScheduleTime> schedule_time{};
-  double best_feasible_s = 0;  // rounded up
-  std::string best_from{};     // the name of the candidate
+  // Of the best schedule found, rounded up, or of a policy's simulation that was faster.
+  std::optional<double> best_feasible_s{};
+  std::string best_from{};  // the name of the candidate or of the policy
   std::vector<BoundProgress> progress{};
   double seconds = 0;
 
   // Best feasible over lower bound, less one; none without either.
   std::optional<double> gap() const;
+
+  // What a policy did in a simulation is a schedule: the best one if nothing was faster.
+  void Offer(const std::string& policy, double time_s);
+
+  // INTERNAL if the best is faster than the bound allows, which is a mistake in one of the two.
+  absl::Status Check() const;
 };
 
 // `instance` passed Check. `others` are candidates from elsewhere, a policy's schedule. The bound

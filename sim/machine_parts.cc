@@ -56,7 +56,7 @@ absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const Mode
   const bool own_chosen = parts.machine_tier.front() == 0;
   if (model.weight_bytes > own.capacity_bytes ||
       (own_chosen && model.weight_bytes == own.capacity_bytes)) {
-    return absl::InvalidArgumentError(absl::StrCat(
+    return absl::FailedPreconditionError(absl::StrCat(
         "the weights of ", model.name, " are ", model.weight_bytes, " bytes, and tier ", own.name,
         " of ", machine.name, " has ", own.capacity_bytes, "; both can be set"));
   }

@@ -33,7 +33,7 @@ class Planner {
   absl::StatusOr<std::vector<PlanPoint>> Do() {
     KVTIER_RETURN_IF_ERROR(LayOut());
     // What machines there are is checked before anything takes long.
-    for (size_t i = 0; i < points_.size(); ++i) KVTIER_RETURN_IF_ERROR(Prepare(points_[i]));
+    KVTIER_RETURN_IF_ERROR(PrepareAll());
     for (size_t i = 0; i < points_.size(); ++i) KVTIER_RETURN_IF_ERROR(Bound(i));
     for (const PlanPoint& point : points_) prices_.push_back(point.run.prices);
     for (size_t i = 0; i < points_.size(); ++i) {
@@ -48,6 +48,7 @@ class Planner {
           FindBinding(points_[i].problem.instance, points_[i].run.prices, executor_);
     }
     for (size_t i = 0; i < points_.size(); ++i) KVTIER_RETURN_IF_ERROR(Simulate(i));
+    OfferToMore();
     return std::move(points_);
   }
 
@@ -76,6 +77,24 @@ class Planner {
       }
     }
     return absl::OkStatus();
+  }
+
+  // Points whose machines are too small go.
+  absl::Status PrepareAll() {
+    std::vector<PlanPoint> fit;
+    absl::Status unfit;
+    for (PlanPoint& point : points_) {
+      const absl::Status status = Prepare(point);
+      if (!status.ok() && !absl::IsFailedPrecondition(status)) return status;
+      if (status.ok()) {
+        fit.push_back(std::move(point));
+      } else {
+        unfit.Update(status);
+        if (options_.on_left_out) options_.on_left_out(point, status);
+      }
+    }
+    points_ = std::move(fit);
+    return points_.empty() ? unfit : absl::OkStatus();
   }
 
   absl::Status Prepare(PlanPoint& point) {
@@ -191,9 +210,18 @@ class Planner {
       point.run.schedule = other.run.schedule;
       point.run.schedule_time = std::move(time);
     }
-    if (!point.run.schedule || point.run.best_feasible_s >= point.run.lower_bound_s)
-      return absl::OkStatus();
-    return Impossible("a schedule", point.run.best_feasible_s, point);
+    return point.run.Check();
+  }
+
+  // What takes so long on a machine need not take longer on one that has more.
+  void OfferToMore() {
+    for (PlanPoint& point : points_) {
+      for (const PlanPoint& other : points_) {
+        if (other.load != point.load || !other.run.best_feasible_s) continue;
+        if (HasNoLess(point.problem.instance, other.problem.instance))
+          point.run.Offer(other.run.best_from, *other.run.best_feasible_s);
+      }
+    }
   }
 
   absl::Status Simulate(size_t index) {
@@ -203,17 +231,12 @@ class Planner {
       KVTIER_RETURN_IF_ERROR(Report(index, policy));
       KVTIER_ASSIGN_OR_RETURN(SimulationResult result, SimulateTrace(*loaded, point.machine, model_,
                                                                      ProblemOf(point), policy));
-      const double seconds = static_cast<double>(result.time_ns) * 1e-9;
-      if (seconds < point.run.lower_bound_s) return Impossible(policy, seconds, point);
+      const double seconds = result.Seconds();
+      point.run.Offer(policy, seconds);
+      KVTIER_RETURN_IF_ERROR(point.run.Check());
       point.policies.push_back(std::move(result));
     }
     return absl::OkStatus();
-  }
-
-  static absl::Status Impossible(const std::string& what, double seconds, const PlanPoint& point) {
-    return absl::InternalError(
-        absl::StrFormat("%s takes %.9g s, and the bound is %.9g s: one of them is wrong", what,
-                        seconds, point.run.lower_bound_s));
   }
 
   const AnyTrace& trace_;

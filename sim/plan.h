@@ -38,19 +38,22 @@ struct PlanOptions {
   BoundRunOptions run{};
   // What is being done at which point, of how many; false ends the plan.
   std::function<bool(size_t point, size_t points, const std::string& what)> on_progress{};
+  // Why a point is left out, whose machine is too small for model and trace. May be empty.
+  std::function<void(const PlanPoint& point, const absl::Status& why)> on_left_out{};
 };
 
-// All combinations of the axes' values, the last axis fastest.
+// All combinations of the axes' values, the last axis fastest, but for those that are left out.
 //
 // Prices of one point give a bound at every other one of the same load, and a schedule stays one
 // where no tier is smaller; so each point has the best bound that any point's prices prove there,
 // and the best schedule of all. Therefore no bound rises, and no best schedule takes longer, where
 // a machine gets more of anything. Each bound is certified, at its point or at one that has more.
 //
-// INVALID_ARGUMENT: two axes that set one field, more than kPlanPointsMax points, a load of an
-// attention trace, what no machine can be; INTERNAL if a policy is faster than the bound, which is
-// a mistake in one of the two; CANCELLED by on_progress; else as RunBound, MakeProblem and the
-// simulations. A function of its arguments but for what time limits cut off.
+// FAILED_PRECONDITION: every machine is too small. INVALID_ARGUMENT: two axes that set one field,
+// more than kPlanPointsMax points, a load of an attention trace, what no machine can be; INTERNAL
+// if a policy is faster than the bound, which is a mistake in one of the two; CANCELLED by
+// on_progress; else as RunBound, MakeProblem and the simulations. A function of its arguments but
+// for what time limits cut off.
 absl::StatusOr<std::vector<PlanPoint>> RunPlan(const AnyTrace& trace, const Machine& machine,
                                                const ModelSpec& model,
                                                const std::vector<PlanAxis>& axes,

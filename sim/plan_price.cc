@@ -19,9 +19,9 @@ bool Reaches(const PlanPoint& point, double target_s) {
   for (const SimulationResult& result : point.policies) {
     if (KnowsFuture(result.policy)) continue;
     any = true;
-    if (static_cast<double>(result.time_ns) * 1e-9 <= target_s) return true;
+    if (result.Seconds() <= target_s) return true;
   }
-  return !any && point.run.schedule && point.run.best_feasible_s <= target_s;
+  return !any && point.run.best_feasible_s && *point.run.best_feasible_s <= target_s;
 }
 
 }  // namespace

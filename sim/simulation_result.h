@@ -54,6 +54,7 @@ struct SimulationResult {
   uint64_t moves_failed = 0;
   uint64_t lost_blocks = 0;  // by faults
 
+  double Seconds() const { return static_cast<double>(time_ns) / 1e9; }
   double HitRate() const { return Rate(hits, accesses); }
   double HitRateLastHalf() const { return Rate(hits_last_half, accesses_last_half); }
 

@@ -75,10 +75,6 @@ Json UnitsOf(const bound::Instance& instance, const sim::BoundRun& run, size_t r
 
 Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
 
-std::optional<double> Feasible(const sim::BoundRun& run) {
-  return run.schedule ? std::optional<double>(run.best_feasible_s) : std::nullopt;
-}
-
 }  // namespace
 
 // Ten digits are to the nearest: a part in 10^9 is more than they can be off.
@@ -102,7 +98,7 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
                  const sim::Binding& binding, Json& json) {
   const bound::Instance& instance = problem.instance;
   json["lower_bound_s"] = run.lower_bound_s;
-  json["best_feasible_s"] = OrNull(Feasible(run));
+  json["best_feasible_s"] = OrNull(run.best_feasible_s);
   json["gap"] = OrNull(run.gap());
   json["roofline_s"] = run.roofline_s;
   json["blocks"] = problem.blocks;
@@ -135,7 +131,7 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   const bound::Instance& instance = problem.instance;
   std::printf("no schedule takes less than  %s, certified\n",
               LowerSecondsText(run.lower_bound_s).c_str());
-  std::printf("best schedule found          %s", UpperSecondsText(Feasible(run)).c_str());
+  std::printf("best schedule found          %s", UpperSecondsText(run.best_feasible_s).c_str());
   if (run.gap()) std::printf(", %.2f %% above (%s)", 100 * *run.gap(), run.best_from.c_str());
   std::printf("\nall memories read at once    %s\n\n", LowerSecondsText(run.roofline_s).c_str());
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",

@@ -2,10 +2,12 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -44,10 +46,17 @@ struct PlanArguments {
   bool json = false;
 };
 
+// A combination whose machine is too small.
+struct LeftOut {
+  std::vector<uint64_t> values{};  // by axis
+  std::string why{};
+};
+
 // A plan that was made, and what it was asked.
 struct Plan {
   std::vector<sim::PlanAxis> axes{};
   std::vector<sim::PlanPoint> points{};
+  std::vector<LeftOut> left_out{};
   sim::TierPrices prices{};  // empty: none were given
   sim::Cheapest cheapest{};
 };
@@ -55,6 +64,14 @@ struct Plan {
 std::string ValueText(const sim::PlanAxis& axis, uint64_t value) {
   if (axis.unit == sim::Unit::kCapacity) return SizeText(value);
   return axis.is_load() ? absl::StrCat(value) : RateText(axis.name, value);
+}
+
+std::string SettingText(const Plan& plan, const sim::PlanPoint& point) {
+  std::vector<std::string> parts;
+  for (size_t axis = 0; axis < plan.axes.size(); ++axis)
+    parts.push_back(
+        absl::StrCat(plan.axes[axis].name, " ", ValueText(plan.axes[axis], point.values[axis])));
+  return absl::StrJoin(parts, ", ");
 }
 
 // Above it what binds is not to be relied on.
@@ -102,11 +119,11 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
       cells.push_back(absl::StrFormat("%.2f", sim::PriceOf(plan.prices, point.machine)));
     cells.push_back(seconds(point.run.lower_bound_s));
     const std::optional<double> gap = point.run.gap();
-    cells.push_back(gap ? seconds(point.run.best_feasible_s) : "-");
+    cells.push_back(gap ? seconds(*point.run.best_feasible_s) : "-");
     cells.push_back(gap ? absl::StrFormat("%.1f %%", 100 * *gap) : "-");
     wide = wide || !gap || *gap > kWideGap;
     for (const sim::SimulationResult& result : point.policies)
-      cells.push_back(seconds(static_cast<double>(result.time_ns) * 1e-9));
+      cells.push_back(seconds(result.Seconds()));
     cells.push_back(WhatBinds(point));
     table.AddRow(std::move(cells));
   }
@@ -120,12 +137,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);
   const auto setting = [&](size_t index) {
-    std::vector<std::string> parts;
-    for (size_t axis = 0; axis < plan.axes.size(); ++axis) {
-      parts.push_back(absl::StrCat(plan.axes[axis].name, " ",
-                                   ValueText(plan.axes[axis], plan.points[index].values[axis])));
-    }
-    return absl::StrFormat("%s, for %.2f", absl::StrJoin(parts, ", "),
+    return absl::StrFormat("%s, for %.2f", SettingText(plan, plan.points[index]),
                            sim::PriceOf(plan.prices, plan.points[index].machine));
   };
   std::printf("\ncheapest that is known to take at most %s: %s\n", target.c_str(),
@@ -134,10 +146,14 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
               plan.cheapest.possible ? setting(*plan.cheapest.possible).c_str() : "none of these");
 }
 
+Json SetJson(const Plan& plan, const std::vector<uint64_t>& values) {
+  Json json = Json::object();
+  for (size_t axis = 0; axis < plan.axes.size(); ++axis) json[plan.axes[axis].name] = values[axis];
+  return json;
+}
+
 Json PointJson(const PlanArguments& arguments, const Plan& plan, const sim::PlanPoint& point) {
-  Json json = {{"set", Json::object()}};
-  for (size_t axis = 0; axis < plan.axes.size(); ++axis)
-    json["set"][plan.axes[axis].name] = point.values[axis];
+  Json json = {{"set", SetJson(plan, point.values)}};
   json["price"] =
       plan.prices.empty() ? Json(nullptr) : Json(sim::PriceOf(plan.prices, point.machine));
   AppendProblem(arguments.problem, point.problem.terms, json);
@@ -165,6 +181,9 @@ void PrintPlanJson(const PlanArguments& arguments, const Plan& plan) {
   const auto index = [](std::optional<size_t> point) {
     return point ? Json(*point) : Json(nullptr);
   };
+  json["left_out"] = Json::array();
+  for (const LeftOut& point : plan.left_out)
+    json["left_out"].push_back({{"set", SetJson(plan, point.values)}, {"why", point.why}});
   json["target_s"] = arguments.target == absl::ZeroDuration()
                          ? Json(nullptr)
                          : Json(absl::ToDoubleSeconds(arguments.target));
@@ -188,10 +207,26 @@ absl::Status CheckVariedOnce(const PlanArguments& arguments, const sim::PlanAxis
   return absl::OkStatus();
 }
 
+// "link=" without a name is the link of a machine that has one.
+absl::StatusOr<std::string> WithLinkNamed(const std::string& vary, const PlanArguments& arguments) {
+  constexpr absl::string_view kLink = "link=";
+  if (!absl::StartsWith(vary, kLink)) return vary;
+  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments.problem));
+  std::set<std::string> names;
+  for (const sim::MachineTier& tier : machinery.machine.tiers) {
+    if (tier.link) names.insert("link." + tier.link->name);
+  }
+  if (names.size() == 1) return absl::StrCat(*names.begin(), "=", vary.substr(kLink.size()));
+  return UsageError(absl::StrCat("--vary link: ", machinery.machine.name, " has ",
+                                 names.empty() ? "no link" : absl::StrJoin(names, " and "),
+                                 "; name one"));
+}
+
 absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   Plan plan;
   for (const std::string& text : arguments.vary) {
-    auto axis = sim::ParsePlanAxis(text, static_cast<uint32_t>(arguments.points));
+    KVTIER_ASSIGN_OR_RETURN(const std::string named, WithLinkNamed(text, arguments));
+    auto axis = sim::ParsePlanAxis(named, static_cast<uint32_t>(arguments.points));
     if (!axis.ok()) return UsageError(std::string(axis.status().message()));
     KVTIER_RETURN_IF_ERROR(CheckVariedOnce(arguments, *axis));
     plan.axes.push_back(*std::move(axis));
@@ -218,6 +253,10 @@ absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   options.on_progress = [&](size_t point, size_t points, const std::string& what) {
     progress.Show(absl::StrFormat("point %d of %d, %s", point + 1, points, what));
     return CaughtSignal() == 0;
+  };
+  options.on_left_out = [&](const sim::PlanPoint& point, const absl::Status& why) {
+    PrintError(absl::StrCat(SettingText(plan, point), " is left out: ", why.message()));
+    plan.left_out.push_back({point.values, std::string(why.message())});
   };
   ThreadExecutor executor(arguments.threads);
   KVTIER_ASSIGN_OR_RETURN(plan.points, sim::RunPlan(trace, machinery.machine, machinery.model,

@@ -70,8 +70,7 @@ void PrintResults(const SimOptions& options, const std::vector<sim::SimulationRe
       tiers.push_back(absl::StrCat(tier.name, " ", SizeText(tier.read_bytes)));
       moved += tier.moved_in_bytes;
     }
-    table.AddRow({result.policy,
-                  absl::StrFormat("%.5g s", static_cast<double>(result.time_ns) / 1e9),
+    table.AddRow({result.policy, absl::StrFormat("%.5g s", result.Seconds()),
                   absl::StrFormat("%.5g s", static_cast<double>(result.stall_ns) / 1e9),
                   absl::StrFormat("%.2f %%", 100 * result.HitRate()),
                   absl::StrFormat("%.2f %%", 100 * result.HitRateLastHalf()),

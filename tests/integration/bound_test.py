@@ -74,6 +74,12 @@ class Cases:
         assert result["lower_bound_s"] >= 0, result["lower_bound_s"]
         points = result["progress"]
         assert points and all(a["seconds"] <= b["seconds"] for a, b in zip(points, points[1:])), points
+        times = {name: policy["time_s"] for name, policy in result["policies"].items()}
+        if times:
+            best = min(times, key=times.get)
+            assert result["best_feasible_s"] <= times[best], (result["best_feasible_s"], times)
+            if result["best_feasible_s"] == times[best]:
+                assert result["best_feasible_from"] in times, result["best_feasible_from"]
         if result["best_feasible_s"] is not None:
             assert result["best_feasible_s"] >= result["lower_bound_s"], result["best_feasible_s"]
             gap = result["best_feasible_s"] / result["lower_bound_s"] - 1

@@ -60,7 +60,7 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
       const auto result = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
                                              scenario.problem, policy);
       ASSERT_THAT(result, IsOk()) << policy;
-      const double time_s = static_cast<double>(result->time_ns) / 1e9;
+      const double time_s = result->Seconds();
       EXPECT_GE(time_s, bound_s) << policy;
       EXPECT_EQ(result->phase_ns.size() % problem->instance.phase_count, 0u);
       best_s = std::min(best_s, time_s);
@@ -134,7 +134,7 @@ class SimulationBoundOf : public ::testing::Test {
       const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, policy);
       EXPECT_THAT(result, IsOk()) << policy;
       if (result.ok()) {
-        EXPECT_GE(static_cast<double>(result->time_ns) / 1e9, bound_s) << policy;
+        EXPECT_GE(result->Seconds(), bound_s) << policy;
       }
     }
     return bound_s;

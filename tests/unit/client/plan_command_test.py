@@ -81,6 +81,20 @@ class Cases:
         assert lines[1].split()[:3] == ["2", "GiB", "2.00"], lines[1]
         assert lines[-1] == "cheapest that the bound does not rule out: none of these", lines[-1]
 
+    def too_small(self):
+        """The weights do not fit into 10 GiB: such points are left out, and a machine's only link needs no name."""
+        what = [*self.what[:-2], "--tiers", "hbm,dram", "--vary", "hbm=10GiB,40GiB", "--policies", "none", "--time-limit", "2s"]
+        plan = self.json("plan", *what, "--vary", "link=25,50GB/s")
+        assert [point["set"] for point in plan["points"]] == [
+            {"hbm": 40 * GIB, "link.pcie": link * 10 ** 9} for link in (25, 50)], plan["points"]
+        assert [point["set"] for point in plan["left_out"]] == [
+            {"hbm": 10 * GIB, "link.pcie": link * 10 ** 9} for link in (25, 50)], plan["left_out"]
+        assert all("the weights of llama-3.1-8b" in point["why"] for point in plan["left_out"]), plan["left_out"]
+        text = self.run("plan", *self.what[:-2], "--tiers", "hbm,dram", "--vary", "hbm=10GiB", rc=1)
+        assert "hbm 10 GiB is left out" in text and "the weights of" in text.splitlines()[-1], text
+        text = self.run("plan", *self.what[:2], "--machine", "2xh100-nvlink", *self.what[4:], "--vary", "link=1GB/s", rc=2)
+        assert "link.nvlink and link.pcie" in text, text
+
     def report(self):
         try:
             import matplotlib  # noqa: F401
@@ -114,7 +128,7 @@ def main():
     report = junit.Report("plan_command_test")
     with tempfile.TemporaryDirectory(prefix="kvtier-plan-") as directory:
         cases = Cases(directory)
-        for case in (cases.fields, cases.other_commands, cases.for_people, cases.report, cases.wrong):
+        for case in (cases.fields, cases.other_commands, cases.for_people, cases.too_small, cases.report, cases.wrong):
             report.run(case.__name__, case)
     return report.finish()
 

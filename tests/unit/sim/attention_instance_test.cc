@@ -110,19 +110,19 @@ TEST_F(AttentionInstanceTest, KeepsAHostCopyOnInclusiveMachines) {
   ASSERT_OK_AND_ASSIGN(const AttentionInstance made, Make({}));
   EXPECT_THAT(made.instance.TableOf(0).states(), ElementsAre(2, 3));
   Set({"dram=300B"});
-  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kInvalidArgument,
+  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kFailedPrecondition,
                                  HasSubstr("blocks of 384 bytes, and the tier that holds")));
 }
 
 TEST_F(AttentionInstanceTest, RefusesWhatCannotBePlaced) {
   Set({"hbm=1284B", "dram=100B"});
-  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kInvalidArgument,
+  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kFailedPrecondition,
                                  HasSubstr("step 0 has blocks of 384 bytes, and the tiers have "
                                            "383")));
-  EXPECT_THAT(Make({.tier_names = {"hbm"}}), StatusIs(absl::StatusCode::kInvalidArgument));
+  EXPECT_THAT(Make({.tier_names = {"hbm"}}), StatusIs(absl::StatusCode::kFailedPrecondition));
   Set({"hbm=1200B", "dram=1GiB"});
   AttentionInstanceOptions strict{.phase = AttentionPhase::kLayer, .mode = AttentionMode::kStrict};
-  EXPECT_THAT(Make(strict), StatusIs(absl::StatusCode::kInvalidArgument,
+  EXPECT_THAT(Make(strict), StatusIs(absl::StatusCode::kFailedPrecondition,
                                      HasSubstr("step 0 reads 256 bytes of plane 0, and the GPU's "
                                                "own memory has 199")));
   Set({"hbm=1GiB"});
@@ -132,7 +132,7 @@ TEST_F(AttentionInstanceTest, RefusesWhatCannotBePlaced) {
   EXPECT_THAT(Make({.mode = AttentionMode::kStrict}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("--phase layer")));
   Set({"hbm=1000B"});
-  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("weights of m")));
+  EXPECT_THAT(Make({}), StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("weights of m")));
 }
 
 TEST_F(AttentionInstanceTest, RefusesATraceOfAnotherModel) {

@@ -69,7 +69,7 @@ void ExpectMonotone(const std::vector<PlanPoint>& points) {
       ++pairs;
       EXPECT_LE(more.run.lower_bound_s, less.run.lower_bound_s);
       ASSERT_TRUE(more.run.schedule && less.run.schedule);
-      EXPECT_LE(more.run.best_feasible_s, less.run.best_feasible_s);
+      EXPECT_LE(*more.run.best_feasible_s, *less.run.best_feasible_s);
     }
   }
   EXPECT_GT(pairs, points.size());
@@ -91,7 +91,7 @@ TEST(PlanTest, MoreOfAnythingTakesNoLonger) {
     EXPECT_GE(point.run.lower_bound_s, point.run.roofline_s * (1 - 1e-6));
     ASSERT_EQ(point.policies.size(), 2u);
     for (const SimulationResult& policy : point.policies)
-      EXPECT_GE(static_cast<double>(policy.time_ns) * 1e-9, point.run.lower_bound_s);
+      EXPECT_GE(policy.Seconds(), point.run.lower_bound_s);
   }
   // It matters: the least machine is slower than the best one.
   EXPECT_GT(points->front().run.lower_bound_s, 1.01 * points->back().run.lower_bound_s);
@@ -127,7 +127,7 @@ TEST(PlanTest, TwiceTheLoadIsTwiceTheWork) {
   EXPECT_EQ(two.problem.accesses, 2 * one.problem.accesses);
   EXPECT_EQ(two.problem.instance.phase_count, 2 * one.problem.instance.phase_count);
   // Where all fits, the copies do not meet.
-  EXPECT_NEAR(two.run.best_feasible_s / one.run.best_feasible_s, 2, 0.02);
+  EXPECT_NEAR(*two.run.best_feasible_s / *one.run.best_feasible_s, 2, 0.02);
   // Where it does not, they take each other's room.
   EXPECT_GT(two_small.run.lower_bound_s, 2 * one_small.run.lower_bound_s);
 }
@@ -155,7 +155,7 @@ TEST(PlanTest, TwiceTheLoadOfSessionsIsTwiceTheSessions) {
   EXPECT_EQ(one.problem.blocks, 4u * 12);
   EXPECT_EQ(two.problem.blocks, 2 * one.problem.blocks);
   EXPECT_EQ(two.problem.accesses, 2 * one.problem.accesses);
-  EXPECT_NEAR(two.run.best_feasible_s / one.run.best_feasible_s, 2, 0.02);
+  EXPECT_NEAR(*two.run.best_feasible_s / *one.run.best_feasible_s, 2, 0.02);
   // Each session finds what its earlier turns stored, whoever ran between.
   ASSERT_EQ(two.policies.size(), 1u);
   EXPECT_EQ(one.policies[0].hits, 4u * (4 + 8));
