@@ -10,6 +10,7 @@
 #include "sim/policy/policy_factory.h"
 #include "sim/simulated_engine.h"
 #include "sim/simulation_faults.h"
+#include "sim/staged_reads.h"
 #include "tiering/base/rng.h"
 #include "tiering/base/status_macros.h"
 
@@ -51,6 +52,8 @@ class AttentionSimulation {
 
   AccessFuture MakeFuture() const;
   absl::Status Create();
+  // Takes what copies for reading need out of the GPU's own memory in `machine`.
+  absl::Status KeepFree(Machine& machine);
   // Chunks [chunks there, up to `end`), which are whole now; all or none.
   absl::Status Add(uint32_t end, bool counts);
   absl::Status Start();
@@ -77,6 +80,7 @@ class AttentionSimulation {
   std::unique_ptr<SimulatedEngine> sim_;
   SimulationResult result_;
   uint64_t block_bytes_ = 0;
+  StagingBuffers buffers_;      // streaming
   uint32_t prompt_chunks_ = 0;  // under one lease
   std::vector<ChunkLease> leases_;
   std::vector<ReadTarget> targets_;
@@ -128,20 +132,7 @@ absl::Status AttentionSimulation::Create() {
   engine.machine = options_.machine;
   engine.tiers = options_.tiers;
   engine.weight_bytes = model_.weight_bytes;
-  if (strict_) {
-    uint64_t& own = engine.machine.tiers[0].capacity_bytes;
-    std::optional<uint64_t> own_room;
-    if (options_.tiers[0] == 0) own_room = own - std::min(own, model_.weight_bytes);
-    KVTIER_ASSIGN_OR_RETURN(const uint64_t staging,
-                            StrictRoom(trace_, model_, options_.phase, steps_, own_room));
-    own -= staging;
-    if (*own_room - staging < block_bytes_) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "the GPU's own memory has ", *own_room, " bytes beside the weights, of which ", staging,
-          " are kept free for what a layer reads: that leaves no room for a block of ",
-          block_bytes_));
-    }
-  }
+  KVTIER_RETURN_IF_ERROR(KeepFree(engine.machine));
   engine.plane_bytes = block_bytes_;
   engine.plane_count = geometry_.planes;
   engine.chunk_tokens = geometry_.block_tokens;
@@ -153,6 +144,30 @@ absl::Status AttentionSimulation::Create() {
   StartFaults(options_.faults, *sim_);
   StartResult(options_.policy, options_.tiers.size(), geometry_.planes, result_);
   return absl::OkStatus();
+}
+
+absl::Status AttentionSimulation::KeepFree(Machine& machine) {
+  if (options_.mode == AttentionMode::kInPlace) return absl::OkStatus();
+  uint64_t& own = machine.tiers[0].capacity_bytes;
+  const bool holds_blocks = options_.tiers[0] == 0;
+  const uint64_t own_room = own - std::min(own, model_.weight_bytes);
+  uint64_t kept = 0;
+  if (strict_) {
+    KVTIER_ASSIGN_OR_RETURN(
+        kept, StrictRoom(trace_, model_, options_.phase, steps_,
+                         holds_blocks ? std::optional<uint64_t>(own_room) : std::nullopt));
+  } else {
+    const uint64_t others = options_.tiers.size() - (holds_blocks ? 1 : 0);
+    KVTIER_ASSIGN_OR_RETURN(
+        buffers_, MakeStagingBuffers(options_.staging_bytes, others, block_bytes_, own_room));
+    kept = buffers_.all_bytes;
+  }
+  own -= kept;
+  if (!holds_blocks || kept == 0 || own_room - kept >= block_bytes_) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the GPU's own memory has ", own_room, " bytes beside the weights, of which ", kept,
+      " are kept free for copies that are read: that leaves no room for a block of ",
+      block_bytes_));
 }
 
 absl::Status AttentionSimulation::Add(uint32_t end, bool counts) {
@@ -256,15 +271,20 @@ absl::Status AttentionSimulation::RunPhase(uint32_t step, uint32_t first_plane,
   }
   if (strict_) KVTIER_RETURN_IF_ERROR(Stage(bytes));
   const SimTime work_start = sim_->time();
-  for (size_t tier = 0; tier < bytes.size(); ++tier) {
-    if (bytes[tier] > 0) sim_->Do(sim_->machine().Read(tier, bytes[tier]));
-  }
   const uint64_t pair_flops =
       geometry_.block_tokens * DivideUp(model_.AttentionFlopsPerPair(), model_.layers);
   const SimTime computed = sim_->Do(
       sim_->machine().Compute(reads * pair_flops + DivideUp(model_.FlopsPerToken(), parts_)));
-  sim_->Do(sim_->machine().OwnMemory(DivideUp(model_.pass_weight_bytes, parts_) +
-                                     DivideUp(model_.KvBytesPerToken(), parts_)));
+  const uint64_t own_bytes =
+      DivideUp(model_.pass_weight_bytes, parts_) + DivideUp(model_.KvBytesPerToken(), parts_);
+  if (options_.mode == AttentionMode::kStream) {
+    ReadStaged(*sim_, buffers_, bytes, own_bytes);
+  } else {
+    for (size_t tier = 0; tier < bytes.size(); ++tier) {
+      if (bytes[tier] > 0) sim_->Do(sim_->machine().Read(tier, bytes[tier]));
+    }
+    sim_->Do(sim_->machine().OwnMemory(own_bytes));
+  }
   KVTIER_RETURN_IF_ERROR(Report(step, first_plane, end_plane));
   KVTIER_RETURN_IF_ERROR(sim_->EndWork(options_.tiers.size() > 1 ? kTicksPerPhase : 0));
   KVTIER_RETURN_IF_ERROR(CheckSection());

@@ -23,6 +23,7 @@ struct AttentionSimulationOptions {
   uint64_t seed = 1;
   AttentionPhase phase = AttentionPhase::kStep;
   AttentionMode mode = AttentionMode::kInPlace;
+  uint64_t staging_bytes = 0;  // of kStream: MakeStagingBuffers
   uint32_t steps_max = kStepsMax;
   SimFaults faults;  // no tier is lost: nothing could compute its blocks again
 };
@@ -32,9 +33,11 @@ struct AttentionSimulationOptions {
 // of one: what it reads comes from where it is, while the new token is computed, and weights and
 // what the token adds go through the GPU's own memory; a chunk that becomes whole leaves that
 // memory for the tier where the policy places it. All of this goes on at the same time, each
-// resource at its own pace. In place and streaming take the same. A phase's time is at least each
-// resource's load over its rate, with loads as docs/BOUND.md counts them, or higher ones. A
-// function of its arguments.
+// resource at its own pace. A phase's time is at least each resource's load over its rate, with
+// loads as docs/BOUND.md counts them, or higher ones. A function of its arguments.
+//
+// Streaming, what is read and is not in the GPU's own memory goes through buffers there, whose room
+// is kept free of blocks (staged_reads.h).
 //
 // With strict copies each layer is two phases. In the first, what the layer reads and the GPU's own
 // memory did not have at its start is copied to a part of that memory which is kept free for as
@@ -42,7 +45,8 @@ struct AttentionSimulationOptions {
 // copies are given up after it: which blocks stay is for the policy, as ever.
 //
 // Errors: as SimulatedEngine::Create and MakePolicy; INVALID_ARGUMENT for a trace of another model,
-// and as StrictRoom; RESOURCE_EXHAUSTED where the tiers have no room for all blocks; DATA_LOSS or
+// for too little room beside what is kept free, and as StrictRoom and MakeStagingBuffers;
+// RESOURCE_EXHAUSTED where the tiers have no room for all blocks; DATA_LOSS or
 // INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs over.
 absl::StatusOr<SimulationResult> SimulateAttention(const AttentionTrace& trace,
                                                    const ModelSpec& model,

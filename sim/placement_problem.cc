@@ -30,14 +30,13 @@ absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& ma
 absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const Machine& machine,
                                              const ModelSpec& model,
                                              const ProblemOptions& options) {
-  const AttentionMode as_machine =
-      machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream;
+  KVTIER_ASSIGN_OR_RETURN(const AttentionMode mode, ModeOf(machine, options));
   KVTIER_ASSIGN_OR_RETURN(
       AttentionInstance made,
       MakeAttentionInstance(trace, machine, model,
                             {.tier_names = options.tier_names,
                              .phase = options.phase,
-                             .mode = options.mode.value_or(as_machine),
+                             .mode = mode,
                              .steps_max = static_cast<uint32_t>(
                                  std::min<uint64_t>(options.requests_max, kStepsMax))}));
   PlacementProblem problem{.instance = std::move(made.instance)};
@@ -49,11 +48,21 @@ absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const 
 }  // namespace
 
 absl::Status CheckForRequests(const ProblemOptions& options) {
-  if (options.phase == AttentionPhase::kStep && options.mode != AttentionMode::kStrict)
+  if (options.phase == AttentionPhase::kStep && options.mode != AttentionMode::kStrict &&
+      options.staging_bytes == 0)
     return absl::OkStatus();
   return absl::InvalidArgumentError(
       "a trace of requests has requests as phases: layers and strict copies are for attention "
-      "traces");
+      "traces, and so is staging");
+}
+
+absl::StatusOr<AttentionMode> ModeOf(const Machine& machine, const ProblemOptions& options) {
+  const AttentionMode as_machine =
+      machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream;
+  const AttentionMode mode = options.mode.value_or(as_machine);
+  if (options.staging_bytes == 0 || mode == AttentionMode::kStream) return mode;
+  return absl::InvalidArgumentError(
+      "staging is for reads that stream through it, and nothing streams here");
 }
 
 absl::StatusOr<AnyTrace> ReadAnyTrace(const std::string& path, uint32_t block_tokens,

@@ -34,10 +34,14 @@ struct ProblemOptions {
   // Of attention traces; others have requests as phases, and no modes.
   AttentionPhase phase = AttentionPhase::kStep;
   std::optional<AttentionMode> mode{};  // none: as the machine reads
+  // Of simulations that stream: MakeStagingBuffers; 0: as large as that has them by default.
+  uint64_t staging_bytes = 0;
 };
 
 // INVALID_ARGUMENT if they ask of a trace of requests what is for attention traces.
 absl::Status CheckForRequests(const ProblemOptions& options);
+// Of an attention trace. INVALID_ARGUMENT: staging without streaming.
+absl::StatusOr<AttentionMode> ModeOf(const Machine& machine, const ProblemOptions& options);
 
 // What a problem and a simulation of the same arguments have in common.
 struct ProblemTerms {

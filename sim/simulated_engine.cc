@@ -209,8 +209,8 @@ absl::StatusOr<std::unique_ptr<SimulatedEngine>> SimulatedEngine::Create(
   return sim;
 }
 
-SimTime SimulatedEngine::Do(const OperationCost& cost) {
-  const SimTime end = machine_->ports().Occupy(cost.loads, time(), cost.latency_ns);
+SimTime SimulatedEngine::DoFrom(SimTime start, const OperationCost& cost) {
+  const SimTime end = machine_->ports().Occupy(cost.loads, start, cost.latency_ns);
   work_ends_ = std::max(work_ends_, end);
   return end;
 }

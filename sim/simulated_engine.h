@@ -73,7 +73,9 @@ class SimulatedEngine {
   uint64_t slots(size_t tier) const { return slots_[tier]; }
 
   // The phase's own work, which begins now: returns when it ends.
-  SimTime Do(const OperationCost& cost);
+  SimTime Do(const OperationCost& cost) { return DoFrom(time(), cost); }
+  // A part of it that cannot begin before `start`, which is not in the past.
+  SimTime DoFrom(SimTime start, const OperationCost& cost);
   SimTime work_ends() const { return work_ends_; }
   // Lets time pass until the phase's work is done, with `ticks` looks of the engine at it, and then
   // until no copy is under way.

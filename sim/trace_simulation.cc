@@ -29,8 +29,8 @@ absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Mach
     options.policy = policy;
     options.seed = problem.seed;
     options.phase = problem.phase;
-    options.mode = problem.mode.value_or(
-        machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream);
+    KVTIER_ASSIGN_OR_RETURN(options.mode, ModeOf(machine, problem));
+    options.staging_bytes = problem.staging_bytes;
     options.steps_max = static_cast<uint32_t>(std::min<uint64_t>(problem.requests_max, kStepsMax));
     options.faults = simulation.faults;
     return SimulateAttention(*attention, model, options);

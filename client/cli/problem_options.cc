@@ -14,9 +14,9 @@ namespace kvtier::cli {
 namespace {
 
 constexpr size_t kSizeTextBytesMax = 64;
-constexpr const char* kProblemOptions[] = {"--trace",    "--machine",      "--model", "--tiers",
-                                           "--hbm",      "--dram",         "--set",   "--requests",
-                                           "--sessions", "--block-tokens", "--phase", "--mode"};
+constexpr const char* kProblemOptions[] = {
+    "--trace",    "--machine",  "--model",        "--tiers", "--hbm",  "--dram",   "--set",
+    "--requests", "--sessions", "--block-tokens", "--phase", "--mode", "--staging"};
 
 }  // namespace
 
@@ -68,6 +68,8 @@ void AddProblemOptions(CLI::App& command, ProblemArguments& arguments) {
                   "copied before their\nlayer starts (default: as the machine says)")
       ->check(CLI::IsMember({"in_place", "stream", "strict"}))
       ->type_name("MODE");
+  AddSizeOption(command, "--staging", arguments.staging_bytes, 1, sim::kCapacityBytesMax,
+                "Of stream, in simulations: what the GPU's own memory keeps for staging buffers");
   AddCountOption(command, "--seed", arguments.seed, 0, ~uint64_t{0},
                  "Of the order of sessions, and of the search");
 }
@@ -117,7 +119,8 @@ sim::ProblemOptions ProblemOptionsOf(const ProblemArguments& arguments) {
   sim::ProblemOptions options{.tier_names = arguments.tiers,
                               .requests_max = arguments.requests,
                               .sessions = static_cast<uint32_t>(arguments.sessions),
-                              .seed = arguments.seed};
+                              .seed = arguments.seed,
+                              .staging_bytes = arguments.staging_bytes};
   if (arguments.phase == "layer") options.phase = sim::AttentionPhase::kLayer;
   if (arguments.mode == "in_place") options.mode = sim::AttentionMode::kInPlace;
   if (arguments.mode == "stream") options.mode = sim::AttentionMode::kStream;

@@ -25,7 +25,8 @@ struct ProblemArguments {
   std::string hbm{};
   std::string dram{};
   std::string phase = "step";
-  std::string mode{};  // empty: as the machine reads
+  std::string mode{};          // empty: as the machine reads
+  uint64_t staging_bytes = 0;  // 0: as simulations choose
   uint64_t requests = sim::kRequestsMax;
   uint64_t sessions = 1;
   uint64_t block_tokens = kBlockTokens;

@@ -27,6 +27,8 @@
 namespace kvtier::test_support {
 namespace {
 
+using ::testing::HasSubstr;
+
 // Instrumented, it looks for other faults.
 constexpr uint64_t kRuns = kSanitized ? 20 : 100;
 
@@ -46,7 +48,7 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
   const uint64_t seed = TestSeed(1);
   const uint64_t runs = std::getenv("KVTIER_TEST_SEED") != nullptr ? 1 : kRuns;
   double nearest = 1e9;
-  uint64_t transfers_bind = 0, near = 0, strict = 0;
+  uint64_t transfers_bind = 0, near = 0, strict = 0, stream = 0;
   for (uint64_t run = 0; run < runs; ++run) {
     const SmallScenario scenario = MakeSmallScenario(seed + run);
     SCOPED_TRACE(scenario.text + "; again with KVTIER_TEST_SEED=" + std::to_string(seed + run));
@@ -55,6 +57,7 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
     ASSERT_THAT(problem, IsOk());
     const double bound_s = VerifiedBound(problem->instance, 60);
     strict += scenario.problem.mode == sim::AttentionMode::kStrict ? 1 : 0;
+    stream += scenario.problem.mode == sim::AttentionMode::kStream ? 1 : 0;
     double best_s = 1e300;
     for (const std::string& policy : sim::PolicyNames()) {
       const auto result = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
@@ -77,6 +80,7 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
   EXPECT_GT(near, kRuns * 15 / 100);
   EXPECT_GT(transfers_bind, kRuns * 25 / 100);
   EXPECT_GT(strict, kRuns * 10 / 100);
+  EXPECT_GT(stream, kRuns * 5 / 100);
 }
 
 // Problems in which one kind of operation is what a bound cannot do without: where simulations did
@@ -181,13 +185,14 @@ TEST_F(SimulationBoundOf, CopyingBeforeReading) {
   EXPECT_LT(streamed_s, 12 * 21 * 1e-6);
 }
 
-// To the byte: what is read elsewhere goes through DRAM once, and with strict copies through the
+// To the byte: what is read elsewhere goes through DRAM once, and where it is copied through the
 // GPU's own memory when it comes and when it is read.
-TEST_F(SimulationBoundOf, LoadsOfStrictCopies) {
+TEST_F(SimulationBoundOf, LoadsOfCopiesThatAreRead) {
   SetMachine("h100-pcie5", 24, 200);
   SetHalves(20, 12, 1);
   options_.phase = sim::AttentionPhase::kLayer;
-  for (const auto mode : {sim::AttentionMode::kInPlace, sim::AttentionMode::kStrict}) {
+  for (const auto mode :
+       {sim::AttentionMode::kInPlace, sim::AttentionMode::kStream, sim::AttentionMode::kStrict}) {
     options_.mode = mode;
     const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, "static");
     ASSERT_THAT(result, IsOk());
@@ -198,11 +203,83 @@ TEST_F(SimulationBoundOf, LoadsOfStrictCopies) {
     std::map<std::string, uint64_t> units;
     for (const sim::SimulationResult::Port& port : result->ports) units[port.name] = port.units;
     const uint64_t beside = 12 * (model_.pass_weight_bytes + model_.KvBytesPerToken());
-    EXPECT_EQ(units["hbm"], beside + near + (mode == sim::AttentionMode::kStrict ? 2 * far : 0));
+    EXPECT_EQ(units["hbm"], beside + near + (mode == sim::AttentionMode::kInPlace ? 0 : 2 * far));
     EXPECT_EQ(units["dram"], far);
     EXPECT_EQ(units["dram.pcie.to_gpu"], far);
     EXPECT_EQ(units["dram.pcie.from_gpu"], 0u);
   }
+}
+
+// To the nanosecond, in one step that reads 20 blocks: one takes a microsecond in the GPU's own
+// memory, and ten through the link.
+TEST_F(SimulationBoundOf, TimeByMode) {
+  SetHalves(20, 1, 1);
+  options_.phase = sim::AttentionPhase::kLayer;
+  constexpr int64_t kNear = 1000, kFar = 10'000;
+  uint64_t far = 0;  // blocks
+  const auto time_ns = [&](sim::AttentionMode mode, uint64_t kept, uint64_t latency_ns) {
+    SetMachine("h100-pcie5", 4 + kept, 200);
+    for (sim::MachineTier& tier : machine_.tiers) {
+      tier.latency_ns = 0;
+      tier.bytes_per_second = BlockBytes() * 1'000'000;
+    }
+    machine_.flops_per_second = sim::kFlopRateMax;
+    machine_.tiers[1].link->latency_ns = latency_ns;
+    machine_.tiers[1].link->to_gpu_bytes_per_second = BlockBytes() * 100'000;
+    options_.mode = mode;
+    options_.staging_bytes = mode == sim::AttentionMode::kStream ? kept * BlockBytes() : 0;
+    const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, "static");
+    EXPECT_THAT(result, IsOk());
+    if (!result.ok()) return int64_t{0};
+    far = result->tiers[1].read_blocks;
+    return static_cast<int64_t>(result->time_ns);
+  };
+  using Mode = sim::AttentionMode;
+  const int64_t in_place = time_ns(Mode::kInPlace, 0, 0);
+  ASSERT_EQ(far, 16u);
+  EXPECT_EQ(in_place, 16 * kFar);
+  // What came last is read when it is there: a block, or as much as is left for the last buffer.
+  EXPECT_EQ(time_ns(Mode::kStream, 2, 0), 16 * kFar + kNear);
+  ASSERT_EQ(far, 16u);
+  EXPECT_EQ(time_ns(Mode::kStream, 20, 0), 16 * kFar + 6 * kNear);
+  ASSERT_EQ(far, 16u);
+  // First copies, then the layer, with its weights and the new token.
+  EXPECT_EQ(time_ns(Mode::kStrict, 20, 0), 16 * kFar + 20 * kNear + 78);
+  ASSERT_EQ(far, 16u);
+  // Two buffers do not hide so much latency: a block comes, late, and is read, and only then the
+  // next but one is asked for. The second buffer is one block behind the first.
+  EXPECT_EQ(time_ns(Mode::kStream, 2, 100'000), 8 * (kFar + 100'000 + kNear) + kFar);
+  // Eight blocks each: both are on their way at once.
+  EXPECT_EQ(time_ns(Mode::kStream, 16, 100'000), 16 * kFar + 100'000 + 8 * kNear);
+}
+
+// Staging takes its room from blocks; what is too little or too much of it is refused, and so is
+// staging for what does not stream.
+TEST_F(SimulationBoundOf, RoomForStaging) {
+  SetHalves(20, 12, 1);
+  options_.mode = sim::AttentionMode::kStream;
+  SetMachine("h100-pcie5", 24, 200);
+  const auto simulate = [&] {
+    return sim::SimulateTrace(trace_, machine_, model_, options_, "static");
+  };
+  options_.staging_bytes = 2 * BlockBytes();
+  const auto little = simulate();
+  options_.staging_bytes = 12 * BlockBytes();
+  const auto much = simulate();
+  ASSERT_THAT(little, IsOk());
+  ASSERT_THAT(much, IsOk());
+  EXPECT_EQ(little->tiers[0].slots, much->tiers[0].slots + 10);
+  options_.staging_bytes = 2 * BlockBytes() - 1;
+  EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("buffers that")));
+  options_.staging_bytes = 26 * BlockBytes();
+  EXPECT_THAT(simulate(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("own memory has")));
+  options_.staging_bytes = 24 * BlockBytes();
+  EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no room for a")));
+  options_.mode = sim::AttentionMode::kInPlace;
+  EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("streams here")));
+  SetPrompts(2, 4, 1);
+  EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("staging")));
 }
 
 // Where DRAM has a copy of everything, the GPU's memory adds no room.

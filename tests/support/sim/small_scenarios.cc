@@ -127,6 +127,17 @@ SmallScenario MakeSmallScenario(uint64_t seed) {
     scenario.machine.tiers[0].capacity_bytes +=
         trace->geometry.BlocksAt(trace->geometry.steps) * block_bytes;
     absl::StrAppend(&scenario.text, ", strict");
+  } else if (attention) {
+    const uint64_t buffers = 2 * scenario.problem.tier_names.size() * block_bytes;
+    scenario.machine.tiers[0].capacity_bytes += 2 * buffers;
+    if (rng.OneIn(3)) {
+      scenario.problem.mode = sim::AttentionMode::kInPlace;
+      absl::StrAppend(&scenario.text, ", in place");
+    } else if (rng.OneIn(2)) {
+      scenario.problem.mode = sim::AttentionMode::kStream;
+      scenario.problem.staging_bytes = buffers + rng.Below(buffers);
+      absl::StrAppend(&scenario.text, ", staging ", scenario.problem.staging_bytes);
+    }
   }
   return scenario;
 }
