@@ -189,13 +189,17 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
   instance.tiers = result.parts.tiers;
   instance.resources = result.parts.resources;
   instance.compute_resource = result.parts.compute;
-  const bool strict = options.mode == AttentionMode::kStrict;
   bound::TableSpec spec{.tiers = result.parts.ports,
                         .states = StatesOf(result.parts, false),
                         .accesses_max = 1,
                         .recompute = false,
-                        .strict = strict};
-  for (bound::TierPorts& ports : spec.tiers) ports.serves_reads = ports.on_gpu || !strict;
+                        .strict = options.mode == AttentionMode::kStrict};
+  if (options.mode != AttentionMode::kInPlace) {
+    for (bound::TierPorts& ports : spec.tiers) ports.serves_reads = ports.on_gpu;
+    // Blocks pass through it while a phase lasts, also where none may stay.
+    if (!spec.tiers.front().on_gpu)
+      spec.tiers.push_back({.memory = result.parts.hbm, .on_gpu = true});
+  }
   if (spec.states.size() > bound::kStatesMax) {
     return absl::InvalidArgumentError(absl::StrCat(spec.tiers.size(),
                                                    " tiers are too many; --tiers "

@@ -22,6 +22,7 @@ enum class AttentionPhase : uint8_t { kStep, kLayer };
 
 enum class AttentionMode : uint8_t {
   kInPlace,
+  // What is elsewhere is copied to the GPU's own memory and read there, within the phase.
   kStream,
   // Blocks are copied into the GPU's own memory before their layer starts: each layer is two
   // phases, a stall in which only copies run, and then its work.
@@ -46,11 +47,12 @@ struct AttentionInstance {
 
 // A block lives from the step at whose start it is whole, in any state, to its last read, and has a
 // copy all the while: its states are the sets of tiers but the empty one, or on an inclusive
-// machine those with the last tier. In place and streaming differ in what simulations do, not here:
-// either way the GPU reads each copy by its own path while it works. INVALID_ARGUMENT: as
-// MakeMachineParts; a trace of another model; strict without layers as phases or without the GPU's
-// own memory; a phase that reads more than that has (strict); blocks that the tiers have no room
-// for; or sums that the bound's arithmetic does not carry.
+// machine those with the last tier. In place the GPU reads each copy by its own path while it
+// works; else it reads its own memory alone, to which a copy from elsewhere comes first. A copy
+// that comes and goes within a phase takes no room. INVALID_ARGUMENT: as MakeMachineParts; a trace
+// of another model; strict without layers as phases or without the GPU's own memory; a phase that
+// reads more than that has (strict); blocks that the tiers have no room for; or sums that the
+// bound's arithmetic does not carry.
 absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& trace,
                                                         const Machine& machine,
                                                         const ModelSpec& model,

@@ -172,17 +172,22 @@ TEST_F(SimulationBoundOf, Copying) {
 }
 
 // What is copied before it is read goes through the GPU's own memory twice, which is all that takes
-// time here: 20 blocks are read each time, and there is room for 4 of the other half.
+// time here: 20 blocks are read each time, and there is room for 4 of the other half. Streamed, one
+// half stays there and 16 of the other come when they are read, every second time.
 TEST_F(SimulationBoundOf, CopyingBeforeReading) {
   SetMachine("h100-pcie5", 24, 200);
   machine_.tiers[0].bytes_per_second = BlockBytes() * 1'000'000;
   SetHalves(20, 12, 1);
   options_.phase = sim::AttentionPhase::kLayer;
+  options_.mode = sim::AttentionMode::kInPlace;
+  EXPECT_LT(CheckedBound(), 12 * 21 * 1e-6);
+  options_.mode = sim::AttentionMode::kStream;
   const double streamed_s = CheckedBound();
+  EXPECT_GT(streamed_s, (12 * 20 + 6 * 16 - 1) * 1e-6);
+  EXPECT_LT(streamed_s, (12 * 20 + 6 * 16 + 1) * 1e-6);
   options_.mode = sim::AttentionMode::kStrict;
   const double strict_s = CheckedBound();
   EXPECT_GT(strict_s, 11 * (20 + 15) * 1e-6);
-  EXPECT_LT(streamed_s, 12 * 21 * 1e-6);
 }
 
 // To the byte: what is read elsewhere goes through DRAM once, and where it is copied through the
