@@ -32,6 +32,10 @@ AccessFuture FutureOf(const PrefixWorkload& workload) {
   return AccessFuture(std::move(first), std::move(phases));
 }
 
+bool Refuses(const absl::Status& status) {
+  return absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status);
+}
+
 class PrefixSimulation {
  public:
   PrefixSimulation(const PrefixWorkload& workload, const ModelSpec& model,
@@ -66,8 +70,8 @@ class PrefixSimulation {
   absl::StatusOr<Found> ReadSome(absl::Span<const uint32_t> chunks, uint32_t first);
   absl::Status Report(LeaseId lease, uint32_t chunks);
   absl::Status Store(absl::Span<const uint32_t> chunks, uint32_t first);
-  // OK: stored. RESOURCE_EXHAUSTED and FAILED_PRECONDITION: there is no room for the prompt.
-  absl::Status StoreSome(absl::Span<const uint32_t> chunks, uint32_t first);
+  // How many of them, from the first on; fewer than all: there is no room for the prompt.
+  absl::StatusOr<uint32_t> StoreSome(absl::Span<const uint32_t> chunks, uint32_t first);
 
   const PrefixWorkload& workload_;
   const ModelSpec& model_;
@@ -221,50 +225,54 @@ absl::Status PrefixSimulation::Report(LeaseId lease, uint32_t chunks) {
 absl::Status PrefixSimulation::Store(absl::Span<const uint32_t> chunks, uint32_t first) {
   while (first < chunks.size()) {
     const absl::Span<const uint32_t> some = chunks.subspan(first, reserve_chunks_);
-    const absl::Status status = StoreSome(some, first);
-    if (absl::IsResourceExhausted(status) || absl::IsFailedPrecondition(status)) {
+    KVTIER_ASSIGN_OR_RETURN(const uint32_t stored, StoreSome(some, first));
+    first += stored;
+    if (stored < some.size()) {
       result_.refused_chunks += chunks.size() - first;
-      return absl::OkStatus();
+      break;
     }
-    KVTIER_RETURN_IF_ERROR(status);
-    first += static_cast<uint32_t>(some.size());
   }
   return absl::OkStatus();
 }
 
-absl::Status PrefixSimulation::StoreSome(absl::Span<const uint32_t> chunks, uint32_t first) {
+absl::StatusOr<uint32_t> PrefixSimulation::StoreSome(absl::Span<const uint32_t> chunks,
+                                                     uint32_t first) {
   Engine& engine = sim_->engine();
   ReserveArgs reserve;
   reserve.model = sim_->model();
   reserve.chunk_count = static_cast<uint32_t>(chunks.size());
   if (first > 0) reserve.parent = keys_[first - 1];
-  KVTIER_ASSIGN_OR_RETURN(const ReservationId reservation,
-                          engine.Reserve(sim_->caller(), reserve, sim_->now()));
+  const auto reservation = engine.Reserve(sim_->caller(), reserve, sim_->now());
+  if (Refuses(reservation.status())) return 0;
+  KVTIER_RETURN_IF_ERROR(reservation.status());
   std::vector<uint64_t> bytes(options_.tiers.size());
   CommitArgs commit;
-  for (uint32_t i = 0; i < chunks.size(); ++i) {
-    const uint64_t tag = ContentTag(chunks[i], 0);
+  uint32_t stored = 0;
+  for (; stored < chunks.size(); ++stored) {
+    const uint32_t chunk = chunks[stored];
+    const uint64_t tag = ContentTag(chunk, 0);
     KVTIER_ASSIGN_OR_RETURN(const WriteTarget target,
-                            engine.Target(sim_->caller(), reservation, i, PlaneIndex(0)));
+                            engine.Target(sim_->caller(), *reservation, stored, PlaneIndex(0)));
     const size_t tier = target.slot.pool.value();
     sim_->pool(tier).SetTag(target.slot.segment, target.slot.offset, tag);
-    commit.chunk = i;
-    commit.key = keys_[first + i];
-    commit.token_count = workload_.chunks[chunks[i]].tokens;
+    commit.chunk = stored;
+    commit.key = keys_[first + stored];
+    commit.token_count = workload_.chunks[chunk].tokens;
     commit.checksums.assign(1, tag);
-    const auto outcome = engine.Commit(sim_->caller(), reservation, commit, sim_->now());
-    if (!outcome.ok()) {
+    const auto outcome = engine.Commit(sim_->caller(), *reservation, commit, sim_->now());
+    if (Refuses(outcome.status())) {
       // What was committed stays.
-      (void)engine.Abort(sim_->caller(), reservation);
-      return outcome.status();
+      KVTIER_RETURN_IF_ERROR(engine.Abort(sim_->caller(), *reservation));
+      break;
     }
-    bytes[tier] += workload_.chunks[chunks[i]].bytes;
+    KVTIER_RETURN_IF_ERROR(outcome.status());
+    bytes[tier] += workload_.chunks[chunk].bytes;
   }
   for (size_t tier = 0; tier < bytes.size(); ++tier) {
     result_.tiers[tier].stored_bytes += bytes[tier];
     if (bytes[tier] > 0) sim_->Do(sim_->machine().Store(tier, bytes[tier]));
   }
-  return absl::OkStatus();
+  return stored;
 }
 
 }  // namespace

@@ -14,6 +14,8 @@
 
 #include "sim/placement_problem.h"
 #include "sim/policy/policy_factory.h"
+#include "sim/prefix_simulation.h"
+#include "sim/prefix_workload.h"
 #include "sim/spec_reader.h"
 #include "sim/trace_simulation.h"
 #include "tests/support/sanitized.h"
@@ -159,6 +161,29 @@ TEST_F(SimulationBoundOf, Storing) {
   machine_.flops_per_second = 1'000 * flops;
   machine_.tiers[1].link->from_gpu_bytes_per_second = 20 * BlockBytes() * 1'000 / 3;
   EXPECT_GT(CheckedBound(), 0.0025) << "three milliseconds, once";
+}
+
+// The engine takes nothing behind a chunk that is not full. What it took before that is there, was
+// written, and takes the time of that: a millisecond a chunk.
+TEST_F(SimulationBoundOf, StoringAPart) {
+  SetMachine("h100-pcie5", 1, 40);
+  SetPrompts(1, 5, 1);
+  auto workload = sim::MakePrefixWorkload(std::get<sim::Trace>(trace_), model_, {});
+  ASSERT_THAT(workload, IsOk());
+  workload->chunks[2].tokens = 15;
+  machine_.flops_per_second = sim::kFlopRateMax;
+  for (sim::MachineTier& tier : machine_.tiers) tier.latency_ns = 0;
+  machine_.tiers[1].link->latency_ns = 0;
+  machine_.tiers[1].link->from_gpu_bytes_per_second = BlockBytes() * 1'000;
+  sim::PrefixSimulationOptions options;
+  options.machine = machine_;
+  options.tiers = {1};
+  options.policy = "lru";
+  const auto result = sim::SimulatePrefix(*workload, model_, options);
+  ASSERT_THAT(result, IsOk());
+  EXPECT_EQ(result->refused_chunks, 2u);
+  EXPECT_EQ(result->tiers[0].stored_bytes, 3 * BlockBytes());
+  EXPECT_EQ(result->time_ns, 3'000'000);
 }
 
 // Blocks come through a slow link when they are read first, or before.
