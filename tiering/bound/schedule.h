@@ -18,8 +18,10 @@ struct StateChange {
 };
 
 // Of the blocks of `block_class` that in `phase` go from `from` to `to` with `accesses` accesses,
-// this part of all their bytes takes option number `option` of the table's list; in units of 2^-20,
-// and the parts of one such group sum to 2^20. Groups that are not named take option 0.
+// so many take option number `option` of the table's list; in units of 2^-20 blocks, and the parts
+// of one such group sum to its blocks. A block's bytes may come in several ways, but it is computed
+// again as a whole or not at all: parts of options that compute equally often sum to whole blocks.
+// Groups that are not named take option 0.
 struct OptionPart {
   uint32_t phase = 0;
   uint32_t block_class = 0;
@@ -27,9 +29,9 @@ struct OptionPart {
   StateIndex from = 0;
   StateIndex to = 0;
   uint16_t option = 0;
-  uint32_t part = 0;
+  uint64_t part = 0;
 };
-inline constexpr uint32_t kWholePart = 1u << 20;
+inline constexpr uint64_t kWholePart = uint64_t{1} << 20;
 
 // Changes of block b are changes[first_change[b] .. first_change[b + 1]), ascending by phase, the
 // first at its birth; none is at or behind its death, and the last state counts to the end

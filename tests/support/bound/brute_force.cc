@@ -23,13 +23,14 @@ using Joint = std::vector<StateIndex>;  // by block
 
 // One block's step in a phase: what it may load.
 struct Step {
-  std::vector<Loads> options;
-  Loads least;  // the least of each resource
+  std::map<uint16_t, std::vector<Loads>> options;  // that may share the block's bytes
+  Loads least;                                     // the least of each resource
 };
 
 class Search {
  public:
-  explicit Search(const Instance& instance) : instance_(instance) {
+  Search(const Instance& instance, Recomputed recomputed)
+      : instance_(instance), recomputed_(recomputed) {
     std::vector<Joint> joints = {{}};
     for (size_t block = 0; block < instance.block_count(); ++block) {
       std::vector<Joint> longer;
@@ -103,10 +104,11 @@ class Search {
       for (StateIndex to = 0; to < table.state_count(); ++to) {
         Step& step = steps[from][to];
         for (const bound::Option& option : table.Options(count, from, to)) {
-          step.options.push_back(LoadsOf(block, option));
-          if (step.least.empty()) step.least = step.options.back();
+          const Loads loads = LoadsOf(block, option);
+          step.options[recomputed_ == Recomputed::kWhole ? option.recomputes : 0].push_back(loads);
+          if (step.least.empty()) step.least = loads;
           for (size_t r = 0; r < step.least.size(); ++r)
-            step.least[r] = std::min(step.least[r], step.options.back()[r]);
+            step.least[r] = std::min(step.least[r], loads[r]);
         }
       }
     }
@@ -148,24 +150,41 @@ class Search {
       if (steps[block].empty()) continue;  // not alive: its state says nothing and costs nothing
       const Step& step = steps[block][from[block]][to[block]];
       if (step.options.empty()) return kNever;
-      split = split || step.options.size() > 1;
+      split = split || step.options.size() > 1 || step.options.begin()->second.size() > 1;
       for (size_t r = 0; r < least.size(); ++r) least[r] += step.least[r];
     }
     const double at_least = *std::max_element(least.begin(), least.end());
     if (!split || at_least >= within) return at_least;
-    std::vector<std::vector<Loads>> groups;
+    std::vector<const Step*> taken;
     for (size_t block = 0; block < from.size(); ++block) {
-      if (!steps[block].empty()) groups.push_back(steps[block][from[block]][to[block]].options);
+      if (!steps[block].empty()) taken.push_back(&steps[block][from[block]][to[block]]);
     }
-    return LeastPhaseSeconds(base, groups);
+    std::vector<std::vector<Loads>> groups;
+    return LeastOfAll(base, taken, groups);
+  }
+
+  // Over all ways to choose the options that share the bytes of the blocks behind `groups`.
+  static double LeastOfAll(const Loads& base, const std::vector<const Step*>& taken,
+                           std::vector<std::vector<Loads>>& groups) {
+    if (groups.size() == taken.size()) return LeastPhaseSeconds(base, groups);
+    double least = kNever;
+    for (const auto& [recomputes, options] : taken[groups.size()]->options) {
+      groups.push_back(options);
+      least = std::min(least, LeastOfAll(base, taken, groups));
+      groups.pop_back();
+    }
+    return least;
   }
 
   const Instance& instance_;
+  const Recomputed recomputed_;
   std::vector<Joint> joints_;
 };
 
 }  // namespace
 
-double LeastSeconds(const Instance& instance) { return Search(instance).Run(); }
+double LeastSeconds(const Instance& instance, Recomputed recomputed) {
+  return Search(instance, recomputed).Run();
+}
 
 }  // namespace kvtier::test_support

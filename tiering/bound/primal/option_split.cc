@@ -2,13 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <cstddef>
 #include <unordered_map>
 #include <utility>
 
 #include "tiering/bound/primal/path_edges.h"
-#include "tiering/bound/primal/phase_split.h"
+#include "tiering/bound/primal/whole_split.h"
 
 namespace kvtier::bound {
 namespace {
@@ -49,11 +48,11 @@ class Splitter {
     result.shares.resize(size_t{instance_.phase_count} * resources_);
     const size_t items = (instance_.phase_count + kPhasesAtOnce - 1) / kPhasesAtOnce;
     std::vector<std::vector<OptionPart>> parts(items);
-    std::vector<double> seconds(items);
+    std::vector<double> seconds(items), divided_seconds(items);
     executor.Run(items, [&](size_t item, size_t) {
       const auto begin = static_cast<uint32_t>(item * kPhasesAtOnce);
       const uint32_t end = std::min(begin + kPhasesAtOnce, instance_.phase_count);
-      PhaseSplit split(resources_);
+      WholeSplit split(resources_);
       auto group = std::lower_bound(groups.begin(), groups.end(), begin,
                                     [](const Group& g, uint32_t phase) { return g.phase < phase; });
       for (uint32_t phase = begin; phase < end; ++phase) {
@@ -64,26 +63,28 @@ class Splitter {
             absl::MakeConstSpan(groups).subspan(static_cast<size_t>(group - groups.begin()),
                                                 static_cast<size_t>(last - group)),
             split, parts[item], &result.shares[phase * resources_]);
+        divided_seconds[item] += split.divided_seconds();
         group = last;
       }
     });
     schedule_.parts.clear();
     for (size_t item = 0; item < items; ++item) {
       result.seconds += seconds[item];
+      result.divided_seconds += divided_seconds[item];
       schedule_.parts.insert(schedule_.parts.end(), parts[item].begin(), parts[item].end());
     }
     return result;
   }
 
  private:
-  void AddLoad(const BlockClass& block_class, const Option& option, double blocks,
-               double* load) const {
+  // Of one block.
+  void AddLoad(const BlockClass& block_class, const Option& option, double* load) const {
     for (size_t r = 0; r < resources_; ++r) {
-      load[r] += blocks * static_cast<double>(block_class.bytes) * option.per_byte[r];
+      load[r] += static_cast<double>(block_class.bytes) * option.per_byte[r];
     }
     if (option.recomputes > 0) {
       load[instance_.compute_resource] +=
-          blocks * static_cast<double>(block_class.recompute_units) * option.recomputes;
+          static_cast<double>(block_class.recompute_units) * option.recomputes;
     }
   }
 
@@ -94,7 +95,7 @@ class Splitter {
                 [&](uint32_t phase, uint32_t accesses, StateIndex from, StateIndex to) {
                   const absl::Span<const Option> options = table.Options(accesses, from, to);
                   if (options.size() == 1) {
-                    AddLoad(instance_.classes[block_class], options[0], 1,
+                    AddLoad(instance_.classes[block_class], options[0],
                             &fixed_[phase * resources_]);
                     return;
                   }
@@ -127,7 +128,7 @@ class Splitter {
     return groups;
   }
 
-  double SplitPhase(uint32_t phase, absl::Span<const Group> groups, PhaseSplit& split,
+  double SplitPhase(uint32_t phase, absl::Span<const Group> groups, WholeSplit& split,
                     std::vector<OptionPart>& parts, double* shares) const {
     std::array<double, kResourcesMax> seconds{};
     const auto to_seconds = [&](const double* load) {
@@ -136,35 +137,48 @@ class Splitter {
     };
     split.Begin(to_seconds(&fixed_[phase * resources_]));
     for (const Group& group : groups) {
-      split.AddGroup();
+      split.AddGroup(group.blocks);
       const BlockClass& block_class = instance_.classes[group.block_class];
       for (const Option& option :
            instance_.tables[block_class.table].Options(group.accesses, group.from, group.to)) {
         std::array<double, kResourcesMax> load{};
-        AddLoad(block_class, option, static_cast<double>(group.blocks), load.data());
-        split.AddOption(to_seconds(load.data()));
+        AddLoad(block_class, option, load.data());
+        split.AddOption(option.recomputes, to_seconds(load.data()));
       }
     }
     const double time = split.Solve();
     std::copy(split.shares().begin(), split.shares().end(), shares);
-    for (size_t g = 0; g < groups.size(); ++g) AddParts(groups[g], split.parts(g), parts);
+    for (size_t g = 0; g < groups.size(); ++g) AddParts(split, g, groups[g], parts);
     return time;
   }
 
-  // Rounds down, and gives what is left to the largest part.
-  static void AddParts(const Group& group, absl::Span<const double> weights,
-                       std::vector<OptionPart>& parts) {
-    const auto largest = std::max_element(weights.begin(), weights.end()) - weights.begin();
-    std::vector<uint32_t> part(weights.size());
-    uint32_t left = kWholePart;
-    for (size_t o = 0; o < weights.size(); ++o) {
-      part[o] =
-          std::min(left, static_cast<uint32_t>(std::clamp(weights[o], 0.0, 1.0) * kWholePart));
-      left -= part[o];
+  // Of options that compute equally often each part is rounded down, and the largest gets the rest.
+  void AddParts(const WholeSplit& split, size_t number, const Group& group,
+                std::vector<OptionPart>& parts) const {
+    const absl::Span<const Option> options =
+        instance_.tables[instance_.classes[group.block_class].table].Options(group.accesses,
+                                                                             group.from, group.to);
+    std::vector<uint64_t> part(options.size());
+    for (size_t o = 0; o < options.size(); ++o) {
+      const auto equal = [&](const Option& other) {
+        return other.recomputes == options[o].recomputes;
+      };
+      if (std::any_of(options.begin(), options.begin() + static_cast<ptrdiff_t>(o), equal))
+        continue;
+      const uint64_t whole = split.blocks(number, o) * kWholePart;
+      uint64_t left = whole;
+      size_t largest = o;
+      for (size_t same = o; same < options.size(); ++same) {
+        if (!equal(options[same])) continue;
+        const double weight = std::clamp(split.part(number, same), 0.0, 1.0);
+        part[same] = std::min(left, static_cast<uint64_t>(weight * static_cast<double>(whole)));
+        left -= part[same];
+        if (part[same] > part[largest]) largest = same;
+      }
+      part[largest] += left;
     }
-    part[static_cast<size_t>(largest)] += left;
-    if (part[0] == kWholePart) return;
-    for (size_t o = 0; o < weights.size(); ++o) {
+    if (part[0] == group.blocks * kWholePart) return;
+    for (size_t o = 0; o < options.size(); ++o) {
       if (part[o] == 0) continue;
       parts.push_back({group.phase, group.block_class, group.accesses, group.from, group.to,
                        static_cast<uint16_t>(o), part[o]});

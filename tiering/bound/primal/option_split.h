@@ -11,12 +11,15 @@
 namespace kvtier::bound {
 
 struct SplitResult {
-  double seconds = 0;  // of all phases, before parts are rounded to 2^-20
-  // What each resource's time is worth in each phase, [phase][resource]; see phase_split.h.
+  double seconds = 0;  // of all phases, before parts are rounded to 2^-20 blocks
+  // If parts of blocks could be computed again: what phase_cuts.h aims at.
+  double divided_seconds = 0;
+  // What each resource's time is worth then in each phase, [phase][resource]; see phase_split.h.
   std::vector<double> shares;
 };
 
-// Replaces the schedule's parts by those with which every phase ends soonest. The paths are legal.
+// Replaces the schedule's parts by those with which every phase ends soonest, or nearly so where
+// many blocks may be computed again; see whole_split.h. The paths are legal.
 SplitResult SplitOptions(const Instance& instance, Schedule& schedule, Executor& executor);
 
 }  // namespace kvtier::bound

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -44,6 +45,11 @@ std::string Words(const Group& group) {
                          group.block_class, group.from, group.to, group.accesses, group.phase);
 }
 
+std::string Blocks(Wide parts) {
+  return absl::StrFormat("%d + %d/%d blocks", static_cast<uint64_t>(parts / kWholePart),
+                         static_cast<uint64_t>(parts % kWholePart), kWholePart);
+}
+
 class Checker {
  public:
   Checker(const Instance& instance, const Schedule& schedule)
@@ -60,6 +66,7 @@ class Checker {
     for (size_t block = 0; block < instance_.block_count(); ++block) {
       if (absl::Status status = Follow(block); !status.ok()) return status;
     }
+    if (absl::Status status = CheckParts(); !status.ok()) return status;
     if (absl::Status status = CheckRoom(); !status.ok()) return status;
     return Sum();
   }
@@ -94,19 +101,13 @@ class Checker {
     first_group_.assign(size_t{instance_.phase_count} + 1, 0);
     for (size_t i = 0; i < parts_.size();) {
       DividedGroup group{GroupOf(parts_[i]), i, i, 0};
-      uint64_t whole = 0;
       while (group.last < parts_.size() && SameKey(GroupOf(parts_[group.last]), group)) {
         const OptionPart& part = parts_[group.last];
         if (group.last > i && part.option == parts_[group.last - 1].option) {
           return absl::InvalidArgumentError(
               absl::StrFormat("two parts for option %d of %s", part.option, Words(group)));
         }
-        whole += part.part;
         ++group.last;
-      }
-      if (whole != kWholePart) {
-        return absl::InvalidArgumentError(
-            absl::StrFormat("the parts of %s sum to %d, not %d", Words(group), whole, kWholePart));
       }
       i = group.last;
       ++first_group_[group.phase + 1];
@@ -114,6 +115,31 @@ class Checker {
     }
     for (size_t phase = 0; phase < instance_.phase_count; ++phase) {
       first_group_[phase + 1] += first_group_[phase];
+    }
+    return absl::OkStatus();
+  }
+
+  // That each group's parts are all of its blocks, and those of equal recomputes whole ones.
+  absl::Status CheckParts() const {
+    for (const DividedGroup& group : groups_) {
+      const absl::Span<const Option> options =
+          Table(group.block_class).Options(group.accesses, group.from, group.to);
+      std::map<uint16_t, Wide> sums;  // by recomputes
+      Wide sum = 0;
+      for (size_t i = group.first; i < group.last; ++i) {
+        sums[options[parts_[i].option].recomputes] += parts_[i].part;
+        sum += parts_[i].part;
+      }
+      if (sum != Wide{group.blocks} * kWholePart) {
+        return absl::InvalidArgumentError(absl::StrFormat("the parts of %s sum to %s, not %d",
+                                                          Words(group), Blocks(sum), group.blocks));
+      }
+      for (const auto& [recomputes, of_some] : sums) {
+        if (of_some % kWholePart == 0) continue;
+        return absl::InvalidArgumentError(absl::StrFormat(
+            "of %s %s are computed %d times, and a block is as a whole or not at all", Words(group),
+            Blocks(of_some), recomputes));
+      }
     }
     return absl::OkStatus();
   }
@@ -300,7 +326,7 @@ class Checker {
         Table(group.block_class).Options(group.accesses, group.from, group.to);
     Wide load = 0;
     for (size_t i = group.first; i < group.last; ++i) {
-      load += Wide{parts_[i].part} * group.blocks *
+      load += Wide{parts_[i].part} *
               Load(instance_.classes[group.block_class], options[parts_[i].option], resource);
     }
     return load;

@@ -23,9 +23,9 @@ struct ScheduleTime {
 //
 // INVALID_ARGUMENT names block, phase, number and limit: a path that does not begin at birth, ends
 // behind death, starts in a state that its class may not have, takes a transition without options
-// or reads where no option reads; parts that name nothing or do not sum to a whole; more bytes in a
-// tier at a phase's start than its capacity; more than 2^63 picoseconds. `instance` has passed
-// Check. Reentrant.
+// or reads where no option reads; parts that name nothing, do not sum to the blocks they divide or
+// compute a part of a block; more bytes in a tier at a phase's start than its capacity; more than
+// 2^63 picoseconds. `instance` has passed Check. Reentrant.
 absl::StatusOr<ScheduleTime> CheckSchedule(const Instance& instance, const Schedule& schedule);
 
 }  // namespace kvtier::bound

@@ -294,8 +294,8 @@ class Search {
       const SplitResult split = SplitOptions(instance_, candidate.schedule, executor_);
       candidate.time.seconds =
           std::min(candidate.time.seconds, Judge(candidate.time.name, candidate.schedule));
-      if (split.seconds - by_cuts < kCutsMissing * split.seconds || !AddCuts(split.shares) ||
-          stopped_)
+      if (split.divided_seconds - by_cuts < kCutsMissing * split.divided_seconds ||
+          !AddCuts(split.shares) || stopped_)
         return;
     }
   }

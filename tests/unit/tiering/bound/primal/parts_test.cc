@@ -123,9 +123,10 @@ TEST(WorkingScheduleTest, TimesAreThoseOfTheCheckerAndOfTheDivision) {
     for (size_t block = 0; block < paths.size(); ++block) working.Put(block, paths[block]);
     // Each phase's own prices are among the cuts.
     if (cuts.size() < PhaseCuts::kCutsMax) {
-      EXPECT_NEAR(working.Seconds(), split.seconds, 1e-3 * split.seconds + 1e-12);
+      EXPECT_NEAR(working.Seconds(), split.divided_seconds, 1e-3 * split.divided_seconds + 1e-12);
     }
-    EXPECT_LE(working.Seconds(), split.seconds * (1 + 1e-9) + 1e-12);
+    EXPECT_LE(working.Seconds(), split.divided_seconds * (1 + 1e-9) + 1e-12);
+    EXPECT_LE(split.divided_seconds, split.seconds * (1 + 1e-9));
     Instance roomy = instance;
     for (Tier& tier : roomy.tiers) tier.capacity_bytes = kUnitsMax;
     ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(roomy, schedule));

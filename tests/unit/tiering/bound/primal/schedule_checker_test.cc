@@ -87,10 +87,66 @@ TEST(ScheduleCheckerTest, PartsDivideAGroupsBytes) {
   EXPECT_EQ(time.phase_picoseconds[2], 2'225'000'000'000u);
   EXPECT_EQ(time.phase_load[6], 23u);
   EXPECT_EQ(time.phase_load[7], 1u);
-  // Parts of a group that nobody belongs to change nothing.
-  schedule.parts = {{0, 1, 1, kIn, kOut, 1, kWholePart}};
-  ASSERT_OK_AND_ASSIGN(const ScheduleTime same, CheckSchedule(instance, schedule));
-  EXPECT_EQ(same.picoseconds, 14'742'857'142'858u);
+}
+
+TEST(ScheduleCheckerTest, PartsOfSeveralBlocksAreCountedInBlocks) {
+  Instance instance = TwoBlocks();
+  instance.block_class = {0, 0, 0};
+  instance.birth = {0, 0, 0};
+  instance.death = {1, 1, 1};
+  instance.first_access = {0, 1, 2, 3};
+  instance.access_phase = {0, 0, 0};
+  instance.tiers[0].capacity_bytes = 9;
+  Schedule schedule;
+  schedule.first_change = {0, 1, 2, 3};
+  schedule.changes = {{0, kIn}, {0, kIn}, {0, kIn}};
+  // Of nine bytes six go to the fast copies, as two blocks or as two parts of each.
+  schedule.parts = {{0, 0, 1, kIn, kIn, 0, 2 * kWholePart}, {0, 0, 1, kIn, kIn, 1, kWholePart}};
+  ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, schedule));
+  EXPECT_EQ(time.phase_load[0], 6u);
+  EXPECT_EQ(time.phase_load[1], 3u);
+  schedule.parts[0].part = kWholePart;
+  EXPECT_THAT(CheckSchedule(instance, schedule),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("class 0 from state 0 to 0 with 1 accesses in phase 0 sum to 2 + "
+                                 "0/1048576 blocks, not 3")));
+}
+
+// Three blocks that may be read or computed again; what is computed is whole.
+TEST(ScheduleCheckerTest, NoPartOfABlockIsComputedAgain) {
+  Instance instance = TwoBlocks();
+  for (const StateIndex to : {kIn, kOut}) {
+    Option again;
+    again.recomputes = 1;
+    instance.tables[0].Add(1, kIn, to, again);
+  }
+  instance.classes = {{3, 7, 0, 3}};
+  instance.block_class = {0, 0, 0};
+  instance.birth = {0, 0, 0};
+  instance.death = {1, 1, 1};
+  instance.first_access = {0, 1, 2, 3};
+  instance.access_phase = {0, 0, 0};
+  instance.tiers[0].capacity_bytes = 9;
+  ASSERT_THAT(Check(instance), IsOk());
+  Schedule schedule;
+  schedule.first_change = {0, 1, 2, 3};
+  schedule.changes = {{0, kIn}, {0, kIn}, {0, kIn}};
+  // One is computed, in a second; the other two are read from here and there.
+  schedule.parts = {{0, 0, 1, kIn, kIn, 0, kWholePart + kWholePart / 3},
+                    {0, 0, 1, kIn, kIn, 1, kWholePart - kWholePart / 3},
+                    {0, 0, 1, kIn, kIn, 2, kWholePart}};
+  ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, schedule));
+  EXPECT_EQ(time.phase_load[2], 7u + instance.base_load[2]);
+  schedule.parts[0].part -= 1;
+  schedule.parts[2].part += 1;
+  EXPECT_THAT(CheckSchedule(instance, schedule),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("phase 0 1 + 1048575/1048576 blocks are computed 0 times")));
+  schedule.parts = {{0, 0, 1, kIn, kIn, 2, 3 * kWholePart / 2},
+                    {0, 0, 1, kIn, kIn, 0, 3 * kWholePart / 2}};
+  EXPECT_THAT(CheckSchedule(instance, schedule),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("are computed 0 times, and a block is as a whole")));
 }
 
 TEST(ScheduleCheckerTest, RecomputationLoadsTheProcessor) {
@@ -164,9 +220,17 @@ TEST(ScheduleCheckerTest, EachImpossibleScheduleIsRefusedByName) {
        [](Schedule& s) {
          s.parts = {{2, 0, 1, 2, kIn, 0, kWholePart}};
        }},
-      {"sum to 1048575, not 1048576",
+      {"sum to 0 + 1048575/1048576 blocks, not 1",
        [](Schedule& s) {
          s.parts = {{2, 0, 1, kIn, kIn, 0, kWholePart - 1}};
+       }},
+      {"sum to 2 + 0/1048576 blocks, not 1",
+       [](Schedule& s) {
+         s.parts = {{2, 0, 1, kIn, kIn, 0, 2 * kWholePart}};
+       }},
+      {"sum to 1 + 0/1048576 blocks, not 0",
+       [](Schedule& s) {
+         s.parts = {{0, 1, 1, kIn, kOut, 1, kWholePart}};
        }},
       {"two parts for option 0",
        [](Schedule& s) {

@@ -47,7 +47,7 @@ TEST(ScheduleSearchTest, TinyProblemsOfEveryKindAgainstBruteForce) {
     double worst = 1;
     for (int round = 0; round < kRounds; ++round) {
       const Instance instance = test_support::RandomInstance(model, {}, rng);
-      const double optimum = test_support::LeastSeconds(instance);
+      const double optimum = test_support::LeastSeconds(instance, test_support::Recomputed::kWhole);
       const Prices prices = test_support::SearchPrices(instance, 50, rng);
       InlineExecutor executor;
       const auto found = FindSchedule(instance, prices, {}, {}, executor, GoOn);

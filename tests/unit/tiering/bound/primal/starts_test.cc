@@ -111,7 +111,7 @@ TEST(PriceDiveTest, IsFeasibleAndNotFarFromTheBestOfAll) {
       (void)SplitOptions(instance, schedule, executor);
       ASSERT_OK_AND_ASSIGN(const ScheduleTime time, CheckSchedule(instance, schedule));
       const double seconds = static_cast<double>(time.picoseconds) * 1e-12;
-      const double least = test_support::LeastSeconds(instance);
+      const double least = test_support::LeastSeconds(instance, test_support::Recomputed::kWhole);
       // A picosecond a phase is rounding.
       ASSERT_GE(seconds + 1e-12 * instance.phase_count, least * (1 - 1e-9)) << NameOf(model);
       if (least == 0) continue;
