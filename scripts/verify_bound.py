@@ -18,7 +18,7 @@ ROOM_BITS = 32
 QUANTA_PER_SECOND_MAX = 1 << 54
 ROOM_MAX = 1 << 60
 NO_RESOURCE = 255
-STATES_MAX = 8
+STATES_MAX = 16
 
 
 class Unreadable(Exception):

@@ -72,11 +72,11 @@ class AttentionInstanceBuilder {
 
   void AddBlocks() {
     const uint32_t per_plane = geometry_.BlocksAt(result_.steps);
-    instance_.classes.push_back(
-        {.bytes = BlockBytes(),
-         .recompute_units = 0,
-         .table = 0,
-         .start_states = static_cast<uint8_t>((1u << instance_.tables[0].state_count()) - 1)});
+    instance_.classes.push_back({.bytes = BlockBytes(),
+                                 .recompute_units = 0,
+                                 .table = 0,
+                                 .start_states = static_cast<bound::StateSet>(
+                                     (1u << instance_.tables[0].state_count()) - 1)});
     instance_.access_phase.reserve(trace_.first[trace_.IndexOf(result_.steps, 0)]);
     instance_.first_access.push_back(0);
     std::vector<uint64_t> next(per_plane);  // of the plane: where its blocks' next accesses go
@@ -199,11 +199,6 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
     // Blocks pass through it while a phase lasts, also where none may stay.
     if (!spec.tiers.front().on_gpu)
       spec.tiers.push_back({.memory = result.parts.hbm, .on_gpu = true});
-  }
-  if (spec.states.size() > bound::kStatesMax) {
-    return absl::InvalidArgumentError(absl::StrCat(spec.tiers.size(),
-                                                   " tiers are too many; --tiers "
-                                                   "chooses some"));
   }
   KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table, bound::MakeTable(spec));
   instance.tables.push_back(std::move(table));

@@ -86,11 +86,6 @@ absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload
                                                   const std::vector<std::string>& tier_names) {
   PrefixInstance result;
   KVTIER_ASSIGN_OR_RETURN(result.parts, MakeMachineParts(machine, model, tier_names));
-  if (result.parts.tiers.size() > kPrefixTiersMax) {
-    return absl::InvalidArgumentError(absl::StrCat("a trace of prompts is placed on at most ",
-                                                   kPrefixTiersMax, " tiers, and ",
-                                                   result.parts.tiers.size(), " are named"));
-  }
   bound::Instance& instance = result.instance;
   instance.tiers = result.parts.tiers;
   instance.resources = result.parts.resources;

@@ -29,11 +29,10 @@ struct PrefixInstance {
 // to the last one. Its states are the sets of `tier_names` that hold a copy, the empty one
 // included; on an inclusive machine, those that have the last tier if they have any. A chunk is
 // taken for itself, although an engine can only use one whose ancestors are there, so the bound
-// allows more than engines can do. INVALID_ARGUMENT: as MakeMachineParts, more than
-// kPrefixTiersMax tiers, or sums that the bound's arithmetic does not carry.
+// allows more than engines can do. INVALID_ARGUMENT: as MakeMachineParts, or sums that the bound's
+// arithmetic does not carry.
 absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload,
                                                   const Machine& machine, const ModelSpec& model,
                                                   const std::vector<std::string>& tier_names);
-inline constexpr size_t kPrefixTiersMax = 3;  // 2^3 states
 
 }  // namespace kvtier::sim

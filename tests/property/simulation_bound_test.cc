@@ -131,11 +131,11 @@ class SimulationBoundOf : public ::testing::Test {
     trace_ = *sim::DecodeAttentionTrace(writer.Finish(), "halves");
   }
   // The bound, which no policy's time is below.
-  double CheckedBound() {
+  double CheckedBound(uint32_t iterations = 2000) {
     const auto problem = sim::MakeProblem(trace_, machine_, model_, options_);
     EXPECT_THAT(problem, IsOk());
     if (!problem.ok()) return 0;
-    const double bound_s = VerifiedBound(problem->instance, 2000);
+    const double bound_s = VerifiedBound(problem->instance, iterations);
     for (const std::string& policy : sim::PolicyNames()) {
       const auto result = sim::SimulateTrace(trace_, machine_, model_, options_, policy);
       EXPECT_THAT(result, IsOk()) << policy;
@@ -310,6 +310,26 @@ TEST_F(SimulationBoundOf, RoomForStaging) {
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("streams here")));
   SetPrompts(2, 4, 1);
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("staging")));
+}
+
+// Two tiers more, of which each has something that the others have not: none holds all blocks, and
+// each may bind.
+TEST_F(SimulationBoundOf, FourTiers) {
+  SetMachine("h100-pcie5", 6, 100);
+  machine_.tiers[0].bytes_per_second = 400'000'000'000;
+  for (const char* name : {"peer", "cxl"}) {
+    sim::MachineTier tier = machine_.tiers[1];
+    tier.name = name;
+    tier.link->name = std::string(name) + ".link";
+    tier.capacity_bytes = 8 * BlockBytes();
+    tier.bytes_per_second = 100'000'000'000;
+    machine_.tiers.insert(machine_.tiers.end() - 1, tier);
+  }
+  machine_.flops_per_second = 10 * model_.PrefillFlops(20 * 16, 0);
+  SetHalves(20, 24, 3);
+  EXPECT_GT(CheckedBound(60), 0);
+  SetPrompts(24, 12, 4);
+  EXPECT_GT(CheckedBound(60), 0.1) << "each of four prompts is computed once, in 60 ms";
 }
 
 // Where DRAM has a copy of everything, the GPU's memory adds no room.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include "tiering/base/check.h"
@@ -56,6 +57,16 @@ class Sweep {
   }
 
  private:
+  using Froms = std::conditional_t<(K > 8), uint64_t, uint32_t>;
+  static_assert(4 * K <= 64);
+
+  static std::vector<HardScratch::Step<Froms>>& StepsOf(HardScratch::Lane& lane) {
+    if constexpr (K > 8) {
+      return lane.wide_steps;
+    } else {
+      return lane.steps;
+    }
+  }
   double* Cost(size_t entry) { return &scratch_.cost[entry * K * K]; }
   const double* UnitPricesOf(uint32_t phase) const {
     return &unit_prices_[size_t{phase} * instance_.resources.size()];
@@ -129,13 +140,13 @@ class Sweep {
   }
 
   // values := values x matrix; returns the best states before, four bits each.
-  static uint32_t Advance(const double* matrix, double* values) {
+  static Froms Advance(const double* matrix, double* values) {
     double next[K];
-    uint32_t from = 0;
+    Froms from = 0;
     for (size_t to = 0; to < K; ++to) {
       double best = values[0] + matrix[to];
-      uint32_t best_from = 0;
-      for (uint32_t f = 1; f < K; ++f) {
+      Froms best_from = 0;
+      for (Froms f = 1; f < K; ++f) {
         const double through = values[f] + matrix[f * K + to];
         const bool better = through < best;
         best = better ? through : best;
@@ -185,10 +196,10 @@ class Sweep {
     for (size_t state = 0; state < K; ++state) {
       values[state] = (block_class.start_states >> state & 1) != 0 ? 0 : kForbidden;
     }
-    if constexpr (kRecord) lane->steps.clear();
+    if constexpr (kRecord) StepsOf(*lane).clear();
     const auto through = [&](size_t entry) {
-      const uint32_t from = Advance(Cost(entry), values);
-      if constexpr (kRecord) lane->steps.push_back({static_cast<uint32_t>(entry), from});
+      const Froms from = Advance(Cost(entry), values);
+      if constexpr (kRecord) StepsOf(*lane).push_back({static_cast<uint32_t>(entry), from});
     };
     WalkLife(
         instance_, block,
@@ -206,8 +217,8 @@ class Sweep {
           for (size_t edge = 0; edge < K * K; ++edge) {
             matrix[edge] = BestRecomputes(entry, edge, price).second;
           }
-          const uint32_t from = Advance(matrix, values);
-          if constexpr (kRecord) lane->steps.push_back({static_cast<uint32_t>(entry), from});
+          const Froms from = Advance(matrix, values);
+          if constexpr (kRecord) StepsOf(*lane).push_back({static_cast<uint32_t>(entry), from});
         });
     size_t state = 0;
     for (size_t other = 1; other < K; ++other) {
@@ -219,8 +230,9 @@ class Sweep {
   }
 
   void Backtrack(const BlockClass& block_class, size_t state, HardScratch::Lane& lane) {
-    for (size_t i = lane.steps.size(); i-- > 0;) {
-      const HardScratch::Step step = lane.steps[i];
+    const std::vector<HardScratch::Step<Froms>>& steps = StepsOf(lane);
+    for (size_t i = steps.size(); i-- > 0;) {
+      const HardScratch::Step<Froms> step = steps[i];
       const size_t from = step.from >> (4 * state) & 0xf;
       const size_t edge = from * K + state;
       size_t entry = step.entry;

@@ -14,15 +14,18 @@ namespace kvtier::bound {
 
 // Memory that sweeps use again.
 struct HardScratch {
-  // One product that a block's path goes through.
+  // One product that a block's path goes through, and four bits for each state at its end: the best
+  // state before it. Up to eight states have room in 32 bits.
+  template <typename Froms>
   struct Step {
     uint32_t entry = 0;
-    uint32_t from = 0;  // four bits for each state at its end: the best state before it
+    Froms from = 0;
   };
   struct Lane {
     std::vector<uint64_t> bytes;                // [entry][from][to] of blocks that take it
     std::vector<unsigned __int128> recomputed;  // [phase] units
-    std::vector<Step> steps;
+    std::vector<Step<uint32_t>> steps;
+    std::vector<Step<uint64_t>> wide_steps;
   };
   std::vector<double> cost;          // [entry][from][to] seconds a byte
   std::vector<uint8_t> middle;       // [entry][from][to] state between the parts of a product

@@ -182,7 +182,7 @@ absl::Status CheckLife(const Instance& instance, size_t block) {
 
 absl::Status CheckPath(const Instance& instance, size_t block, TableReach& reach) {
   const OptionTable& table = instance.TableOf(block);
-  uint8_t states = instance.ClassOf(block).start_states;
+  StateSet states = instance.ClassOf(block).start_states;
   uint32_t at = instance.birth[block];
   const absl::Span<const uint32_t> accesses = instance.Accesses(block);
   for (size_t i = 0; i < accesses.size();) {

@@ -43,7 +43,7 @@ struct BlockClass {
   uint64_t bytes = 0;            // above zero
   uint64_t recompute_units = 0;  // load of Instance::compute_resource when it is recomputed
   uint8_t table = 0;             // index into Instance::tables
-  uint8_t start_states = 0;  // bit k: it may be in state k of the table when it is born; not zero
+  StateSet start_states = 0;     // those it may be in when it is born; not zero
 };
 
 // Phases run one after another. A phase takes the longest of its resources' times, which are base

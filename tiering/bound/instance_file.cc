@@ -138,11 +138,11 @@ void ReadParts(ByteCursor& in, const HeaderCounts& counts, Instance& instance) {
     block_class.recompute_units = in.Take<uint64_t>("a class");
     const auto table = in.Take<uint32_t>("a class");
     const auto starts = in.Take<uint32_t>("a class");
-    if (table >= kTablesMax || starts > 0xff)
+    if (table >= kTablesMax || starts > 0xffff)
       return in.Fail(
           absl::StrFormat("class %d has table %d and start states %#x", i, table, starts));
     block_class.table = static_cast<uint8_t>(table);
-    block_class.start_states = static_cast<uint8_t>(starts);
+    block_class.start_states = static_cast<StateSet>(starts);
     instance.classes.push_back(block_class);
   }
 }

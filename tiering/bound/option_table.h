@@ -12,12 +12,14 @@ namespace kvtier::bound {
 
 inline constexpr size_t kTiersMax = 4;
 inline constexpr size_t kResourcesMax = 16;
-inline constexpr size_t kStatesMax = 8;
+inline constexpr size_t kStatesMax = 16;  // all sets of four tiers
 
 // Bit j: tier j holds a copy. Zero: nobody does, and an access has to recompute the block.
 using TierSet = uint8_t;
 // Index into OptionTable::states().
 using StateIndex = uint8_t;
+// Bit k: state k of a table.
+using StateSet = uint16_t;
 
 // One way to make a transition: what it loads. All counts are small and exact.
 struct Option {

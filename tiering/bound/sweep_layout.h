@@ -69,6 +69,11 @@ auto WithWidth(size_t states, const Run& run) {
       return run(std::integral_constant<size_t, 3>());
     case 4:
       return run(std::integral_constant<size_t, 4>());
+    case 5:
+    case 6:
+    case 7:
+    case 8:
+      return run(std::integral_constant<size_t, 8>());
     default:
       KVTIER_CHECK(states <= kStatesMax);
       return run(std::integral_constant<size_t, kStatesMax>());

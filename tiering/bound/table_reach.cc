@@ -26,7 +26,7 @@ TableReach::TableReach(const OptionTable& table) : steps_(table.accesses_max() +
     for (StateIndex from = 0; from < table.state_count(); ++from) {
       for (StateIndex to = 0; to < table.state_count(); ++to) {
         if (!table.Options(accesses, from, to).empty())
-          steps_[accesses][from] = static_cast<uint8_t>(steps_[accesses][from] | 1u << to);
+          steps_[accesses][from] = static_cast<StateSet>(steps_[accesses][from] | 1u << to);
       }
     }
   }
@@ -37,15 +37,15 @@ TableReach::TableReach(const OptionTable& table) : steps_(table.accesses_max() +
   }
 }
 
-uint8_t TableReach::Follow(const Relation& relation, uint8_t states) {
-  uint8_t next = 0;
+StateSet TableReach::Follow(const Relation& relation, StateSet states) {
+  StateSet next = 0;
   for (size_t from = 0; from < kStatesMax; ++from) {
-    if ((states >> from & 1) != 0) next = static_cast<uint8_t>(next | relation[from]);
+    if ((states >> from & 1) != 0) next = static_cast<StateSet>(next | relation[from]);
   }
   return next;
 }
 
-uint8_t TableReach::Idle(uint8_t states, uint32_t phases) const {
+StateSet TableReach::Idle(StateSet states, uint32_t phases) const {
   for (size_t i = 0; phases != 0; ++i, phases >>= 1) {
     if ((phases & 1) != 0) states = Follow(idle_[i], states);
   }

@@ -116,13 +116,16 @@ class ClassWalk {
   std::optional<__int128> Sum(const uint32_t* blocks, size_t count,
                               const std::function<bool()>& go_on) {
     uint32_t first = instance_.phase_count, last = 0;
+    const size_t states = table_.state_count();
     reached_.resize(count);
+    reached_cost_.resize(count * states);
     for (size_t i = 0; i < count; ++i) {
       first = std::min(first, instance_.birth[blocks[i]]);
       last = std::max(last, instance_.death[blocks[i]]);
-      for (StateIndex state = 0; state < kStatesMax; ++state)
-        reached_[i].cost[state] = (block_class_.start_states >> state & 1) != 0 ? 0 : kForbidden;
-      reached_[i].access = instance_.first_access[blocks[i]];
+      for (StateIndex state = 0; state < states; ++state)
+        reached_cost_[i * states + state] =
+            (block_class_.start_states >> state & 1) != 0 ? 0 : kForbidden;
+      reached_[i] = instance_.first_access[blocks[i]];
     }
     while (first < last) {
       if (go_on && !go_on()) return std::nullopt;
@@ -130,22 +133,17 @@ class ClassWalk {
       FillIdle(first, end, count >= kRunsPay ? kLevels : 1);
       levels_ = 1;
       if (count >= kRunsPay) JoinRuns(end - first);
-      for (size_t i = 0; i < count; ++i) Advance(blocks[i], first, end, reached_[i]);
+      for (size_t i = 0; i < count; ++i)
+        Advance(blocks[i], first, end, &reached_cost_[i * states], reached_[i]);
       first = end;
     }
     __int128 sum = 0;
-    for (const Reached& reached : reached_)
-      sum += *std::min_element(reached.cost.begin(), reached.cost.end());
+    for (const int64_t* cost = reached_cost_.data(); count > 0; --count, cost += states)
+      sum += *std::min_element(cost, cost + states);
     return sum;
   }
 
  private:
-  // How far a block has come: what it costs at least to be in each state, and its next access.
-  struct Reached {
-    std::array<int64_t, kStatesMax> cost;
-    uint64_t access;
-  };
-
   int64_t RoomCost(uint32_t phase, StateIndex state) const {
     Wide per_byte = 0;
     for (size_t tier = 0; tier < certificate_.tier_count; ++tier) {
@@ -215,38 +213,31 @@ class ClassWalk {
     return edges;
   }
 
-  void Advance(uint32_t block, uint32_t window, uint32_t end, Reached& reached) {
-    switch (table_.state_count()) {
-      case 1:
-        return AdvanceStates<1>(block, window, end, reached);
-      case 2:
-        return AdvanceStates<2>(block, window, end, reached);
-      case 3:
-        return AdvanceStates<3>(block, window, end, reached);
-      case 4:
-        return AdvanceStates<4>(block, window, end, reached);
-      case 5:
-        return AdvanceStates<5>(block, window, end, reached);
-      case 6:
-        return AdvanceStates<6>(block, window, end, reached);
-      case 7:
-        return AdvanceStates<7>(block, window, end, reached);
-      default:
-        return AdvanceStates<8>(block, window, end, reached);
-    }
+  // Takes the block from `cost`, what it costs at least to be in each state, and its next access
+  // through the window.
+  using Advancing = void (ClassWalk::*)(uint32_t block, uint32_t window, uint32_t end,
+                                        int64_t* cost, uint64_t& access);
+  template <size_t... kFewer>
+  static constexpr std::array<Advancing, kStatesMax> ByStates(std::index_sequence<kFewer...>) {
+    return {&ClassWalk::AdvanceStates<kFewer + 1>...};
+  }
+  void Advance(uint32_t block, uint32_t window, uint32_t end, int64_t* cost, uint64_t& access) {
+    static constexpr std::array<Advancing, kStatesMax> kByStates =
+        ByStates(std::make_index_sequence<kStatesMax>());
+    (this->*kByStates[table_.state_count() - 1])(block, window, end, cost, access);
   }
 
   template <size_t kStates>
-  void AdvanceStates(uint32_t block, uint32_t window, uint32_t end, Reached& reached) {
+  void AdvanceStates(uint32_t block, uint32_t window, uint32_t end, int64_t* reached_cost,
+                     uint64_t& access) {
     const uint64_t last_access = instance_.first_access[block + 1];
     std::array<int64_t, kStates> cost;
-    std::copy_n(reached.cost.begin(), kStates, cost.begin());
+    std::copy_n(reached_cost, kStates, cost.begin());
     uint32_t phase = std::max(window, instance_.birth[block]);
     end = std::min(end, instance_.death[block]);
     while (phase < end) {
-      const uint32_t next = reached.access == last_access
-                                ? end
-                                : std::min(end, instance_.access_phase[reached.access]);
+      const uint32_t next =
+          access == last_access ? end : std::min(end, instance_.access_phase[access]);
       while (phase < next) {
         // The longest run that begins here and does not go beyond `next`.
         const uint32_t at = phase - window;
@@ -258,9 +249,7 @@ class ClassWalk {
       }
       if (phase == end) break;
       size_t accesses = 0;
-      for (; reached.access < last_access && instance_.access_phase[reached.access] == phase;
-           ++reached.access)
-        ++accesses;
+      for (; access < last_access && instance_.access_phase[access] == phase; ++access) ++accesses;
       if (accesses == 1) {
         Step<kStates>(OneAccess(phase, window), cost);
       } else {
@@ -270,7 +259,7 @@ class ClassWalk {
       }
       ++phase;
     }
-    std::copy(cost.begin(), cost.end(), reached.cost.begin());
+    std::copy(cost.begin(), cost.end(), reached_cost);
   }
 
   // Written out by the compiler: as a loop it took three times as long with three states.
@@ -301,7 +290,9 @@ class ClassWalk {
   uint32_t levels_ = 1;        // that are filled
   std::vector<int64_t> once_;  // [phase of the window][from][to], with one access
   std::array<bool, kWindow> once_filled_{};
-  std::vector<Reached> reached_;
+  // How far blocks have come: what it costs at least to be in each state, and the next access.
+  std::vector<int64_t> reached_cost_;  // [block][state]
+  std::vector<uint64_t> reached_;      // [block]
 };
 
 absl::Status CheckPrices(const Instance& instance, const Certificate& certificate) {

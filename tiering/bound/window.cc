@@ -11,7 +11,7 @@ void AddFreeStarts(Instance& instance) {
   for (size_t i = 0; i < count; ++i) {
     BlockClass free = instance.classes[i];
     const size_t states = instance.tables[free.table].state_count();
-    free.start_states = static_cast<uint8_t>((1u << states) - 1);
+    free.start_states = static_cast<StateSet>((1u << states) - 1);
     instance.classes.push_back(free);
   }
 }

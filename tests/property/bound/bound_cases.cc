@@ -49,12 +49,16 @@ int Write(const std::string& folder, uint64_t count, uint64_t seed) {
   Rng rng(seed);
   std::ofstream verdicts(folder + "/verdicts");
   for (uint64_t i = 0; i < count; ++i) {
+    // Few of sixteen states, which take long one by one.
+    const bool four = i % 30 == 17;
     const test_support::BoundModel model =
-        test_support::kBoundModels[i % test_support::kBoundModels.size()];
+        four ? test_support::BoundModel::kFourTiers
+             : test_support::kBoundModels[i % test_support::kBoundModels.size()];
     // Now and then classes of many blocks that live through more phases than a window of the
     // verifier has.
-    const test_support::RandomSize size =
-        i % 120 < 6 ? test_support::RandomSize{40, 600} : test_support::RandomSize{8, 12};
+    test_support::RandomSize size{8, 12};
+    if (i % 120 < 6) size = {40, 600};
+    if (four) size = {4, 12};
     Instance instance = test_support::RandomInstance(model, size, rng);
     // Numbers as machines have them, so that integers of the usual size are tried.
     const uint64_t bytes_scale = 1 + rng.Below(uint64_t{1} << 20);

@@ -22,12 +22,13 @@ using test_support::BoundModel;
 using test_support::LeastPhaseSeconds;
 using test_support::Loads;
 
-constexpr int kInstances = 80;  // of each kind
+constexpr int kInstances = 80;  // of each kind; of four tiers a quarter
 constexpr int kPrices = 40;     // for each instance
 constexpr int kEvaluations = 400;
 
 // As many blocks as trying all placements takes: kinds with two states can have more.
 test_support::RandomSize SizeOf(BoundModel model) {
+  if (model == BoundModel::kFourTiers) return {.blocks_max = 2, .phases_max = 4};
   const bool many = model == BoundModel::kThreeTiers || model == BoundModel::kRecompute;
   return many ? test_support::RandomSize{.blocks_max = 4, .phases_max = 5}
               : test_support::RandomSize{.blocks_max = 6, .phases_max = 6};
@@ -39,7 +40,8 @@ TEST_P(BoundTruthTest, NoPricesExceedTheBestSchedule) {
   Rng rng(test_support::TestSeed(1000 + static_cast<uint64_t>(GetParam())));
   double sum_of_ratios = 0;
   int positive = 0;
-  for (int i = 0; i < kInstances; ++i) {
+  const int instances = GetParam() == BoundModel::kFourTiers ? kInstances / 4 : kInstances;
+  for (int i = 0; i < instances; ++i) {
     SCOPED_TRACE(i);
     const Instance instance = test_support::RandomInstance(GetParam(), SizeOf(GetParam()), rng);
     const double least = test_support::LeastSeconds(instance);
@@ -56,13 +58,15 @@ TEST_P(BoundTruthTest, NoPricesExceedTheBestSchedule) {
     ++positive;
     sum_of_ratios += static_cast<double>(bound / least);
   }
-  ASSERT_GT(positive, kInstances / 2);
+  ASSERT_GT(positive, instances / 2);
   std::cout << test_support::NameOf(GetParam()) << ": found prices give "
             << sum_of_ratios / positive << " of the best time on average\n";
-  EXPECT_GT(sum_of_ratios / positive, 0.8);
+  // Of two blocks, and with seven resources and four tiers, a random search finds less.
+  EXPECT_GT(sum_of_ratios / positive, GetParam() == BoundModel::kFourTiers ? 0.6 : 0.8);
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, BoundTruthTest, ::testing::ValuesIn(test_support::kBoundModels));
+INSTANTIATE_TEST_SUITE_P(FourTiers, BoundTruthTest, ::testing::Values(BoundModel::kFourTiers));
 
 // The best schedule is only a measure if a phase's best split is found.
 TEST(PhaseOptimum, SplitsAsWellAsPossible) {

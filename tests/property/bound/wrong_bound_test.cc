@@ -25,7 +25,7 @@ using ::testing::HasSubstr;
 constexpr StateIndex kBoth = 0, kDramOnly = 1;
 
 // One block of three bytes that DRAM keeps and HBM may hold, read in each of `phases` phases.
-Instance OneBlock(uint32_t phases, uint8_t start_states) {
+Instance OneBlock(uint32_t phases, StateSet start_states) {
   Instance instance;
   instance.tiers = {{.name = "hbm", .capacity_bytes = 3}, {.name = "dram", .capacity_bytes = 3}};
   instance.resources = {{.name = "hbm", .units_per_second = 2},

@@ -1,8 +1,10 @@
 #include "tests/support/bound/random_instance.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -57,6 +59,8 @@ void States(BoundModel model, TableSpec& spec, Rng& rng) {
     case BoundModel::kThreeTiers:
       spec.states = {0b101, 0b110, 0b100};
       break;
+    case BoundModel::kFourTiers:
+      break;  // FourTiers
     case BoundModel::kRecompute:
       spec.states = {0b01, 0b10, 0b00};
       if (rng.OneIn(2)) spec.states.push_back(0b11);
@@ -73,6 +77,30 @@ void States(BoundModel model, TableSpec& spec, Rng& rng) {
   }
 }
 
+// DRAM behind a link, and two memories more of which only the ports count.
+TableSpec FourTiers(Instance& instance, Rng& rng) {
+  TableSpec spec;
+  for (const char* name : {"hbm", "peer", "cxl", "dram"}) {
+    spec.tiers.push_back(
+        {.memory = AddResource(instance, name, Between(rng, 1, 9)), .on_gpu = spec.tiers.empty()});
+    instance.tiers.push_back({.name = name});
+  }
+  spec.tiers.back().link_in = AddResource(instance, "in", Between(rng, 1, 4));
+  spec.tiers.back().link_out = AddResource(instance, "out", 2);
+  instance.compute_resource = AddResource(instance, "compute", Between(rng, 1, 5));
+  spec.recompute = rng.OneIn(2);
+  for (TierSet set = spec.recompute ? 0 : 1; set < 16; ++set) spec.states.push_back(set);
+  return spec;
+}
+
+// Only rates differ between instances, and making a table takes long.
+const bound::OptionTable& TableOfFourTiers(const TableSpec& spec) {
+  static std::array<std::optional<bound::OptionTable>, 2> made;
+  std::optional<bound::OptionTable>& table = made[spec.recompute ? 1 : 0];
+  if (!table) table = *bound::MakeTable(spec);
+  return *table;
+}
+
 void AddTable(Instance& instance, const TableSpec& spec) {
   absl::StatusOr<bound::OptionTable> table = bound::MakeTable(spec);
   KVTIER_CHECK(table.ok());
@@ -81,8 +109,13 @@ void AddTable(Instance& instance, const TableSpec& spec) {
 
 // One class has a table of its own now and then: its blocks stay where DRAM alone has them.
 void Classes(BoundModel model, const TableSpec& spec, Instance& instance, Rng& rng) {
-  AddTable(instance, spec);
-  const bool pinned = model != BoundModel::kStrict && rng.OneIn(4);
+  const bool four = model == BoundModel::kFourTiers;
+  if (four) {
+    instance.tables.push_back(TableOfFourTiers(spec));
+  } else {
+    AddTable(instance, spec);
+  }
+  const bool pinned = model != BoundModel::kStrict && !four && rng.OneIn(4);
   if (pinned) {
     TableSpec in_dram = spec;
     in_dram.states = {static_cast<TierSet>(1u << (spec.tiers.size() - 1))};
@@ -98,9 +131,9 @@ void Classes(BoundModel model, const TableSpec& spec, Instance& instance, Rng& r
       // Where DRAM alone has it; there is room for everything.
       const auto in_dram = std::find(states.begin(), states.end(),
                                      static_cast<TierSet>(1u << (spec.tiers.size() - 1)));
-      block_class.start_states = static_cast<uint8_t>(1u << (in_dram - states.begin()));
+      block_class.start_states = static_cast<bound::StateSet>(1u << (in_dram - states.begin()));
     } else {
-      block_class.start_states = static_cast<uint8_t>((1u << states.size()) - 1);
+      block_class.start_states = static_cast<bound::StateSet>((1u << states.size()) - 1);
     }
     instance.classes.push_back(block_class);
   }
@@ -121,7 +154,8 @@ void Blocks(BoundModel model, const RandomSize& size, Instance& instance, Rng& r
     instance.death.push_back(death * stride);
     for (uint32_t phase = birth; phase < death; ++phase) {
       const bool read = rng.Below(4) < read_of_four;
-      const uint64_t times = read ? Between(rng, 1, size.accesses_max) : 0;
+      const uint64_t times =
+          read ? Between(rng, 1, model == BoundModel::kFourTiers ? 1 : size.accesses_max) : 0;
       for (uint64_t i = 0; i < times; ++i)
         instance.access_phase.push_back(phase * stride + stride - 1);
     }
@@ -147,15 +181,16 @@ std::pair<uint64_t, uint64_t> BytesNeeded(const Instance& instance) {
 }  // namespace
 
 const char* NameOf(BoundModel model) {
-  constexpr std::array kNames = {"exclusive", "inclusive", "three tiers",
-                                 "stream",    "strict",    "recompute"};
+  constexpr std::array kNames = {"exclusive", "inclusive", "three tiers", "stream",
+                                 "strict",    "recompute", "four tiers"};
   return kNames[static_cast<size_t>(model)];
 }
 
 bound::Instance RandomInstance(BoundModel model, const RandomSize& size, Rng& rng) {
   Instance instance;
-  TableSpec spec = Machine(model, instance, rng);
-  spec.accesses_max = size.accesses_max;
+  const bool four = model == BoundModel::kFourTiers;
+  TableSpec spec = four ? FourTiers(instance, rng) : Machine(model, instance, rng);
+  spec.accesses_max = four ? 1 : size.accesses_max;
   States(model, spec, rng);
   Classes(model, spec, instance, rng);
   instance.phase_count = static_cast<uint32_t>(Between(rng, 1, size.phases_max)) *
@@ -171,7 +206,7 @@ bound::Instance RandomInstance(BoundModel model, const RandomSize& size, Rng& rn
     const size_t states = instance.tables[0].state_count();
     for (bound::BlockClass& block_class : instance.classes) {
       block_class.table = 0;
-      block_class.start_states = static_cast<uint8_t>((1u << states) - 1);
+      block_class.start_states = static_cast<bound::StateSet>((1u << states) - 1);
     }
   }
   const bool based = rng.OneIn(2);

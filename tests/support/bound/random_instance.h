@@ -16,7 +16,9 @@ enum class BoundModel : uint8_t {
   kStream,      // inclusive; only the link counts
   kStrict,      // inclusive; phases in pairs, a stall without accesses before each compute phase
   kRecompute,   // copies may be dropped, and blocks computed again
+  kFourTiers,   // copies in any set of four tiers, in half of them also in none; one access at most
 };
+// Those of which all placements of a few blocks are soon tried; not kFourTiers.
 inline constexpr std::array kBoundModels = {BoundModel::kExclusive,  BoundModel::kInclusive,
                                             BoundModel::kThreeTiers, BoundModel::kStream,
                                             BoundModel::kStrict,     BoundModel::kRecompute};

@@ -175,7 +175,8 @@ Instance Synthetic(const SyntheticOptions& options) {
   for (uint32_t c = 0; c < options.classes; ++c) {
     bound::BlockClass block_class;
     block_class.bytes = (c + 1) * options.block_bytes;
-    block_class.start_states = static_cast<uint8_t>((1u << instance.tables[0].state_count()) - 1);
+    block_class.start_states =
+        static_cast<bound::StateSet>((1u << instance.tables[0].state_count()) - 1);
     instance.classes.push_back(block_class);
   }
   instance.phase_count = options.steps * options.layers * halves;

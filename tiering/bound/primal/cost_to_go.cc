@@ -88,7 +88,6 @@ uint32_t CostToGo::NextPhase(const Place& place) const {
 
 CostToGo::Costs CostToGo::Ahead(const Place& place) const {
   Costs ahead;
-  ahead.fill(kInfinite);
   const size_t table = instance_.ClassOf(place.block).table;
   const size_t states = instance_.tables[table].state_count();
   if (place.next < instance_.first_access[place.block + 1]) {
@@ -97,7 +96,7 @@ CostToGo::Costs CostToGo::Ahead(const Place& place) const {
   }
   const uint32_t death = instance_.death[place.block];
   for (StateIndex k = 0; k < static_cast<StateIndex>(states); ++k) {
-    if (Idles(table, k)) ahead[k] = prices_.Stay(table, k, death - 1, death);
+    ahead[k] = Idles(table, k) ? prices_.Stay(table, k, death - 1, death) : kInfinite;
   }
   return ahead;
 }

@@ -18,11 +18,13 @@ PathPrices::PathPrices(const Instance& instance, const Prices& prices)
     unit_price_[i] =
         prices.share[i] / static_cast<double>(instance.resources[i % resources].units_per_second);
   }
-  room_sum_.assign(instance.tables.size() * kStatesMax * (phases_ + 1), 0);
+  for (const OptionTable& table : instance.tables)
+    states_ = std::max<size_t>(states_, table.state_count());
+  room_sum_.assign(instance.tables.size() * states_ * (phases_ + 1), 0);
   for (size_t table = 0; table < instance.tables.size(); ++table) {
     const std::vector<TierSet>& states = instance.tables[table].states();
     for (size_t k = 0; k < states.size(); ++k) {
-      double* const sum = &room_sum_[(table * kStatesMax + k) * (phases_ + 1)];
+      double* const sum = &room_sum_[(table * states_ + k) * (phases_ + 1)];
       for (size_t phase = 0; phase < phases_; ++phase) {
         sum[phase + 1] = sum[phase];
         for (size_t j = 0; j < tiers; ++j) {

@@ -26,17 +26,18 @@ class PathPrices {
               StateIndex to) const;
   // Of being in a state at the starts of phases [begin, end), for one byte.
   double Stay(size_t table, StateIndex state, uint32_t begin, uint32_t end) const {
-    const double* const sum = &room_sum_[(table * kStatesMax + state) * (phases_ + 1)];
+    const double* const sum = &room_sum_[(table * states_ + state) * (phases_ + 1)];
     return sum[end] - sum[begin];
   }
   // That sum from the first phase on.
   const double* RoomSum(size_t table, StateIndex state) const {
-    return &room_sum_[(table * kStatesMax + state) * (phases_ + 1)];
+    return &room_sum_[(table * states_ + state) * (phases_ + 1)];
   }
 
  private:
   const Instance* instance_;
   size_t phases_;
+  size_t states_ = 0;               // the most of any table
   std::vector<double> unit_price_;  // [phase][resource], seconds a unit
   std::vector<double> room_sum_;    // [table][state][phase, and one more]
 };

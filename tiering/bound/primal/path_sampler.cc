@@ -216,8 +216,7 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
   const size_t states = runs.states;
   Segments(block, buffers.segments);
   const size_t count = buffers.segments.size();
-  buffers.ahead.resize(count + 1);
-  buffers.ahead[count].fill(1);
+  buffers.ahead.assign((count + 1) * states, 1);
   Matrix edges;
   const auto weights_of = [&](const Buffers::Segment& segment) -> const double* {
     if (segment.level < kAccess) {
@@ -228,8 +227,8 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
   };
   for (size_t i = count; i-- > 0;) {
     const double* const weight = weights_of(buffers.segments[i]);
-    const std::array<double, kStatesMax>& next = buffers.ahead[i + 1];
-    std::array<double, kStatesMax>& ahead = buffers.ahead[i];
+    double* const ahead = &buffers.ahead[i * states];
+    const double* const next = ahead + states;
     double heaviest = 0;
     for (size_t from = 0; from < states; ++from) {
       double sum = 0;
@@ -245,7 +244,7 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
   std::array<double, kStatesMax> weights;
   for (size_t k = 0; k < states; ++k) {
     const bool starts = ((instance_->classes[block_class].start_states >> k) & 1) != 0;
-    weights[k] = starts ? buffers.ahead[0][k] : 0;
+    weights[k] = starts ? buffers.ahead[k] : 0;
   }
   StateIndex state = DrawState(absl::MakeConstSpan(weights).first(states), rng);
   path.clear();
@@ -254,7 +253,7 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
     const Buffers::Segment& segment = buffers.segments[i];
     const double* const weight = weights_of(segment);
     for (size_t to = 0; to < states; ++to) {
-      weights[to] = weight[state * states + to] * buffers.ahead[i + 1][to];
+      weights[to] = weight[state * states + to] * buffers.ahead[(i + 1) * states + to];
     }
     const StateIndex to = DrawState(absl::MakeConstSpan(weights).first(states), rng);
     if (segment.level < kAccess) {

@@ -39,7 +39,7 @@ class PathSampler {
       uint32_t level = 0;     // 2^level idle phases
     };
     std::vector<Segment> segments;
-    std::vector<std::array<double, kStatesMax>> ahead;  // weight of all that follows, by state
+    std::vector<double> ahead;  // [segment, and one more][state] weight of all that follows
   };
   // Draws a legal path.
   void Draw(size_t block, Rng& rng, Buffers& buffers, std::vector<StateChange>& path) const;

@@ -73,8 +73,8 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
   const int64_t bytes = static_cast<int64_t>(instance_.classes[class_].bytes);
   // Where each state first and last lacks room at starts begin..end.
   std::array<uint32_t, kStatesMax> first, last;
-  first.fill(Room::kNone);
-  last.fill(Room::kNone);
+  std::fill_n(first.begin(), states_, Room::kNone);
+  std::fill_n(last.begin(), states_, Room::kNone);
   const uint32_t asked = std::min(end + 1, room_until_);
   for (size_t j = 0; j < instance_.tiers.size() && begin < asked; ++j) {
     if (!schedule_.room().limited(j)) continue;
@@ -142,7 +142,7 @@ void Router::Cross(uint32_t begin, uint32_t end, const Costs& in, Costs& out, St
 
 void Router::Access(uint32_t phase, uint32_t count, bool last, const Costs& in, Costs& out,
                     Stage& stage) {
-  out.fill(kInfinite);
+  std::fill_n(out.begin(), states_, kInfinite);
   for (StateIndex from = 0; from < static_cast<StateIndex>(states_); ++from) {
     if (in[from] == kInfinite) continue;
     for (StateIndex to = 0; to < static_cast<StateIndex>(states_); ++to) {
