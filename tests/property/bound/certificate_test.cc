@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -26,6 +27,7 @@
 #include "tiering/bound/instance_file.h"
 #include "tiering/bound/naive_evaluation.h"
 #include "tiering/bound/price_rounding.h"
+#include "tiering/bound/table_reach.h"
 #include "tiering/bound/verifier.h"
 
 namespace kvtier::bound {
@@ -43,13 +45,47 @@ Certificate Certified(const Instance& instance, const Prices& prices) {
   return *std::move(certificate);
 }
 
+// The most that the verifier's rounding takes: a quantum for each resource and for each option.
+long double RoundedDown(const Instance& instance, const Certificate& certificate) {
+  const size_t each = instance.resources.size() + instance.tiers.size() + 2;
+  return static_cast<long double>((instance.block_count() + 1) * instance.phase_count * each) /
+         static_cast<long double>(certificate.quanta_per_second);
+}
+
+// The most that a value changes by where each share moves by 2^-40 and each price of room by half
+// of its unit: what loads could cost at all, in that part.
+double MovedByRounding(const Instance& instance, const Certificate& certificate) {
+  double rate = 1e300, units = 0, bytes = 0;
+  for (const Resource& resource : instance.resources)
+    rate = std::min(rate, static_cast<double>(resource.units_per_second));
+  for (const uint64_t load : instance.base_load) units += static_cast<double>(load);
+  for (size_t block = 0; block < instance.block_count(); ++block) {
+    const BlockClass& block_class = instance.ClassOf(block);
+    units += static_cast<double>(LargestCount(instance.TableOf(block)) *
+                                 (block_class.bytes + block_class.recompute_units) *
+                                 instance.resources.size() * instance.phase_count);
+    bytes += static_cast<double>(block_class.bytes);
+  }
+  for (const Tier& tier : instance.tiers) bytes += static_cast<double>(tier.capacity_bytes);
+  const double room = std::ldexp(1, -kRoomBits) * instance.phase_count * bytes *
+                      static_cast<double>(instance.tiers.size()) /
+                      static_cast<double>(certificate.quanta_per_second);
+  return std::ldexp(1, -kShareBits) * units / rate + room;
+}
+
 class CertificateModelTest : public ::testing::TestWithParam<BoundModel> {};
 
 TEST_P(CertificateModelTest, IntegersLoseLittleAndNeverGain) {
   Rng rng(test_support::TestSeed(2000 + static_cast<uint64_t>(GetParam())));
-  for (int i = 0; i < 60; ++i) {
+  // Of sixteen states, trying all placements takes long.
+  const bool four = GetParam() == BoundModel::kFourTiers;
+  for (int i = 0; i < (four ? 6 : 60); ++i) {
     SCOPED_TRACE(i);
-    const Instance instance = test_support::RandomInstance(GetParam(), {}, rng);
+    const Instance instance = test_support::RandomInstance(
+        GetParam(),
+        four ? test_support::RandomSize{.blocks_max = 2, .phases_max = 4}
+             : test_support::RandomSize{},
+        rng);
     const double least = test_support::LeastSeconds(instance);
     for (int trial = 0; trial < 12; ++trial) {
       const Prices prices = trial == 0 ? test_support::SearchPrices(instance, 100, rng)
@@ -58,18 +94,23 @@ TEST_P(CertificateModelTest, IntegersLoseLittleAndNeverGain) {
       const absl::StatusOr<double> seconds = VerifiedSeconds(instance, certificate);
       ASSERT_THAT(seconds, IsOk());
       ASSERT_LE(*seconds, least);
-      // Each rounding of a share moves what a phase loads by 2^-40 of it at most.
-      const auto exact = static_cast<double>(EvaluateNaively(instance, prices).bound_seconds);
-      double scale = 0;
-      for (const double room : prices.room) scale += room;
-      ASSERT_NEAR(*seconds, exact, 1e-4 * (least + scale));
+      // A double has 53 of the 60 bits of room's price.
+      const Prices rounded = test_support::PricesOf(certificate);
+      const long double exact = EvaluateNaively(instance, rounded).bound_seconds;
+      const double size = test_support::Magnitude(instance, rounded);
+      ASSERT_LE(*seconds, exact + 4e-16L * size);
+      ASSERT_GE(*seconds,
+                exact - RoundedDown(instance, certificate) - 1e-15L * (size + std::abs(exact)));
+      ASSERT_NEAR(static_cast<double>(EvaluateNaively(instance, prices).bound_seconds),
+                  static_cast<double>(exact), MovedByRounding(instance, certificate));
     }
   }
 }
 
 TEST_P(CertificateModelTest, FilesComeBackAsTheyWere) {
   Rng rng(test_support::TestSeed(3000 + static_cast<uint64_t>(GetParam())));
-  for (int i = 0; i < 30; ++i) {
+  const int count = GetParam() == BoundModel::kFourTiers ? 4 : 30;
+  for (int i = 0; i < count; ++i) {
     const Instance instance = test_support::RandomInstance(GetParam(), {.blocks_max = 9}, rng);
     const std::string bytes = InstanceBytes(instance);
     const absl::StatusOr<Instance> again = ReadInstance(bytes);
@@ -89,6 +130,8 @@ TEST_P(CertificateModelTest, FilesComeBackAsTheyWere) {
 
 INSTANTIATE_TEST_SUITE_P(Models, CertificateModelTest,
                          ::testing::ValuesIn(test_support::kBoundModels));
+INSTANTIATE_TEST_SUITE_P(FourTiers, CertificateModelTest,
+                         ::testing::Values(BoundModel::kFourTiers));
 
 // A problem with a certificate that is worth damaging.
 struct Case {

@@ -32,7 +32,10 @@ constexpr test_support::RandomSize kSize = {.blocks_max = 6, .phases_max = 40, .
 template <typename Visit>
 void ForRandomInstances(uint64_t own_seed, const Visit& visit) {
   Rng rng(test_support::TestSeed(own_seed));
-  for (const BoundModel model : test_support::kBoundModels) {
+  std::vector<BoundModel> models(test_support::kBoundModels.begin(),
+                                 test_support::kBoundModels.end());
+  models.push_back(BoundModel::kFourTiers);
+  for (const BoundModel model : models) {
     for (int i = 0; i < kInstances; ++i) {
       SCOPED_TRACE(std::string(test_support::NameOf(model)) + " " + std::to_string(i));
       const Instance instance = test_support::RandomInstance(model, kSize, rng);
@@ -40,19 +43,6 @@ void ForRandomInstances(uint64_t own_seed, const Visit& visit) {
       if (testing::Test::HasFailure()) return;
     }
   }
-}
-
-// What sums that make up a value are made of, in size: errors are relative to it.
-double Magnitude(const Instance& instance, const Prices& prices) {
-  double size = 1e-300;
-  for (size_t i = 0; i < prices.room.size(); ++i) {
-    double bytes = static_cast<double>(instance.tiers[i % prices.tier_count].capacity_bytes);
-    for (size_t b = 0; b < instance.block_count(); ++b) {
-      bytes += static_cast<double>(instance.ClassOf(b).bytes);
-    }
-    size += prices.room[i] * bytes;
-  }
-  return size;
 }
 
 // What a move in a phase without access weighs, by its definition.
@@ -140,7 +130,7 @@ TEST(BoundEvaluationTest, FastIsNaive) {
     InlineExecutor executor;
     Evaluator evaluator(instance, executor);
     const auto naive = static_cast<double>(bound::EvaluateNaively(instance, prices).bound_seconds);
-    const double tolerance = 1e-13 * (std::abs(naive) + Magnitude(instance, prices));
+    const double tolerance = 1e-13 * (std::abs(naive) + test_support::Magnitude(instance, prices));
     EXPECT_NEAR(evaluator.Hard(prices, nullptr), naive, tolerance);
     Evaluation evaluation;
     EXPECT_NEAR(evaluator.Hard(prices, &evaluation), naive, tolerance);
@@ -156,7 +146,7 @@ TEST(BoundEvaluationTest, SmoothedIsNaiveToo) {
     const double naive = NaiveSoft(instance, prices, temperature);
     if (!std::isfinite(naive)) return;  // a room price too high for these simple means
     EXPECT_NEAR(evaluator.Soft(prices, temperature, nullptr), naive,
-                1e-12 * (std::abs(naive) + Magnitude(instance, prices)));
+                1e-12 * (std::abs(naive) + test_support::Magnitude(instance, prices)));
   });
 }
 
@@ -167,7 +157,7 @@ TEST(BoundEvaluationTest, SmoothedComesNear) {
     Evaluator evaluator(instance, executor);
     const double unit = bound::PriceSpace(instance).unit();
     const double hard = evaluator.Hard(prices, nullptr);
-    const double tolerance = 1e-12 * (std::abs(hard) + Magnitude(instance, prices));
+    const double tolerance = 1e-12 * (std::abs(hard) + test_support::Magnitude(instance, prices));
     double below = 0, above = 0;  // in temperatures
     for (size_t block = 0; block < instance.block_count(); ++block) {
       const auto& table = instance.TableOf(block);

@@ -1,6 +1,7 @@
 #include "tests/support/bound/random_prices.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -98,6 +99,29 @@ Prices SearchPrices(const Instance& instance, int evaluations, Rng& rng) {
     best = std::move(next);
   }
   return best;
+}
+
+Prices PricesOf(const bound::Certificate& certificate) {
+  Prices prices(certificate.phase_count, certificate.resource_count, certificate.tier_count);
+  for (size_t i = 0; i < prices.share.size(); ++i)
+    prices.share[i] = std::ldexp(static_cast<double>(certificate.share[i]), -bound::kShareBits);
+  const auto quanta = static_cast<double>(certificate.quanta_per_second);
+  for (size_t i = 0; i < prices.room.size(); ++i)
+    prices.room[i] =
+        std::ldexp(static_cast<double>(certificate.room[i]), -bound::kRoomBits) / quanta;
+  return prices;
+}
+
+double Magnitude(const Instance& instance, const Prices& prices) {
+  double size = 1e-300;
+  for (size_t i = 0; i < prices.room.size(); ++i) {
+    double bytes = static_cast<double>(instance.tiers[i % prices.tier_count].capacity_bytes);
+    for (size_t b = 0; b < instance.block_count(); ++b) {
+      bytes += static_cast<double>(instance.ClassOf(b).bytes);
+    }
+    size += prices.room[i] * bytes;
+  }
+  return size;
 }
 
 }  // namespace kvtier::test_support
