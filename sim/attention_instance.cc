@@ -53,10 +53,8 @@ class AttentionInstanceBuilder {
   void AddBaseLoads() {
     instance_.base_load.resize(instance_.phase_count * instance_.resources.size());
     const uint64_t parts = layers() ? geometry_.planes : 1;
-    // A new token's keys and values may go straight to other memory where this one holds none.
-    const bool holds_cache = result_.parts.machine_tier.front() == 0;
-    const uint64_t bytes =
-        model_.pass_weight_bytes / parts + (holds_cache ? model_.KvBytesPerToken() / parts : 0);
+    // A new token's keys and values are left out: any memory may be what they are written to.
+    const uint64_t bytes = model_.pass_weight_bytes / parts;
     const uint64_t flops_per_read =
         geometry_.block_tokens * (model_.AttentionFlopsPerPair() / model_.layers);
     for (uint32_t step = 0; step < result_.steps; ++step) {

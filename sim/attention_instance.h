@@ -1,8 +1,8 @@
 // An attention trace on a machine as a placement problem.
 //
-// A phase is a step, or a layer of one. Its base load is a pass's weights and the new token's keys
-// and values through the GPU's own memory, and the operations for the token and its attention to
-// what it reads. What is behind the last whole block is not counted.
+// A phase is a step, or a layer of one. Its base load is a pass's weights through the GPU's own
+// memory, and the operations for the token and its attention to what it reads. What is behind the
+// last whole block is not counted, nor that the new token's keys and values are written.
 #pragma once
 
 #include <cstdint>
