@@ -139,7 +139,8 @@ absl::Status AttentionSimulation::Create() {
   engine.chunk_count = geometry_.BlocksAt(steps_);
   engine.seed = options_.seed;
   engine.reorder = options_.faults.reorder;
-  KVTIER_ASSIGN_OR_RETURN(engine.policy, MakePolicy(options_.policy, &future_));
+  KVTIER_ASSIGN_OR_RETURN(engine.policy,
+                          MakePolicy(options_.policy, &future_, options_.look_ahead));
   KVTIER_ASSIGN_OR_RETURN(sim_, SimulatedEngine::Create(std::move(engine)));
   StartFaults(options_.faults, *sim_);
   StartResult(options_.policy, options_.tiers.size(), geometry_.planes, result_);

@@ -11,6 +11,7 @@
 #include "sim/attention_trace.h"
 #include "sim/machine.h"
 #include "sim/model_spec.h"
+#include "sim/policy/attention_policies.h"
 #include "sim/simulation_faults.h"
 #include "sim/simulation_result.h"
 
@@ -20,6 +21,7 @@ struct AttentionSimulationOptions {
   Machine machine;
   std::vector<size_t> tiers;  // indices into machine.tiers, of those that hold blocks
   std::string policy;         // policy_factory.h
+  LookAhead look_ahead;       // of policy `sa`
   uint64_t seed = 1;
   AttentionPhase phase = AttentionPhase::kStep;
   AttentionMode mode = AttentionMode::kInPlace;

@@ -101,7 +101,8 @@ absl::Status PrefixSimulation::Create() {
   engine.segment_bytes = options_.segment_bytes;
   if (options_.settle) engine.moves_in_flight_max = EngineLimits().moves_in_flight_max;
   engine.reorder = options_.faults.reorder;
-  KVTIER_ASSIGN_OR_RETURN(engine.policy, MakePolicy(options_.policy, &future_));
+  KVTIER_ASSIGN_OR_RETURN(engine.policy,
+                          MakePolicy(options_.policy, &future_, options_.look_ahead));
   KVTIER_ASSIGN_OR_RETURN(sim_, SimulatedEngine::Create(std::move(engine)));
   StartFaults(options_.faults, *sim_);
   StartResult(options_.policy, options_.tiers.size(), 1, result_);

@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "sim/machine.h"
 #include "sim/model_spec.h"
+#include "sim/policy/attention_policies.h"
 #include "sim/prefix_workload.h"
 #include "sim/simulation_faults.h"
 #include "sim/simulation_result.h"
@@ -19,6 +20,7 @@ struct PrefixSimulationOptions {
   Machine machine;
   std::vector<size_t> tiers;  // indices into machine.tiers, of those that hold blocks
   std::string policy;         // policy_factory.h
+  LookAhead look_ahead;       // of policy `sa`
   uint64_t seed = 1;
   // As `kvtier replay --workers 1 --settle` does it: the same calls of the engine, which looks at
   // what is to be done between requests only, until nothing is left. Takes longer: moves begin

@@ -1,7 +1,6 @@
 #include "sim/policy/attention_policies.h"
 
 #include <algorithm>
-#include <cmath>
 #include <utility>
 
 namespace kvtier::sim {
@@ -58,7 +57,8 @@ bool PagePolicy::MayReplace(BlockId victim, BlockId) {
 }
 
 uint64_t LookAheadPolicy::WindowEnd() const {
-  return uint64_t{future()->now()} + uint64_t{kWindowSteps} * future()->phases_per_step() + 1;
+  return uint64_t{future()->now()} +
+         uint64_t{look_ahead_.window_steps} * future()->phases_per_step() + 1;
 }
 
 void LookAheadPolicy::Decide() {
@@ -76,7 +76,7 @@ void LookAheadPolicy::Decide() {
     if (score > 0) scores.emplace_back(-score, i);
   }
   std::sort(scores.begin(), scores.end());
-  scores.resize(static_cast<size_t>(std::ceil(kShare * static_cast<double>(scores.size()))));
+  scores.resize((scores.size() * look_ahead_.share_milli + 999) / 1000);
   wanted().clear();
   for (const auto& [score, i] : scores) Want(read_[i]);
   read_.clear();

@@ -47,19 +47,22 @@ class PagePolicy : public BlockPolicy {
   uint32_t decided_step_ = kNever;
 };
 
-// Knows the reads of the next kWindowSteps steps. Of what was read elsewhere and will be read again
-// by then, the better kShare come to the fastest pool, by the sum over those reads of 1 / steps
-// until then, for blocks that are not read by then. The paper starts from this window and
-// share, and anneals the two in 40 simulations of the whole trace; nothing is annealed here, so
-// that what the paper calls SA-guided may be faster than this.
+inline constexpr char kLookAheadName[] = "sa";
+
+struct LookAhead {
+  uint32_t window_steps = 5;
+  uint32_t share_milli = 500;  // thousandths
+};
+
+// Knows the reads of the next `window_steps` steps. Of what was read elsewhere and will be read
+// again by then, the better share comes to the fastest pool, by the sum over those reads of
+// 1 / steps until then, for blocks that are not read by then. look_ahead_search.h finds the two.
 class LookAheadPolicy : public BlockPolicy {
  public:
-  static constexpr uint32_t kWindowSteps = 5;
-  static constexpr double kShare = 0.5;
+  LookAheadPolicy(AccessFuture* future, const LookAhead& look_ahead)
+      : BlockPolicy(future), look_ahead_(look_ahead) {}
 
-  explicit LookAheadPolicy(AccessFuture* future) : BlockPolicy(future) {}
-
-  const char* name() const override { return "sa"; }
+  const char* name() const override { return kLookAheadName; }
 
  private:
   uint64_t BlockOrder(BlockId block) override { return future()->Next(NumberOf(block)); }
@@ -69,6 +72,7 @@ class LookAheadPolicy : public BlockPolicy {
   // The first phase behind the window.
   uint64_t WindowEnd() const;
 
+  LookAhead look_ahead_;
   std::vector<BlockId> read_;  // since the last decision
 };
 

@@ -13,17 +13,20 @@ namespace kvtier::sim {
 namespace {
 
 template <typename Policy>
-std::unique_ptr<PlacementPolicy> Online(AccessFuture*) {
+std::unique_ptr<PlacementPolicy> Online(AccessFuture*, const LookAhead&) {
   return std::make_unique<Policy>();
 }
 template <typename Policy>
-std::unique_ptr<PlacementPolicy> Clairvoyant(AccessFuture* future) {
+std::unique_ptr<PlacementPolicy> Clairvoyant(AccessFuture* future, const LookAhead&) {
   return std::make_unique<Policy>(future);
+}
+std::unique_ptr<PlacementPolicy> LookingAhead(AccessFuture* future, const LookAhead& look_ahead) {
+  return std::make_unique<LookAheadPolicy>(future, look_ahead);
 }
 
 struct Maker {
   const char* name;
-  std::unique_ptr<PlacementPolicy> (*make)(AccessFuture*);
+  std::unique_ptr<PlacementPolicy> (*make)(AccessFuture*, const LookAhead&);
   bool knows_future = false;
 };
 constexpr Maker kMakers[] = {
@@ -33,7 +36,7 @@ constexpr Maker kMakers[] = {
     {"static", Online<StaticFillPolicy>},
     {"reactive", Clairvoyant<ReactivePolicy>},
     {"page", Clairvoyant<PagePolicy>, true},
-    {"sa", Clairvoyant<LookAheadPolicy>, true},
+    {kLookAheadName, LookingAhead, true},
     {"min", Clairvoyant<MinPolicy>, true},
     {"frequency", Clairvoyant<FrequencyPolicy>, true},
 };
@@ -41,9 +44,10 @@ constexpr Maker kMakers[] = {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PlacementPolicy>> MakePolicy(absl::string_view name,
-                                                            AccessFuture* future) {
+                                                            AccessFuture* future,
+                                                            const LookAhead& look_ahead) {
   for (const Maker& maker : kMakers) {
-    if (name == maker.name) return maker.make(future);
+    if (name == maker.name) return maker.make(future, look_ahead);
   }
   return absl::NotFoundError(absl::StrCat(
       "policy `", name, "` is not known (known: ", absl::StrJoin(PolicyNames(), ", "), ")"));

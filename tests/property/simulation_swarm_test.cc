@@ -4,10 +4,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <string>
+#include <utility>
 #include <variant>
+#include <vector>
 
+#include "sim/attention_simulation.h"
+#include "sim/machine_parts.h"
+#include "sim/policy/look_ahead_search.h"
 #include "sim/policy/policy_factory.h"
 #include "sim/trace_simulation.h"
 #include "tests/support/sim/small_scenarios.h"
@@ -62,6 +68,65 @@ TEST(SimulationSwarm, FaultsBreakNothing) {
   EXPECT_GT(moved, 1000u);
   EXPECT_GT(lost, 50u);
   EXPECT_GT(dropped, 1000u);
+}
+
+// The search for `sa` asks for what it may, returns the best of it, and passes errors on.
+TEST(LookAheadSearch, ReturnsTheBestOfWhatItTried) {
+  std::vector<std::pair<int64_t, sim::LookAhead>> tried;
+  const auto time_ns = [&](const sim::LookAhead& at) -> absl::StatusOr<int64_t> {
+    EXPECT_GE(at.window_steps, 1u);
+    EXPECT_GE(at.share_milli, 100u);
+    EXPECT_LE(at.share_milli, 1000u);
+    const int64_t far = std::abs(int64_t{at.window_steps} - 12) * 1'000'000 +
+                        std::abs(int64_t{at.share_milli} - 900) * 10'000;
+    tried.push_back({far, at});
+    return far;
+  };
+  const auto found = sim::AnnealLookAhead(TestSeed(1), time_ns);
+  ASSERT_THAT(found, IsOk());
+  ASSERT_EQ(tried.size(), 1u + sim::kLookAheadTrials);
+  EXPECT_EQ(tried[0].second.window_steps, 5u);
+  EXPECT_EQ(tried[0].second.share_milli, 500u);
+  const auto best = std::min_element(
+      tried.begin(), tried.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+  EXPECT_LT(best->first, tried[0].first);
+  EXPECT_EQ(found->window_steps, best->second.window_steps);
+  EXPECT_EQ(found->share_milli, best->second.share_milli);
+  EXPECT_THAT(sim::AnnealLookAhead(1,
+                                   [](const sim::LookAhead&) -> absl::StatusOr<int64_t> {
+                                     return absl::InternalError("lost");
+                                   }),
+              StatusIs(absl::StatusCode::kInternal));
+}
+
+// On traces as short as its trials, `sa` is never slower than with the look-ahead from which it
+// starts, and now and then faster.
+TEST(LookAheadSearch, IsUsed) {
+  const uint64_t seed = TestSeed(1);
+  int faster = 0;
+  for (uint64_t run = seed; run < seed + 40; ++run) {
+    const SmallScenario scenario = MakeSmallScenario(run);
+    const auto* const trace = std::get_if<sim::AttentionTrace>(&scenario.trace);
+    if (trace == nullptr || scenario.problem.mode != sim::AttentionMode::kInPlace) continue;
+    SCOPED_TRACE(scenario.text);
+    const auto parts =
+        sim::MakeMachineParts(scenario.machine, scenario.model, scenario.problem.tier_names);
+    ASSERT_THAT(parts, IsOk());
+    sim::AttentionSimulationOptions options;
+    options.machine = scenario.machine;
+    options.tiers = parts->machine_tier;
+    options.policy = "sa";
+    options.seed = scenario.problem.seed;
+    options.phase = scenario.problem.phase;
+    const auto start = sim::SimulateAttention(*trace, scenario.model, options);
+    const auto found = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
+                                          scenario.problem, "sa");
+    ASSERT_THAT(start, IsOk());
+    ASSERT_THAT(found, IsOk());
+    EXPECT_LE(found->time_ns, start->time_ns);
+    faster += found->time_ns < start->time_ns ? 1 : 0;
+  }
+  EXPECT_GT(faster, 0);
 }
 
 }  // namespace
