@@ -45,7 +45,7 @@ TEST(SimulationSwarm, FaultsBreakNothing) {
         .faults = faults,
         .settle = std::holds_alternative<sim::Trace>(scenario.trace) && run % 3 == 0};
     const std::vector<std::string> policies = sim::PolicyNames();
-    const std::string policy = policies[rng.Below(policies.size())];
+    const std::string& policy = policies[rng.Below(policies.size())];
     SCOPED_TRACE("policy " + policy + ", " + scenario.text + "; again: KVTIER_TEST_SEED=" +
                  std::to_string(run) + " build/release/tests/bin/simulation_swarm_test");
     const auto result = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,

@@ -111,6 +111,7 @@ TEST_F(AttentionInstanceTest, StreamsThroughTheGpusOwnMemory) {
   const auto loads = [&](AttentionMode mode, std::vector<std::string> tiers, uint8_t to) {
     const auto made = Make({.tier_names = std::move(tiers), .mode = mode});
     EXPECT_THAT(made, IsOk());
+    if (!made.ok()) return std::vector<int>();
     const bound::OptionTable& table = made->instance.TableOf(0);
     const auto dram = static_cast<bound::StateIndex>(table.state_count() == 1 ? 0 : 1);
     const auto options = table.Options(1, dram, table.state_count() == 1 ? 0 : to);
