@@ -15,8 +15,8 @@ def instance(phases=4, rates=(8, 2), capacity=(3, 9), lists=None, blocks=((0, 4,
     out += struct.pack("<QQ", len(blocks), sum(len(read) for _, _, read in blocks))
     for name, number in zip((b"hbm", b"dram"), capacity):
         out += struct.pack("<QI", number, len(name)) + name
-    for number in rates:
-        out += struct.pack("<QI", number, 1) + b"r"
+    for name, number in zip((b"f", b"s"), rates):
+        out += struct.pack("<QI", number, len(name)) + name
     out += struct.pack("<II", len(states), len(lists) - 1) + bytes(states)
     for before in (row for table in lists for row in table):
         for options in before:

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 #include "tiering/bound/table_reach.h"
 
@@ -24,19 +25,38 @@ absl::Status LongName(const char* what, const std::string& name) {
              name.size(), kNameBytesMax);
 }
 
+// What a terminal would take for a command is no name.
+absl::Status CheckName(const char* what, size_t number, const std::string& name) {
+  if (name.size() > kNameBytesMax) return LongName(what, name);
+  for (const char letter : name) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(letter)))
+      return Bad("the name of %s %d has the byte %d, a control character", what, number,
+                 static_cast<unsigned char>(letter));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status CheckMachine(const Instance& instance) {
   if (instance.tiers.empty() || instance.tiers.size() > kTiersMax)
     return Bad("%d tiers; there can be 1 to %d", instance.tiers.size(), kTiersMax);
   if (instance.resources.empty() || instance.resources.size() > kResourcesMax)
     return Bad("%d resources; there can be 1 to %d", instance.resources.size(), kResourcesMax);
-  for (const Tier& tier : instance.tiers) {
-    if (tier.name.size() > kNameBytesMax) return LongName("tier", tier.name);
+  for (size_t i = 0; i < instance.tiers.size(); ++i) {
+    const Tier& tier = instance.tiers[i];
+    const absl::Status status = CheckName("tier", i, tier.name);
+    if (!status.ok()) return status;
     if (tier.capacity_bytes > kUnitsMax)
       return Bad("tier %s has a capacity of %d bytes; the limit is %d", tier.name,
                  tier.capacity_bytes, kUnitsMax);
   }
-  for (const Resource& resource : instance.resources) {
-    if (resource.name.size() > kNameBytesMax) return LongName("resource", resource.name);
+  for (size_t i = 0; i < instance.resources.size(); ++i) {
+    const Resource& resource = instance.resources[i];
+    const absl::Status status = CheckName("resource", i, resource.name);
+    if (!status.ok()) return status;
+    for (size_t before = 0; before < i; ++before) {
+      if (instance.resources[before].name == resource.name)
+        return Bad("resources %d and %d have the same name, %s", before, i, resource.name);
+    }
     if (resource.units_per_second == 0 || resource.units_per_second > kUnitsMax)
       return Bad("resource %s has a rate of %d units per second; it can have 1 to %d",
                  resource.name, resource.units_per_second, kUnitsMax);
@@ -180,6 +200,21 @@ absl::Status CheckLife(const Instance& instance, size_t block) {
   return absl::OkStatus();
 }
 
+absl::Status CheckClassPhases(const Instance& instance) {
+  std::vector<uint32_t> first(instance.classes.size(), instance.phase_count);
+  std::vector<uint32_t> last(instance.classes.size());
+  for (size_t block = 0; block < instance.block_count(); ++block) {
+    const uint32_t of = instance.block_class[block];
+    first[of] = std::min(first[of], instance.birth[block]);
+    last[of] = std::max(last[of], instance.death[block]);
+  }
+  uint64_t phases = 0;
+  for (size_t i = 0; i < first.size(); ++i) phases += last[i] > first[i] ? last[i] - first[i] : 0;
+  if (phases <= kClassPhasesMax) return absl::OkStatus();
+  return Bad("the lives of %d classes of blocks are %d phases in all; the limit is %d",
+             instance.classes.size(), phases, kClassPhasesMax);
+}
+
 absl::Status CheckPath(const Instance& instance, size_t block, TableReach& reach) {
   const OptionTable& table = instance.TableOf(block);
   StateSet states = instance.ClassOf(block).start_states;
@@ -222,7 +257,7 @@ absl::Status Check(const Instance& instance) {
     if (bytes > kUnitsMax)
       return Bad("the first %d blocks have %d bytes; the limit is %d", block + 1, bytes, kUnitsMax);
   }
-  return absl::OkStatus();
+  return CheckClassPhases(instance);
 }
 
 }  // namespace kvtier::bound

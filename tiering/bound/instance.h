@@ -33,6 +33,9 @@ inline constexpr uint64_t kUnitsMax = uint64_t{1} << 62;       // a capacity, a 
 inline constexpr uint64_t kBlockUnitsMax = uint64_t{1} << 60;  // what a block loads in a phase
 inline constexpr size_t kBlocksMax = size_t{1} << 31;
 inline constexpr uint32_t kPhasesMax = uint32_t{1} << 31;
+// Phases from the first birth to the last death of a class, summed over classes: what a class's
+// blocks cost is rounded by its bytes, so that it is found for each class by itself.
+inline constexpr uint64_t kClassPhasesMax = uint64_t{1} << 30;
 inline constexpr size_t kTablesMax = 256;
 inline constexpr size_t kAccessesMax = 1024;  // of a block in a phase
 inline constexpr size_t kOptionsMax = 1024;   // in a list
@@ -87,7 +90,8 @@ struct Instance {
 
 // INVALID_ARGUMENT names the object, the number and the limit. Checks all that the comments above
 // say, that every block has a path (no access that none of its states can serve), and that the
-// bytes of all blocks are at most kUnitsMax. What a phase can load in all is below 2^92: sums of
+// bytes of all blocks are at most kUnitsMax. Names are without control characters, and resources'
+// differ. What a phase can load in all is below 2^92: sums of
 // loads over blocks are for __int128. Takes time in proportion to accesses and phases.
 absl::Status Check(const Instance& instance);
 

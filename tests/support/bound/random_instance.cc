@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -22,7 +23,7 @@ uint64_t Between(Rng& rng, uint64_t least, uint64_t most) {
   return least + rng.Below(most - least + 1);
 }
 
-uint8_t AddResource(Instance& instance, const char* name, uint64_t rate) {
+uint8_t AddResource(Instance& instance, const std::string& name, uint64_t rate) {
   instance.resources.push_back({.name = name, .units_per_second = rate});
   return static_cast<uint8_t>(instance.resources.size() - 1);
 }
@@ -37,8 +38,9 @@ TableSpec Machine(BoundModel model, Instance& instance, Rng& rng) {
     bound::TierPorts ports{.on_gpu = on_gpu};
     if (!link_only) ports.memory = AddResource(instance, name, rate);
     if (!on_gpu && links) {
-      ports.link_in = AddResource(instance, "in", Between(rng, 1, 4));
-      ports.link_out = rng.OneIn(3) ? ports.link_in : AddResource(instance, "out", 2);
+      ports.link_in = AddResource(instance, std::string(name) + ".in", Between(rng, 1, 4));
+      ports.link_out =
+          rng.OneIn(3) ? ports.link_in : AddResource(instance, std::string(name) + ".out", 2);
     }
     spec.tiers.push_back(ports);
     instance.tiers.push_back({.name = name});

@@ -8,6 +8,7 @@
 
 #include <cstring>
 #include <functional>
+#include <numeric>
 #include <string>
 #include <string_view>
 
@@ -115,6 +116,38 @@ TEST(CheckInstance, Classes) {
   ExpectBad([](Instance& i) { i.classes[0].recompute_units = kBlockUnitsMax; }, "to recompute");
   ExpectBad([](Instance& i) { i.classes[0].start_states = 0; }, "may start in states 0");
   ExpectBad([](Instance& i) { i.classes[0].start_states = 4; }, "its table has 2");
+}
+
+// A small file could ask for a day's work.
+TEST(CheckInstance, ClassesTimesPhases) {
+  constexpr uint32_t kClasses = 1 << 15;
+  const auto of_phases = [](uint32_t phases) {
+    Instance instance = Small();
+    instance.phase_count = phases;
+    instance.base_load.assign(size_t{3} * phases, 0);
+    instance.classes.assign(kClasses, instance.classes[0]);
+    instance.block_class.resize(kClasses);
+    std::iota(instance.block_class.begin(), instance.block_class.end(), 0);
+    instance.birth.assign(kClasses, 0);
+    instance.death.assign(kClasses, phases);
+    instance.access_phase.clear();
+    instance.first_access.assign(kClasses + 1, 0);
+    return Check(instance);
+  };
+  EXPECT_THAT(of_phases(1 << 15), IsOk());
+  EXPECT_THAT(of_phases((1 << 15) + 1),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("32768 classes of blocks are 1073774592 phases in all")));
+}
+
+// Names come from files, go to terminals, and are keys in JSON.
+TEST(CheckInstance, Names) {
+  ExpectBad([](Instance& i) { i.tiers[1].name = "dr\x1b[2Jam"; },
+            "the name of tier 1 has the byte 27, a control character");
+  ExpectBad([](Instance& i) { i.resources[0].name = "a\n"; },
+            "the name of resource 0 has the byte 10");
+  ExpectBad([](Instance& i) { i.resources[2].name = "hbm port"; },
+            "resources 0 and 2 have the same name, hbm port");
 }
 
 TEST(CheckInstance, Phases) {
