@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "client/cli/text_table.h"
+#include "tiering/bound/resource_use.h"
 
 namespace kvtier::cli {
 namespace {
@@ -94,6 +95,10 @@ std::string SecondsText(std::optional<double> seconds) {
   return seconds ? absl::StrFormat("%.10g s", *seconds) : "-";
 }
 
+std::string RestrictionText(const bound::Instance& instance) {
+  return bound::UseOf(instance).recomputes ? ", computed only where they are read" : "";
+}
+
 void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
                  const sim::Binding& binding, Json& json) {
   const bound::Instance& instance = problem.instance;
@@ -140,7 +145,7 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
               problem.terms.phase.c_str());
   for (const bound::Tier& tier : instance.tiers)
     std::printf(", %s %s", tier.name.c_str(), SizeText(tier.capacity_bytes).c_str());
-  std::printf("\n\n");
+  std::printf("%s\n\n", RestrictionText(instance).c_str());
   TextTable table({"what binds", "how much there is>", "part of the bound>"});
   const auto part = [](double of_bound) { return absl::StrFormat("%.1f %%", 100 * of_bound); };
   for (size_t r = 0; r < instance.resources.size(); ++r) {

@@ -10,6 +10,7 @@
 #include "sim/binding.h"
 #include "sim/bound_run.h"
 #include "sim/placement_problem.h"
+#include "tiering/bound/instance.h"
 
 namespace kvtier::cli {
 
@@ -20,6 +21,10 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
 // The same for people, printed to stdout.
 void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
                 const sim::Binding& binding);
+
+// What a bound leaves out of all that an engine could do, to follow a problem's description; empty
+// where nothing is recomputed.
+std::string RestrictionText(const bound::Instance& instance);
 
 // "450 GB/s", or of `compute` "756.5 TFLOP/s".
 std::string RateText(absl::string_view resource, uint64_t units_per_second);

@@ -143,6 +143,7 @@ class Cases:
         output, _ = self.run("bound", "verify", certificate, *problem)
         assert "verified: no schedule takes less than" in output and "gh200" in output, output
         assert self.attention in output and "llama-3.1-8b" in output and "in_place" in output, output
+        assert "computed only" not in output, output
         verified = json.loads(self.run("bound", "verify", certificate, *problem, "--json")[0])
         assert verified["lower_bound_s"] == result["lower_bound_s"], verified
         for other in (("--requests", "11"), ("--phase", "layer"), ("--tiers", "hbm,dram", "--dram", "100GiB"),
@@ -188,7 +189,8 @@ class Cases:
         os.unlink(pipe)
 
     def progress(self):
-        _, error = self.run("bound", *self.request_problem("--progress"))
+        output, error = self.run("bound", *self.request_problem("--progress"))
+        assert "computed only where they are read" in output, output
         assert "gap" in error and "bound: " in error, error
 
     def errors(self):

@@ -315,7 +315,7 @@ TEST_F(SimulationBoundOf, RoomForStaging) {
 // Two tiers more, of which each has something that the others have not: none holds all blocks, and
 // each may bind.
 TEST_F(SimulationBoundOf, FourTiers) {
-  SetMachine("h100-pcie5", 6, 100);
+  SetMachine("h100-pcie5", 6 + 6, 100);  // two buffers for each of the others
   machine_.tiers[0].bytes_per_second = 400'000'000'000;
   for (const char* name : {"peer", "cxl"}) {
     sim::MachineTier tier = machine_.tiers[1];

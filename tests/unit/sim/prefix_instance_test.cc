@@ -127,7 +127,7 @@ TEST_F(PrefixInstanceTest, LeavesRoomForTheWeights) {
   EXPECT_EQ(made.instance.TableOf(0).state_count(), 4u);
   const ModelSpec large = *ReadModel("llama-3.1-70b");
   const absl::Status status = MakePrefixInstance(workload_, machine_, large, {}).status();
-  EXPECT_TRUE(absl::IsInvalidArgument(status));
+  EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("weights of llama-3.1-70b"));
   EXPECT_FALSE(MakePrefixInstance(workload_, machine_, model_, {"dram", "dram"}).ok());
   EXPECT_FALSE(MakePrefixInstance(workload_, machine_, model_, {"ssd"}).ok());
