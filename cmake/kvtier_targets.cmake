@@ -60,12 +60,13 @@ function(kvtier_wants_test result label starts_threads)
 endfunction()
 
 # Shared by the helpers below: label, time limit, environment and, with SERIAL, no test beside it.
+# Those with the longest limits start first, so that none of them is alone at the end.
 function(kvtier_test_properties name label timeout serial env)
   if(NOT timeout)
     set(timeout 120)
   endif()
   math(EXPR timeout "${timeout} * ${KVTIER_TIMEOUT_FACTOR}")
-  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT ${timeout} RUN_SERIAL "${serial}"
+  set_tests_properties(${name} PROPERTIES LABELS "${label}" TIMEOUT ${timeout} COST ${timeout} RUN_SERIAL "${serial}"
     ENVIRONMENT "KVTIER_BIN_DIR=${CMAKE_BINARY_DIR}/bin;KVTIER_SOURCE_DIR=${PROJECT_SOURCE_DIR};KVTIER_BINARY_DIR=${CMAKE_BINARY_DIR};${env}")
 endfunction()
 
