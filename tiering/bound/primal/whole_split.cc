@@ -21,6 +21,7 @@ constexpr size_t kPairedMax = 48;
 // Choices of how many blocks compute that are all tried, and where each asks for a division.
 constexpr uint64_t kWaysMax = 4096;
 constexpr uint64_t kDividedWaysMax = 64;
+constexpr size_t kLevelsTriedMax = 1024;  // as deep as trying them all goes
 
 }  // namespace
 
@@ -299,6 +300,7 @@ bool WholeSplit::ApplyBestPair(absl::Span<const Move> moves) {
 
 // Whether there are few enough choices of how many blocks take which level.
 bool WholeSplit::FewWays() const {
+  if (levels_.size() > kLevelsTriedMax) return false;
   const uint64_t most = levels_are_divided_ ? kDividedWaysMax : kWaysMax;
   uint64_t ways = 1;
   for (const Group& group : groups_) {

@@ -290,6 +290,15 @@ TEST(WholeSplitTest, UnlikeBlocksAreDividedNearlyAsWellAsTryingAllFinds) {
   EXPECT_LE(sum / kRounds, 0.007);
 }
 
+// One block has a choice, and 200,000 blocks unlike each other have none.
+TEST(WholeSplitTest, AnyNumberOfGroups) {
+  std::vector<Alike> work(200'000, {1, {{0, {1e-6, 0}}}});
+  work.push_back({1, {{0, {0.5, 0}}, {1, {0, 0.4}}}});
+  WholeSplit split(2);
+  const double time = Solve(split, {0, 0.3}, work);
+  EXPECT_NEAR(time, 0.7, 1e-9);
+}
+
 TEST(WholeSplitTest, OneBlockIsReadOrComputed) {
   WholeSplit split(2);
   // Half of it each way would take half a second.
