@@ -76,8 +76,8 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
     nearest = std::min(nearest, best_s / bound_s);
     near += best_s < 1.25 * bound_s ? 1 : 0;
   }
-  if (runs == 1) return;
-  // Else the comparison would say little.
+  // Else the comparison would say little; of a few runs it cannot be said.
+  if (runs == 1 || kSanitized) return;
   EXPECT_LT(nearest, 1.01) << "no policy ever came near the bound";
   EXPECT_GT(near, kRuns * 15 / 100);
   EXPECT_GT(transfers_bind, kRuns * 25 / 100);
