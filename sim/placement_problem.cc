@@ -11,6 +11,12 @@
 namespace kvtier::sim {
 namespace {
 
+// As it was asked for, else as the machine reads.
+AttentionMode WantedMode(const Machine& machine, const ProblemOptions& options) {
+  return options.mode.value_or(machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace
+                                                                       : AttentionMode::kStream);
+}
+
 absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& machine,
                                            const ModelSpec& model, const ProblemOptions& options) {
   KVTIER_RETURN_IF_ERROR(CheckForRequests(options));
@@ -57,9 +63,7 @@ absl::Status CheckForRequests(const ProblemOptions& options) {
 }
 
 absl::StatusOr<AttentionMode> ModeOf(const Machine& machine, const ProblemOptions& options) {
-  const AttentionMode as_machine =
-      machine.read_mode == ReadMode::kInPlace ? AttentionMode::kInPlace : AttentionMode::kStream;
-  const AttentionMode mode = options.mode.value_or(as_machine);
+  const AttentionMode mode = WantedMode(machine, options);
   if (options.staging_bytes == 0 || mode == AttentionMode::kStream) return mode;
   return absl::InvalidArgumentError(
       "staging is for reads that stream through it, and nothing streams here");
@@ -88,12 +92,10 @@ absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machi
   terms.phase = std::holds_alternative<Trace>(trace)      ? "request"
                 : options.phase == AttentionPhase::kLayer ? "layer"
                                                           : "step";
-  terms.mode = machine.read_mode == ReadMode::kInPlace ? "in_place" : "stream";
-  if (options.mode) {
-    terms.mode = *options.mode == AttentionMode::kInPlace  ? "in_place"
-                 : *options.mode == AttentionMode::kStream ? "stream"
-                                                           : "strict";
-  }
+  const AttentionMode mode = WantedMode(machine, options);
+  terms.mode = mode == AttentionMode::kInPlace  ? "in_place"
+               : mode == AttentionMode::kStream ? "stream"
+                                                : "strict";
   return terms;
 }
 

@@ -231,8 +231,7 @@ class Planner {
       KVTIER_RETURN_IF_ERROR(Report(index, policy));
       KVTIER_ASSIGN_OR_RETURN(SimulationResult result, SimulateTrace(*loaded, point.machine, model_,
                                                                      ProblemOf(point), policy));
-      const double seconds = result.Seconds();
-      point.run.Offer(policy, seconds);
+      point.run.Offer(policy, result.Seconds());
       KVTIER_RETURN_IF_ERROR(point.run.Check());
       point.policies.push_back(std::move(result));
     }

@@ -8,8 +8,8 @@
 namespace kvtier::bound {
 namespace {
 
-// How far above the best the first target is, in parts of it: prices that an ascent ends with are
-// rarely further from the optimum than they get with this.
+// How far above the best the first target is, in parts of it. With four times as much the first
+// fifty steps gained nothing on one of two problems that it was tried on, and no more in the end.
 constexpr double kReach = 0.0005;
 // Evaluations without a better bound after which the target is too far.
 constexpr uint32_t kPatience = 15;
