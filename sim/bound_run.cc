@@ -16,6 +16,8 @@ namespace {
 
 // Of the time limit; the rest is for certificate and schedule.
 constexpr double kDualPart = 0.5;
+// Of a bound, what rounding its prices may cost at most.
+constexpr double kRounding = 1e-6;
 // Of points that are kept, each at least so much later than the one before, in parts of the time
 // that has passed: a thousand hours are a thousand points or so.
 constexpr double kLaterBy = 0.01;
@@ -52,7 +54,13 @@ class Run {
     // What it claims is what the verifier found that it proves.
     run_.lower_bound_s =
         bound::SecondsOf(run_.certificate.claimed_quanta, run_.certificate.quanta_per_second);
-    run_.roofline_s = std::min(run_.roofline_s, run_.lower_bound_s);  // which is rounded
+    if (run_.lower_bound_s < run_.roofline_s * (1 - kRounding)) {
+      return absl::InternalError(absl::StrFormat(
+          "%.9g s are certified, and the roofline alone is %.9g s: prices are worth less than was "
+          "found with them",
+          run_.lower_bound_s, run_.roofline_s));
+    }
+    run_.roofline_s = std::min(run_.roofline_s, run_.lower_bound_s);
     now_.lower_bound_s = run_.lower_bound_s;
     now_.stage = "certified";
     Report(options_.time_limit_s);

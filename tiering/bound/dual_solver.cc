@@ -16,21 +16,21 @@
 namespace kvtier::bound {
 namespace {
 
-// Temperatures that ascents begin with: from nothing, from prices of a smaller problem, and from
-// those with too few iterations to cool down from further up; and the one that all end with.
+// Temperatures that ascents begin with, from nothing and from prices of a smaller problem; and the
+// one that all end with.
 constexpr double kCold = 0.1;
 constexpr double kLifted = 0.05;
-constexpr double kShort = 0.006;
 constexpr double kEnd = 0.003;
-constexpr uint32_t kShortIterations = 40;
 // Of the time that is left, an ascent's at most: those on everything, and those before them.
 constexpr double kLastPart = 0.95;
 constexpr double kEarlierPart = 0.5;
 // A small problem has few blocks to spread a tie over, and time to cool down further.
 constexpr double kCoolEnd = 0.0005;
 constexpr uint64_t kCooledAccesses = 20'000'000;  // of all iterations together
-// Of the iterations on everything; without smoothing one takes a quarter of the time.
+// A polish evaluates twice for each iteration of an ascent; the first one, on a sample, once for so
+// many of them.
 constexpr uint32_t kPolishing = 2;
+constexpr uint32_t kIterationsPerFirstPolish = 5;
 constexpr size_t kFewTiers = 2;
 // Fewer merged phases than these are not worth the trouble.
 constexpr uint32_t kMergedPhasesMin = 8;
@@ -68,32 +68,16 @@ class Solver {
 
   DualResult Run() {
     Evaluator evaluator(instance_, executor_);
-    const PriceSpace space(instance_);
-    result_.last_temperature = kEnd * space.unit();
-    const uint32_t stride = StrideOf(instance_, options_);
-    std::optional<BlockSample> sample;
-    if (stride > 1) sample = SampleBlocks(instance_, stride, options_.seed);
+    result_.last_temperature = kEnd * PriceSpace(instance_).unit();
     Take(RooflinePrices(evaluator));
     result_.roofline_seconds = result_.bound;
-    Take(SpecialPrices(evaluator, sample));
-    result_.special_seconds = result_.bound;
-    if (result_.ended_early || !Report("special", 1, 1, result_.bound)) return std::move(result_);
-
-    const std::optional<Prices> start = SolveParts(sample);
-    if (start) Take({*start, evaluator.Hard(*start, nullptr)});
+    const uint32_t stride = StrideOf(instance_, options_);
+    stride > 1 ? SolveSampled(evaluator, SampleBlocks(instance_, stride, options_.seed))
+               : SolveWhole(evaluator);
     if (result_.ended_early) return std::move(result_);
-    const uint32_t iterations = start ? AffordableIterations() : options_.iterations;
-    const double lifted = iterations > kShortIterations ? kLifted : kShort;
-    Take(Climb(evaluator, start ? *start : space.Start(), start ? lifted : kCold, iterations,
-               "all"));
-    if (!result_.ended_early && instance_.access_count() * iterations <= kCooledAccesses) {
-      Take(Climb(evaluator, Prices(result_.prices), kEnd, iterations, "cool", kCoolEnd));
-    }
-    if (!result_.ended_early) {
-      Prices ascended = result_.prices;
-      Take(Polished(evaluator, kPolishing * iterations));
-      result_.ascended = std::move(ascended);
-    }
+    Prices ascended = result_.prices;
+    Take(Polished(evaluator, {result_.prices, result_.bound}, PolishIterations(), "polish"));
+    result_.ascended = std::move(ascended);
     return std::move(result_);
   }
 
@@ -104,15 +88,53 @@ class Solver {
     result_.bound = priced.bound;
   }
 
-  // Found on the sample if there is one.
-  Priced SpecialPrices(Evaluator& evaluator, const std::optional<BlockSample>& sample) {
-    const auto go_on = [this] { return Report("special", 0, 1, result_.bound); };
-    if (!sample) return BestSpecialPrices(evaluator, go_on);
-    Evaluator of_sample(sample->instance, executor_);
-    Priced found = BestSpecialPrices(of_sample, go_on);
-    found.prices = LiftFromSample(std::move(found.prices), sample->share);
-    found.bound = evaluator.Hard(found.prices, nullptr);
+  void SolveWhole(Evaluator& evaluator) {
+    Take(Special(evaluator));
+    result_.special_seconds = result_.bound;
+    if (result_.ended_early) return;
+    const std::optional<Prices> start = SolvePart(instance_);
+    if (start) Take({*start, evaluator.Hard(*start, nullptr)});
+    if (result_.ended_early) return;
+    Take(Climb(evaluator, start ? *start : PriceSpace(instance_).Start(), start ? kLifted : kCold,
+               options_.iterations, "all"));
+    if (result_.ended_early || instance_.access_count() * options_.iterations > kCooledAccesses) {
+      return;
+    }
+    Take(Climb(evaluator, Prices(result_.prices), kEnd, options_.iterations, "cool", kCoolEnd));
+  }
+
+  void SolveSampled(Evaluator& evaluator, const BlockSample& sample) {
+    const auto take = [&](const Prices& of_sample) {
+      Prices prices = LiftFromSample(of_sample, sample.share);
+      const double bound = evaluator.Hard(prices, nullptr);
+      Take({std::move(prices), bound});
+    };
+    Evaluator of_sample(sample.instance, executor_);
+    Priced found = Special(of_sample);
+    take(found.prices);
+    result_.special_seconds = result_.bound;
+    if (result_.ended_early) return;
+    take(Polished(of_sample, std::move(found), options_.iterations / kIterationsPerFirstPolish,
+                  "sample")
+             .prices);
+    if (result_.ended_early) return;
+    const std::optional<Prices> of_part = SolvePart(sample.instance);
+    take(of_part ? *of_part
+                 : Climb(of_sample, PriceSpace(sample.instance).Start(), kCold, options_.iterations,
+                         "sample")
+                       .prices);
+  }
+
+  Priced Special(Evaluator& evaluator) {
+    Priced found =
+        BestSpecialPrices(evaluator, [this] { return Report("special", 0, 1, result_.bound); });
+    Report("special", 1, 1, Bound(evaluator, found.bound));
     return found;
+  }
+
+  // Of everything, where so much was found with an evaluator, which may be a part's.
+  double Bound(const Evaluator& evaluator, double bound) const {
+    return &evaluator.instance() == &instance_ ? std::max(result_.bound, bound) : result_.bound;
   }
 
   bool Report(std::string_view stage, uint32_t iteration, uint32_t iterations, double bound) {
@@ -121,17 +143,16 @@ class Solver {
     return false;
   }
 
-  uint32_t AffordableIterations() const {
+  uint32_t PolishIterations() const {
     const uint64_t affordable =
-        options_.full_accesses / std::max<uint64_t>(1, instance_.access_count());
-    return static_cast<uint32_t>(std::clamp<uint64_t>(
-        affordable, std::min(options_.full_iterations_min, options_.iterations),
-        options_.iterations));
+        options_.polish_accesses / std::max<uint64_t>(1, instance_.access_count());
+    const uint32_t most = kPolishing * options_.iterations;
+    return static_cast<uint32_t>(
+        std::clamp<uint64_t>(affordable, std::min(options_.polish_iterations_min, most), most));
   }
 
   Priced Climb(Evaluator& evaluator, const Prices& start, double first_temperature,
                uint32_t iterations, std::string_view stage, double last_temperature = kEnd) {
-    const bool whole = &evaluator.instance() == &instance_;
     AscentOptions options = {.iterations = iterations,
                              .first_temperature = first_temperature,
                              .last_temperature = last_temperature};
@@ -144,29 +165,14 @@ class Solver {
       };
     }
     return Ascend(evaluator, start, options, [&](const AscentProgress& at) {
-      return Report(stage, at.iteration, at.iterations,
-                    whole ? std::max(result_.bound, at.bound) : result_.bound);
+      return Report(stage, at.iteration, at.iterations, Bound(evaluator, at.bound));
     });
   }
 
-  Priced Polished(Evaluator& evaluator, uint32_t iterations) {
-    return Polish(evaluator, {result_.prices, result_.bound}, iterations,
-                  [&](const AscentProgress& at) {
-                    return Report("polish", at.iteration, at.iterations, at.bound);
-                  });
-  }
-
-  // Prices of the whole found on smaller problems; none if it is small itself.
-  std::optional<Prices> SolveParts(const std::optional<BlockSample>& sample) {
-    if (!sample) return SolvePart(instance_);
-    std::optional<Prices> found = SolvePart(sample->instance);
-    if (!found) {
-      Evaluator evaluator(sample->instance, executor_);
-      found = Climb(evaluator, PriceSpace(sample->instance).Start(), kCold, options_.iterations,
-                    "sample")
-                  .prices;
-    }
-    return LiftFromSample(*std::move(found), sample->share);
+  Priced Polished(Evaluator& evaluator, Priced start, uint32_t iterations, std::string_view stage) {
+    return Polish(evaluator, std::move(start), iterations, [&](const AscentProgress& at) {
+      return Report(stage, at.iteration, at.iterations, Bound(evaluator, at.bound));
+    });
   }
 
   bool FewAccesses(const Instance& sample) const {

@@ -12,7 +12,7 @@
 namespace kvtier::bound {
 
 struct DualOptions {
-  // Of the ascent on a part of the problem, or on all if it is small; with more than two tiers,
+  // Of an ascent, on a sample of the blocks or on all if they are few; with more than two tiers,
   // whose prices take longest to settle, twice as many.
   uint32_t iterations = 300;
   // A problem whose iterations do not fit into `full_accesses` starts with a sample of its blocks,
@@ -21,10 +21,11 @@ struct DualOptions {
   uint64_t sample_accesses = 300'000;
   uint32_t sample_accesses_per_phase = 400;
   uint64_t sample_accesses_max = 6'000'000;
-  // Iterations on everything after other stages: as many as take so many accesses in all, but not
-  // fewer than the least and not more than `iterations`.
   uint64_t full_accesses = 200'000'000;
-  uint32_t full_iterations_min = 6;
+  // Evaluations of the polish: as many as take so many accesses in all, but not fewer than the
+  // least, and not more than twice `iterations`.
+  uint64_t polish_accesses = 1'600'000'000;
+  uint32_t polish_iterations_min = 8;
   // Above zero: windows of so many phases are ascended one by one, instead of the sample at once.
   uint32_t window_phases = 0;
   uint64_t seed = 1;  // of samples
@@ -55,11 +56,12 @@ struct DualResult {
   bool ended_early = false;     // by the callback
 };
 
-// Special prices; then, where they pay, ascents on a sample of blocks with phases merged so that
-// none has more accesses of a block than one, on the sample itself, and on everything, each
-// starting where the one before ended; a small problem is cooled further, and at the end there is a
-// polish without smoothing. The result's bound is that of everything. Deterministic: a function of
-// instance and options, and of what `spent` and the callback say. `instance` passed Check.
+// Special prices; then, where it pays, ascents with phases merged so that none has more accesses of
+// a block than one, and without; where a problem is large all this on a sample of its blocks, with
+// a short polish before; and at the end a polish on everything, which finds most where ascents
+// found little: on sessions of a coding agent (3.7 million accesses) 150 evaluations raised the
+// bound by 1.3 %, after a sample's 60 had raised it by 30 %. Deterministic: a function of instance
+// and options, and of what `spent` and the callback say. `instance` passed Check.
 DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
                      const DualCallback& progress);
 

@@ -8,11 +8,14 @@
 
 namespace kvtier::bound {
 
-// The best prices met in so many evaluations, `start` included. Each step is as long as would reach
-// a target a little above the best bound if the bound were linear (Polyak, "Minimization of
-// unsmooth functionals", 1969). A target that it comes no nearer to is halved, and it goes on from
-// the best. Deterministic; the same for every number of lanes. `start.bound` is Hard of its prices;
-// false from `progress`, asked before each evaluation, ends it.
+// The best prices met in so many evaluations, `start` included. Each step is to where the bound
+// would reach a target a little above the best, could it be as high as its slope says (Polyak,
+// "Minimization of unsmooth functionals", 1969), or as the slopes of evaluations before say, all of
+// them mixed into one that is remixed with the newest so that the step is the longest (Kiwiel, "The
+// efficiency of subgradient projection methods", 1996). A target further off than can be reached
+// is halved, and it goes on from the best; one that is reached is doubled. Deterministic; the same
+// for every number of lanes. `start.bound` is Hard of its prices; false from `progress`, asked
+// before each evaluation, ends it.
 Priced Polish(Evaluator& evaluator, Priced start, uint32_t iterations,
               const AscentCallback& progress);
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <functional>
 
 #include "absl/types/span.h"
 #include "tiering/bound/resource_use.h"
@@ -16,6 +15,12 @@ constexpr double kLeastWeight = 0.1;
 // Room prices move so much further than shares: on synthetic problems of each model this brought
 // ascents of 300 iterations nearest to the optimum, or as near as any of 0.1 to 40.
 constexpr double kRoomStride = 5;
+// Below it a share moves as if it were so much, lest it stay at zero.
+constexpr double kLeastShare = 1e-3;
+
+double ReachOf(double share, Reach reach) {
+  return reach == Reach::kEven ? 1 : std::sqrt(std::max(share, kLeastShare));
+}
 
 }  // namespace
 
@@ -85,15 +90,18 @@ double PriceSpace::RoomSlope(const Evaluation& slope, size_t index) const {
          room_unit_ / value_unit_;
 }
 
-Prices PriceSpace::Step(const Prices& point, const Evaluation& slope, double curvature) const {
+Prices PriceSpace::Step(const Prices& point, const Evaluation& slope, double curvature,
+                        Reach reach) const {
   Prices next = point;
+  std::array<double, kResourcesMax> reaches;
   for (uint32_t phase = 0; phase < point.phase_count; ++phase) {
     const size_t first = phase * point.resource_count;
     const double length = 1 / (curvature * phase_weight_[phase]);
     for (size_t r = 0; r < point.resource_count; ++r) {
-      next.share[first + r] += length * ShareSlope(slope, first + r);
+      reaches[r] = ReachOf(point.share[first + r], reach);
+      next.share[first + r] += length * reaches[r] * ShareSlope(slope, first + r);
     }
-    ProjectOnSimplex(next.Share(phase));
+    ProjectOnSimplex(next.Share(phase), absl::MakeConstSpan(reaches.data(), point.resource_count));
   }
   for (size_t i = 0; i < next.room.size(); ++i) {
     next.room[i] = std::max(0.0, next.room[i] + RoomSlope(slope, i) / curvature * room_unit_);
@@ -112,11 +120,12 @@ double PriceSpace::Gain(const Evaluation& slope, const Prices& from, const Price
   return gain;
 }
 
-double PriceSpace::HalfSquare(const Prices& from, const Prices& to) const {
+double PriceSpace::HalfSquare(const Prices& from, const Prices& to, Reach reach) const {
   double square = 0;
   for (size_t i = 0; i < from.share.size(); ++i) {
     const double moved = to.share[i] - from.share[i];
-    square += phase_weight_[i / from.resource_count] * moved * moved;
+    square +=
+        phase_weight_[i / from.resource_count] * moved * moved / ReachOf(from.share[i], reach);
   }
   for (size_t i = 0; i < from.room.size(); ++i) {
     const double moved = (to.room[i] - from.room[i]) / room_unit_;
@@ -133,17 +142,36 @@ double PriceSpace::FirstCurvature(const Evaluation& slope) const {
   return std::max(10 * most, 1e-6);
 }
 
-void ProjectOnSimplex(absl::Span<double> point) {
-  std::array<double, kResourcesMax> sorted;
-  std::copy(point.begin(), point.end(), sorted.begin());
-  std::sort(sorted.begin(), sorted.begin() + point.size(), std::greater<>());
-  double sum = 0, level = 0;
+void ProjectOnSimplex(absl::Span<double> point, absl::Span<const double> reach) {
+  // With all coordinates higher by as many reaches the nearest is the same; so the highest is at
+  // zero here, as far from the simplex the one that all sum up to would be lost in rounding.
+  std::array<double, kResourcesMax> height;
+  std::array<size_t, kResourcesMax> order;
   for (size_t i = 0; i < point.size(); ++i) {
-    sum += sorted[i];
-    const double candidate = (sum - 1) / static_cast<double>(i + 1);
-    if (sorted[i] > candidate) level = candidate;
+    height[i] = point[i] / reach[i];
+    order[i] = i;
   }
-  for (double& coordinate : point) coordinate = std::max(0.0, coordinate - level);
+  std::sort(order.begin(), order.begin() + point.size(),
+            [&](size_t a, size_t b) { return height[a] > height[b]; });
+  const double highest = height[order[0]];
+  double sum = 0, reaches = 0, level = 0;
+  for (size_t i = 0; i < point.size(); ++i) {
+    const size_t next = order[i];
+    height[next] -= highest;
+    sum += height[next] * reach[next];
+    reaches += reach[next];
+    const double candidate = (sum - 1) / reaches;
+    if (height[next] > candidate) level = candidate;
+  }
+  for (size_t i = 0; i < point.size(); ++i) {
+    point[i] = std::max(0.0, (height[i] - level) * reach[i]);
+  }
+}
+
+void ProjectOnSimplex(absl::Span<double> point) {
+  std::array<double, kResourcesMax> ones;
+  ones.fill(1);
+  ProjectOnSimplex(point, absl::MakeConstSpan(ones.data(), point.size()));
 }
 
 }  // namespace kvtier::bound

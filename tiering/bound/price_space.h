@@ -11,6 +11,16 @@
 
 namespace kvtier::bound {
 
+// How far a step moves the shares of a phase beside each other.
+enum class Reach {
+  kEven,  // all as far for the same slope
+  // A share of p sqrt(max(p, 0.001)) times as far. What prices a slow resource rightly beside fast
+  // ones is a small share, which even steps overshoot: on requests with few blocks a polish of 600
+  // evaluations came to 0.986 of the optimum, with even steps to 0.934. Smoothed ascents, which
+  // have to cross whole shares, come less far with it.
+  kByShare,
+};
+
 // Shares are their own coordinates; a room price is measured in what keeping a byte for a phase is
 // worth if each access that it saves is worth unit(). Values are measured in the time that
 // unit() gives the average block.
@@ -33,11 +43,12 @@ class PriceSpace {
 
   // point + (slope at point) / curvature, with each phase's shares brought back to the nearest that
   // sum to one and room prices to zero or above. `slope` is of Evaluator.
-  Prices Step(const Prices& point, const Evaluation& slope, double curvature) const;
+  Prices Step(const Prices& point, const Evaluation& slope, double curvature,
+              Reach reach = Reach::kEven) const;
 
   // In units of the value: slope x (to - from), and half the square of their distance.
   double Gain(const Evaluation& slope, const Prices& from, const Prices& to) const;
-  double HalfSquare(const Prices& from, const Prices& to) const;
+  double HalfSquare(const Prices& from, const Prices& to, Reach reach = Reach::kEven) const;
 
   // A curvature with which a first step moves no share by more than about a tenth.
   double FirstCurvature(const Evaluation& slope) const;
@@ -56,7 +67,10 @@ class PriceSpace {
   double value_unit_ = 0;
 };
 
-// The nearest point of which no coordinate is below zero and the sum is one.
+// The nearest point of which no coordinate is below zero and the sum is one, where a difference
+// counts as its square divided by `reach`, of each coordinate: above zero.
+void ProjectOnSimplex(absl::Span<double> point, absl::Span<const double> reach);
+// With a reach of one for all.
 void ProjectOnSimplex(absl::Span<double> point);
 
 }  // namespace kvtier::bound

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <vector>
 
 #include "tests/support/bound/brute_force.h"
@@ -41,10 +42,13 @@ TEST(BoundAscentTest, SimplexProjectionIsNearest) {
   Rng rng(test_support::TestSeed(21));
   for (int i = 0; i < 1000; ++i) {
     const size_t size = 1 + rng.Below(6);
-    std::vector<double> point(size);
+    std::vector<double> point(size), reach(size, 1);
     for (double& x : point) x = 4 * rng.Unit() - 2;
+    if (i % 2 == 1) {
+      for (double& x : reach) x = 0.03 + rng.Unit();
+    }
     std::vector<double> nearest = point;
-    bound::ProjectOnSimplex(absl::MakeSpan(nearest));
+    bound::ProjectOnSimplex(absl::MakeSpan(nearest), reach);
     double sum = 0, product = 0;
     for (const double x : nearest) {
       EXPECT_GE(x, 0);
@@ -55,11 +59,45 @@ TEST(BoundAscentTest, SimplexProjectionIsNearest) {
     for (size_t corner = 0; corner < size; ++corner) {
       product = 0;
       for (size_t k = 0; k < size; ++k) {
-        product += (point[k] - nearest[k]) * ((k == corner ? 1.0 : 0.0) - nearest[k]);
+        product += (point[k] - nearest[k]) / reach[k] * ((k == corner ? 1.0 : 0.0) - nearest[k]);
       }
-      EXPECT_LE(product, 1e-12);
+      EXPECT_LE(product, 1e-10);
     }
+    // However far away the point lies.
+    const double far = std::pow(10.0, static_cast<double>(rng.Below(40)));
+    for (double& x : point) x *= far;
+    bound::ProjectOnSimplex(absl::MakeSpan(point), reach);
+    EXPECT_NEAR(std::accumulate(point.begin(), point.end(), 0.0), 1, 1e-12);
   }
+}
+
+// Where nothing is placed the bound is linear, and steps of a polish would go any way.
+TEST(BoundAscentTest, NothingToPlaceIsTheBaseLoad) {
+  Instance instance =
+      test_support::Synthetic({.model = SyntheticModel::kExclusive, .blocks = 1, .steps = 1});
+  instance.birth.clear();
+  instance.death.clear();
+  instance.block_class.clear();
+  instance.access_phase.clear();
+  instance.first_access = {0};
+  double longest = 0;
+  for (size_t r = 0; r < instance.resources.size(); ++r) {
+    instance.base_load[r] = uint64_t{1'000'000'000} * (1 + r);
+    longest = std::max(longest, static_cast<double>(instance.base_load[r]) /
+                                    static_cast<double>(instance.resources[r].units_per_second));
+  }
+  ASSERT_TRUE(Check(instance).ok()) << Check(instance);
+  double reported = 0;
+  InlineExecutor executor;
+  const bound::DualResult result =
+      SolveDual(instance, {}, executor, [&](const bound::DualProgress& at) {
+        reported = std::max(reported, at.bound);
+        return true;
+      });
+  EXPECT_NEAR(result.bound, longest, 1e-9 * longest);
+  EXPECT_LE(reported, longest * (1 + 1e-9));
+  const auto share = result.prices.Share(0);
+  EXPECT_LE(std::accumulate(share.begin(), share.end(), 0.0), 1 + 1e-12);
 }
 
 TEST(BoundAscentTest, NeverAboveTheTruth) {
@@ -73,6 +111,10 @@ TEST(BoundAscentTest, NeverAboveTheTruth) {
       EXPECT_GE(result.bound, result.special_seconds);
       EXPECT_GE(result.special_seconds, result.roofline_seconds);
       EXPECT_EQ(result.bound, Hard(instance, result.prices));
+      for (uint32_t phase = 0; phase < instance.phase_count; ++phase) {
+        const auto share = result.prices.Share(phase);
+        EXPECT_LE(std::accumulate(share.begin(), share.end(), 0.0), 1 + 1e-12);
+      }
     }
   }
 }

@@ -38,7 +38,7 @@ PlanOptions Quick(uint32_t iterations) {
   PlanOptions options;
   options.problem.tier_names = {"dram"};
   options.run.dual.iterations = iterations;
-  options.run.dual.full_iterations_min = 1;
+  options.run.dual.polish_iterations_min = 1;
   options.run.time_limit_s = 1e9;
   options.run.now_s = [] { return 0.0; };
   return options;
