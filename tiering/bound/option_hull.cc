@@ -18,23 +18,30 @@ Counts CountsOf(const Option& option) {
   return counts;
 }
 
+// Of one of its counts, without a copy of all.
+int64_t CountOf(const Option& option, size_t at) {
+  return at < kResourcesMax ? option.per_byte[at] : option.recomputes;
+}
+
 bool NowhereAbove(const Option& a, const Option& b) {
-  const Counts of_a = CountsOf(a), of_b = CountsOf(b);
-  for (size_t i = 0; i < of_a.size(); ++i) {
-    if (of_a[i] > of_b[i]) return false;
+  for (size_t i = 0; i <= kResourcesMax; ++i) {
+    if (CountOf(a, i) > CountOf(b, i)) return false;
   }
   return true;
 }
 
 // Whether some part t of b and 1 - t of c, 0 <= t <= 1, is nowhere above a: each count bounds t by
-// a fraction of small integers, and the bounds have to leave something.
+// a fraction of small integers, and the bounds have to leave something. Most pairs fail early.
 bool MixNowhereAbove(const Option& a, const Option& b, const Option& c) {
-  const Counts of_a = CountsOf(a), of_b = CountsOf(b), of_c = CountsOf(c);
   int64_t low = 0, low_of = 1, high = 1, high_of = 1;
-  for (size_t i = 0; i < of_a.size(); ++i) {
-    const int64_t slope = of_b[i] - of_c[i];
-    const int64_t room = of_a[i] - of_c[i];
-    if (slope == 0 && room < 0) return false;
+  for (size_t i = 0; i <= kResourcesMax; ++i) {
+    const int64_t of_c = CountOf(c, i);
+    const int64_t slope = CountOf(b, i) - of_c;
+    const int64_t room = CountOf(a, i) - of_c;
+    if (slope == 0) {
+      if (room < 0) return false;
+      continue;
+    }
     if (slope > 0 && room * high_of < high * slope) {
       high = room;
       high_of = slope;
@@ -43,8 +50,9 @@ bool MixNowhereAbove(const Option& a, const Option& b, const Option& c) {
       low = -room;
       low_of = -slope;
     }
+    if (low * high_of > high * low_of) return false;
   }
-  return low * high_of <= high * low_of;
+  return true;
 }
 
 // How many counts are not zero: mixes lie inside what they mix, so what has many is tried first.
