@@ -1,6 +1,7 @@
 // A machine as a bound and a simulation see it: memories, the links to them, and a processor.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -62,6 +63,17 @@ inline constexpr uint64_t kLatencyNsMax = 1'000'000'000;
 
 // INVALID_ARGUMENT "NAME: tiers.dram.capacity is N; ..." for what no machine can be.
 absl::Status CheckMachine(const Machine& machine);
+
+// Of the tier's link, as a resource: "dram.pcie", or "pcie" alone where several of the machine's
+// tiers are behind it and share it. The tier has a link.
+inline std::string LinkName(const Machine& machine, const MachineTier& tier) {
+  const auto shares = [&](const MachineTier& one) {
+    return one.link && one.link->name == tier.link->name;
+  };
+  return std::count_if(machine.tiers.begin(), machine.tiers.end(), shares) > 1
+             ? tier.link->name
+             : tier.name + "." + tier.link->name;
+}
 
 // Index of the tier of that name; none if there is none.
 std::optional<size_t> FindTier(const Machine& machine, absl::string_view name);

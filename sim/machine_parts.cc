@@ -1,6 +1,8 @@
 #include "sim/machine_parts.h"
 
 #include <algorithm>
+#include <map>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -34,13 +36,24 @@ uint8_t AddResource(MachineParts& parts, std::string name, uint64_t units_per_se
   return static_cast<uint8_t>(parts.resources.size() - 1);
 }
 
-void AddTier(const MachineTier& tier, bool on_gpu, uint64_t capacity_bytes, MachineParts& parts) {
-  bound::TierPorts ports{.on_gpu = on_gpu};
-  ports.memory = on_gpu ? parts.hbm : AddResource(parts, tier.name, tier.bytes_per_second);
+// A link's two directions, by its name: tiers behind one link share them.
+using LinkResources = std::map<std::string, std::pair<uint8_t, uint8_t>>;
+
+void AddTier(const Machine& machine, size_t index, uint64_t capacity_bytes, LinkResources& links,
+             MachineParts& parts) {
+  const MachineTier& tier = machine.tiers[index];
+  bound::TierPorts ports{.on_gpu = index == 0};
+  ports.memory = ports.on_gpu ? parts.hbm : AddResource(parts, tier.name, tier.bytes_per_second);
   if (tier.link) {
-    const std::string name = absl::StrCat(tier.name, ".", tier.link->name);
-    ports.link_in = AddResource(parts, name + ".to_gpu", tier.link->to_gpu_bytes_per_second);
-    ports.link_out = AddResource(parts, name + ".from_gpu", tier.link->from_gpu_bytes_per_second);
+    const auto [found, is_new] = links.try_emplace(tier.link->name);
+    if (is_new) {
+      const std::string name = LinkName(machine, tier);
+      found->second = {
+          AddResource(parts, name + ".to_gpu", tier.link->to_gpu_bytes_per_second),
+          AddResource(parts, name + ".from_gpu", tier.link->from_gpu_bytes_per_second)};
+    }
+    ports.link_in = found->second.first;
+    ports.link_out = found->second.second;
   }
   parts.ports.push_back(ports);
   parts.tiers.push_back({tier.name, capacity_bytes});
@@ -61,9 +74,11 @@ absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const Mode
         " of ", machine.name, " has ", own.capacity_bytes, "; both can be set"));
   }
   parts.hbm = AddResource(parts, own.name, own.bytes_per_second);
+  LinkResources links;
   for (const size_t index : parts.machine_tier) {
-    const MachineTier& tier = machine.tiers[index];
-    AddTier(tier, index == 0, tier.capacity_bytes - (index == 0 ? model.weight_bytes : 0), parts);
+    AddTier(machine, index,
+            machine.tiers[index].capacity_bytes - (index == 0 ? model.weight_bytes : 0), links,
+            parts);
   }
   parts.compute = AddResource(parts, "compute", machine.flops_per_second);
   parts.inclusive = machine.inclusive && parts.tiers.size() > 1 &&

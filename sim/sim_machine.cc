@@ -1,6 +1,5 @@
 #include "sim/sim_machine.h"
 
-#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -23,15 +22,6 @@ absl::StatusOr<SimMachine> SimMachine::Create(const Machine& machine, std::vecto
   sim.inclusive_ = machine.inclusive && tiers.back() + 1 == machine.tiers.size();
   std::vector<TierPorts> all;
   std::map<std::string, std::pair<uint32_t, uint32_t>> links;
-  // Named as in placement problems, but for a link that tiers share: there each has it to itself.
-  const auto link_name = [&](const MachineTier& tier) {
-    const auto uses = [&](const MachineTier& one) {
-      return one.link && one.link->name == tier.link->name;
-    };
-    return std::count_if(machine.tiers.begin(), machine.tiers.end(), uses) == 1
-               ? absl::StrCat(tier.name, ".", tier.link->name)
-               : tier.link->name;
-  };
   for (const MachineTier& tier : machine.tiers) {
     TierPorts ports{.name = tier.name,
                     .kind = tier.kind,
@@ -41,7 +31,7 @@ absl::StatusOr<SimMachine> SimMachine::Create(const Machine& machine, std::vecto
       const MachineLink& link = *tier.link;
       auto [found, is_new] = links.try_emplace(link.name);
       if (is_new) {
-        const std::string name = link_name(tier);
+        const std::string name = LinkName(machine, tier);
         found->second = {sim.ports_.Add(name + ".to_gpu", link.to_gpu_bytes_per_second),
                          sim.ports_.Add(name + ".from_gpu", link.from_gpu_bytes_per_second)};
       }
