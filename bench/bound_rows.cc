@@ -85,7 +85,8 @@ absl::StatusOr<BoundRow> Measure(const BoundProblem& problem, uint64_t seed,
   InlineExecutor executor;
   const double start = CpuSeconds();
   const auto wall_start = Clock::now();
-  KVTIER_ASSIGN_OR_RETURN(const sim::BoundRun run, sim::RunBound(instance, options, {}, executor));
+  KVTIER_ASSIGN_OR_RETURN(const sim::BoundRun run,
+                          sim::RunBound(instance, {}, options, {}, executor));
   KVTIER_RETURN_IF_ERROR(check());
   row.total_s = CpuSeconds() - start;
   row.wall_s = 1e-9 * NsSince(wall_start, 1);

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "sim/staging_buffers.h"
 #include "tiering/base/status_macros.h"
 #include "tiering/bound/standard_tables.h"
 
@@ -150,6 +151,19 @@ absl::Status CheckIsOf(const AttentionGeometry& geometry, const ModelSpec& model
                    " layers, and the model is \"", model.name, "\" with ", model.layers));
 }
 
+// Bytes that schedules keep free in the first tier, as simulations do.
+absl::StatusOr<uint64_t> StagingRoom(const AttentionGeometry& geometry, const Machine& machine,
+                                     const ModelSpec& model, const MachineParts& parts,
+                                     const AttentionInstanceOptions& options) {
+  const bool own_chosen = parts.ports.front().on_gpu;
+  KVTIER_ASSIGN_OR_RETURN(
+      const StagingBuffers buffers,
+      MakeStagingBuffers(options.staging_bytes, parts.tiers.size() - (own_chosen ? 1 : 0),
+                         geometry.block_tokens * model.KvBytesPerTokenAndPlane(),
+                         machine.tiers.front().capacity_bytes - model.weight_bytes));
+  return own_chosen ? buffers.all_bytes : 0;
+}
+
 }  // namespace
 
 absl::StatusOr<uint64_t> StrictRoom(const AttentionTrace& trace, const ModelSpec& model,
@@ -198,8 +212,11 @@ absl::StatusOr<AttentionInstance> MakeAttentionInstance(const AttentionTrace& tr
     if (!spec.tiers.front().on_gpu)
       spec.tiers.push_back({.memory = result.parts.hbm, .on_gpu = true});
   }
-  KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table, bound::MakeTable(spec));
-  instance.tables.push_back(std::move(table));
+  KVTIER_RETURN_IF_ERROR(AddTable(std::move(spec), instance, result.schedules));
+  if (options.mode == AttentionMode::kStream) {
+    KVTIER_ASSIGN_OR_RETURN(result.schedules.kept_bytes,
+                            StagingRoom(trace.geometry, machine, model, result.parts, options));
+  }
   KVTIER_RETURN_IF_ERROR(AttentionInstanceBuilder(trace, model, options, result).Build());
   return result;
 }

@@ -14,6 +14,7 @@
 #include "sim/attention_trace.h"
 #include "sim/machine.h"
 #include "sim/machine_parts.h"
+#include "sim/schedule_terms.h"
 #include "tiering/bound/instance.h"
 
 namespace kvtier::sim {
@@ -34,10 +35,12 @@ struct AttentionInstanceOptions {
   AttentionPhase phase = AttentionPhase::kStep;
   AttentionMode mode = AttentionMode::kInPlace;
   uint32_t steps_max = kStepsMax;  // the first of the trace
+  uint64_t staging_bytes = 0;      // of streaming: MakeStagingBuffers
 };
 
 struct AttentionInstance {
   bound::Instance instance;
+  ScheduleTerms schedules;
   MachineParts parts;
   // By block of the instance: which of the trace's it is. Those that are never read are left out.
   std::vector<uint32_t> block_plane;

@@ -24,9 +24,11 @@ constexpr double kLaterBy = 0.01;
 
 class Run {
  public:
-  Run(const bound::Instance& instance, const BoundRunOptions& options,
-      absl::Span<const bound::NamedSchedule> others, Executor& executor)
+  Run(const bound::Instance& instance, const ScheduleTerms& schedules,
+      const BoundRunOptions& options, absl::Span<const bound::NamedSchedule> others,
+      Executor& executor)
       : instance_(instance),
+        schedules_(schedules),
         options_(options),
         others_(others),
         executor_(executor),
@@ -89,8 +91,12 @@ class Run {
   }
 
   absl::Status Search(const bound::Prices& prices) {
+    std::optional<bound::Instance> other;
+    if (!schedules_.none()) {
+      KVTIER_ASSIGN_OR_RETURN(other, ForSchedules(instance_, schedules_));
+    }
     absl::StatusOr<bound::FoundSchedule> found =
-        bound::FindSchedule(instance_, prices, options_.search, others_, executor_,
+        bound::FindSchedule(other ? *other : instance_, prices, options_.search, others_, executor_,
                             [this](const bound::SearchProgress& search) {
                               now_.stage = search.candidate;
                               if (std::isfinite(search.best_seconds))
@@ -108,6 +114,7 @@ class Run {
   }
 
   const bound::Instance& instance_;
+  const ScheduleTerms& schedules_;
   const BoundRunOptions& options_;
   absl::Span<const bound::NamedSchedule> others_;
   Executor& executor_;
@@ -137,10 +144,11 @@ absl::Status BoundRun::Check() const {
                       *best_feasible_s, lower_bound_s));
 }
 
-absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const BoundRunOptions& options,
+absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const ScheduleTerms& schedules,
+                                  const BoundRunOptions& options,
                                   absl::Span<const bound::NamedSchedule> others,
                                   Executor& executor) {
-  return Run(instance, options, others, executor).Do();
+  return Run(instance, schedules, options, others, executor).Do();
 }
 
 }  // namespace kvtier::sim

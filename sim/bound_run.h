@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "sim/schedule_terms.h"
 #include "tiering/base/executor.h"
 #include "tiering/bound/certificate.h"
 #include "tiering/bound/dual_solver.h"
@@ -64,10 +65,12 @@ struct BoundRun {
   absl::Status Check() const;
 };
 
-// `instance` passed Check. `others` are candidates from elsewhere, a policy's schedule. The bound
-// does not depend on the executor's lanes, except by what the time limit cuts off. INTERNAL if a
-// schedule is faster than the bound allows, which is a mistake in one of the two.
-absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const BoundRunOptions& options,
+// `instance` passed Check; `schedules` is its own. `others` are candidates from elsewhere, a
+// policy's schedule. The bound does not depend on the executor's lanes, except by what the time
+// limit cuts off. INTERNAL if a schedule is faster than the bound allows, which is a mistake in one
+// of the two.
+absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const ScheduleTerms& schedules,
+                                  const BoundRunOptions& options,
                                   absl::Span<const bound::NamedSchedule> others,
                                   Executor& executor);
 

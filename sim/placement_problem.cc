@@ -27,7 +27,8 @@ absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& ma
                                               .seed = options.seed}));
   KVTIER_ASSIGN_OR_RETURN(PrefixInstance made,
                           MakePrefixInstance(workload, machine, model, options.tier_names));
-  PlacementProblem problem{.instance = std::move(made.instance)};
+  PlacementProblem problem{.instance = std::move(made.instance),
+                           .schedules = std::move(made.schedules)};
   problem.blocks = workload.chunks.size();
   problem.accesses = workload.request_chunks.size();
   return problem;
@@ -39,13 +40,15 @@ absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const 
   KVTIER_ASSIGN_OR_RETURN(const AttentionMode mode, ModeOf(machine, options));
   KVTIER_ASSIGN_OR_RETURN(
       AttentionInstance made,
-      MakeAttentionInstance(trace, machine, model,
-                            {.tier_names = options.tier_names,
-                             .phase = options.phase,
-                             .mode = mode,
-                             .steps_max = static_cast<uint32_t>(
-                                 std::min<uint64_t>(options.requests_max, kStepsMax))}));
-  PlacementProblem problem{.instance = std::move(made.instance)};
+      MakeAttentionInstance(
+          trace, machine, model,
+          {.tier_names = options.tier_names,
+           .phase = options.phase,
+           .mode = mode,
+           .steps_max = static_cast<uint32_t>(std::min<uint64_t>(options.requests_max, kStepsMax)),
+           .staging_bytes = options.staging_bytes}));
+  PlacementProblem problem{.instance = std::move(made.instance),
+                           .schedules = std::move(made.schedules)};
   problem.blocks = uint64_t{trace.geometry.planes} * trace.geometry.BlocksAt(made.steps);
   problem.accesses = problem.instance.access_count();
   return problem;

@@ -15,6 +15,7 @@
 #include "sim/model_spec.h"
 #include "sim/prefix_instance.h"
 #include "sim/prefix_workload.h"
+#include "sim/schedule_terms.h"
 #include "sim/trace.h"
 #include "tiering/bound/instance.h"
 
@@ -57,6 +58,7 @@ absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machi
 
 struct PlacementProblem {
   bound::Instance instance;
+  ScheduleTerms schedules{};
   ProblemTerms terms{};
   // Of the trace, with those about which nothing can be decided and which the instance leaves out.
   uint64_t blocks = 0;

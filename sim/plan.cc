@@ -151,7 +151,8 @@ class Planner {
       return goes_on;
     };
     KVTIER_ASSIGN_OR_RETURN(points_[index].run,
-                            RunBound(points_[index].problem.instance, options, {}, executor_));
+                            RunBound(points_[index].problem.instance,
+                                     points_[index].problem.schedules, options, {}, executor_));
     return goes_on ? absl::OkStatus() : absl::CancelledError("the plan was ended early");
   }
 
@@ -189,19 +190,29 @@ class Planner {
     }
   }
 
+  // Whether what fits into the tiers of `other`, beside what schedules keep free there, fits here.
+  static bool HasRoomOf(const PlanPoint& point, const PlanPoint& other) {
+    const std::vector<bound::Tier>& more = point.problem.instance.tiers;
+    const std::vector<bound::Tier>& less = other.problem.instance.tiers;
+    for (size_t j = 0; j < more.size(); ++j) {
+      uint64_t room = more[j].capacity_bytes, needed = less[j].capacity_bytes;
+      if (j == 0) {
+        room -= std::min(room, point.problem.schedules.kept_bytes);
+        needed -= std::min(needed, other.problem.schedules.kept_bytes);
+      }
+      if (room < needed) return false;
+    }
+    return true;
+  }
+
   absl::Status TryOthersSchedules(PlanPoint& point) {
+    KVTIER_ASSIGN_OR_RETURN(const bound::Instance instance,
+                            ForSchedules(point.problem.instance, point.problem.schedules));
     for (const PlanPoint& other : points_) {
       if (&other == &point || other.load != point.load || !other.run.schedule) continue;
-      const auto smaller = [](const bound::Tier& a, const bound::Tier& b) {
-        return a.capacity_bytes < b.capacity_bytes;
-      };
-      const std::vector<bound::Tier>& tiers = point.problem.instance.tiers;
-      bool fits = true;
-      for (size_t j = 0; j < tiers.size(); ++j)
-        fits = fits && !smaller(tiers[j], other.problem.instance.tiers[j]);
-      if (!fits) continue;
+      if (!HasRoomOf(point, other)) continue;
       KVTIER_ASSIGN_OR_RETURN(bound::ScheduleTime time,
-                              bound::CheckSchedule(point.problem.instance, *other.run.schedule));
+                              bound::CheckSchedule(instance, *other.run.schedule));
       if (point.run.schedule && time.picoseconds >= point.run.schedule_time->picoseconds) continue;
       // A double holds 2^53 exactly: the next one is not below.
       point.run.best_feasible_s =

@@ -90,12 +90,11 @@ absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload
   instance.tiers = result.parts.tiers;
   instance.resources = result.parts.resources;
   instance.compute_resource = result.parts.compute;
-  KVTIER_ASSIGN_OR_RETURN(bound::OptionTable table,
-                          bound::MakeTable({.tiers = result.parts.ports,
-                                            .states = StatesOf(result.parts, true),
-                                            .accesses_max = 1,
-                                            .recompute = true}));
-  instance.tables.push_back(std::move(table));
+  KVTIER_RETURN_IF_ERROR(AddTable({.tiers = result.parts.ports,
+                                   .states = StatesOf(result.parts, true),
+                                   .accesses_max = 1,
+                                   .recompute = true},
+                                  instance, result.schedules));
   PrefixInstanceBuilder builder(workload, result);
   builder.AddBaseLoads(model);
   builder.AddBlocks();

@@ -13,12 +13,14 @@
 #include "sim/machine.h"
 #include "sim/machine_parts.h"
 #include "sim/prefix_workload.h"
+#include "sim/schedule_terms.h"
 #include "tiering/bound/instance.h"
 
 namespace kvtier::sim {
 
 struct PrefixInstance {
   bound::Instance instance;
+  ScheduleTerms schedules;
   MachineParts parts;
   // By block of the instance: which chunk it is. Chunks that only one request has are not blocks:
   // nothing can be decided about them, and that they are computed once is base load.

@@ -128,7 +128,9 @@ absl::StatusOr<std::unique_ptr<SimulatedEngine>> SimulatedEngine::Create(
     SimulatedEngineOptions options) {
   KVTIER_RETURN_IF_ERROR(CheckMachine(options.machine));
   const MachineTier& own = options.machine.tiers[0];
-  if (options.weight_bytes >= own.capacity_bytes) {
+  const bool holds_blocks = !options.tiers.empty() && options.tiers.front() == 0;
+  if (options.weight_bytes > own.capacity_bytes ||
+      (holds_blocks && options.weight_bytes == own.capacity_bytes)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("%s: the model's weights of %d bytes do not fit tier %s of %d bytes",
                         options.machine.name, options.weight_bytes, own.name, own.capacity_bytes));

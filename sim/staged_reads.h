@@ -3,27 +3,11 @@
 
 #include <cstdint>
 
-#include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "sim/simulated_engine.h"
+#include "sim/staging_buffers.h"
 
 namespace kvtier::sim {
-
-// Each tier but the GPU's own memory has two: while one is read, the other is filled.
-struct StagingBuffers {
-  uint64_t buffer_bytes = 0;  // whole blocks, at least one
-  uint64_t all_bytes = 0;     // of all tiers' buffers together
-};
-
-// Of buffers without a size of their own: long enough to hide the latency of a copy.
-inline constexpr uint64_t kStagingBufferBytes = 1 << 20;
-
-// `own_room`: bytes of the GPU's own memory beside the weights. `staging_bytes`: of all buffers
-// together at most; 0: buffers of kStagingBufferBytes, or all of them a sixteenth of `own_room`,
-// whichever is less. A buffer has room for a block at least. INVALID_ARGUMENT with the numbers:
-// less than that in `staging_bytes`, or more than there is in `own_room`.
-absl::StatusOr<StagingBuffers> MakeStagingBuffers(uint64_t staging_bytes, uint64_t tiers,
-                                                  uint64_t block_bytes, uint64_t own_room);
 
 // Work of the phase that has begun, all of it at the same time: `bytes` come from each tier, and
 // the GPU's own memory serves `own_bytes` beside. What is elsewhere is copied to a buffer and read

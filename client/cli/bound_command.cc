@@ -190,7 +190,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
       progress.Show(ProgressText(now));
       return CaughtSignal() == 0;
     };
-    run = sim::RunBound(problem.instance, run_options, {}, executor);
+    run = sim::RunBound(problem.instance, problem.schedules, run_options, {}, executor);
   }
   KVTIER_RETURN_IF_ERROR(CheckInterrupted());
   if (!run.ok()) return run.status();

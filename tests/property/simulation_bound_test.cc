@@ -8,10 +8,12 @@
 #include <cstdlib>
 #include <map>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "sim/bound_run.h"
 #include "sim/placement_problem.h"
 #include "sim/policy/policy_factory.h"
 #include "sim/prefix_simulation.h"
@@ -83,6 +85,68 @@ TEST(SimulationBound, NoPolicyIsFasterThanTheBound) {
   EXPECT_GT(transfers_bind, kRuns * 25 / 100);
   EXPECT_GT(strict, kRuns * 10 / 100);
   EXPECT_GT(stream, kRuns * 5 / 100);
+}
+
+// The bound's schedule, or none, of the problem as the commands make it.
+std::optional<sim::BoundRun> RunOf(const sim::PlacementProblem& problem) {
+  InlineExecutor executor;
+  sim::BoundRunOptions options;
+  options.dual.iterations = 20;
+  options.search.samples = options.search.passes = options.search.exchange_passes = 2;
+  options.now_s = [] { return 0.0; };
+  auto run = sim::RunBound(problem.instance, problem.schedules, options, {}, executor);
+  EXPECT_THAT(run, IsOk());
+  return run.ok() ? std::optional(*std::move(run)) : std::nullopt;
+}
+
+using Units = std::map<std::string, uint64_t>;  // by port or resource
+
+// Whatever a memory beside the GPU takes or gives passes its link, but for so much of rounding.
+void ExpectLinksToCarryAll(const sim::Machine& machine, Units units, uint64_t rounded) {
+  Units served;
+  for (const sim::MachineTier& tier : machine.tiers) {
+    if (tier.link) served[sim::LinkName(machine, tier)] += units[tier.name];
+  }
+  for (const auto& [link, bytes] : served)
+    EXPECT_GE(units[link + ".to_gpu"] + units[link + ".from_gpu"] + rounded, bytes) << link;
+}
+
+// Of what schedules load on machines of three tiers, links that two of them share or not: as in
+// simulations, no byte gets past a link.
+TEST(SimulationBound, SchedulesLoadTheLinksThatSimulationsDo) {
+  const uint64_t seed = TestSeed(1);
+  uint64_t schedules = 0, shared = 0;
+  for (uint64_t run = 0; run < kRuns; ++run) {
+    SmallScenario scenario = MakeSmallScenario(seed + run);
+    if (scenario.problem.tier_names.size() < 3) continue;
+    SCOPED_TRACE(scenario.text);
+    if (run % 2 == 0) {
+      scenario.machine.tiers[2].link = scenario.machine.tiers[1].link;
+      ++shared;
+    }
+    const auto problem =
+        sim::MakeProblem(scenario.trace, scenario.machine, scenario.model, scenario.problem);
+    ASSERT_THAT(problem, IsOk());
+    const auto simulated = sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model,
+                                              scenario.problem, "lru");
+    ASSERT_THAT(simulated, IsOk());
+    Units units;
+    for (const sim::SimulationResult::Port& port : simulated->ports) units[port.name] = port.units;
+    ExpectLinksToCarryAll(scenario.machine, units, 0);
+    const auto found = RunOf(*problem);
+    ASSERT_TRUE(found);
+    EXPECT_GE(simulated->Seconds(), found->lower_bound_s);
+    if (!found->schedule_time) continue;
+    const std::vector<bound::Resource>& resources = problem->instance.resources;
+    const std::vector<uint64_t>& loads = found->schedule_time->phase_load;
+    units.clear();
+    for (size_t i = 0; i < loads.size(); ++i)
+      units[resources[i % resources.size()].name] += loads[i];
+    ExpectLinksToCarryAll(scenario.machine, units, loads.size());
+    ++schedules;
+  }
+  EXPECT_GE(schedules, kRuns / 20);
+  EXPECT_GE(shared, kRuns / 40);
 }
 
 // Problems in which one kind of operation is what a bound cannot do without: where simulations did
@@ -303,13 +367,54 @@ TEST_F(SimulationBoundOf, RoomForStaging) {
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("buffers that")));
   options_.staging_bytes = 26 * BlockBytes();
   EXPECT_THAT(simulate(),
-              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("own memory has")));
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("own memory has")));
   options_.staging_bytes = 24 * BlockBytes();
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no room for a")));
   options_.mode = sim::AttentionMode::kInPlace;
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("streams here")));
   SetPrompts(2, 4, 1);
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("staging")));
+}
+
+// Schedules leave the room that simulations stage in; and both say the same of a machine whose
+// memory the weights fill.
+TEST_F(SimulationBoundOf, SchedulesKeepRoomForStaging) {
+  SetHalves(20, 12, 1);
+  options_.mode = sim::AttentionMode::kStream;
+  SetMachine("h100-pcie5", 24, 200);
+  options_.staging_bytes = 8 * BlockBytes();
+  const auto problem = sim::MakeProblem(trace_, machine_, model_, options_);
+  ASSERT_THAT(problem, IsOk());
+  EXPECT_EQ(problem->instance.tiers[0].capacity_bytes, 24 * BlockBytes());
+  const auto run = RunOf(*problem);
+  ASSERT_TRUE(run && run->schedule_time);
+  const std::vector<uint64_t>& bytes = run->schedule_time->phase_bytes;
+  uint64_t most = 0;
+  for (size_t i = 0; i < bytes.size(); i += 2) most = std::max(most, bytes[i]);
+  EXPECT_EQ(most, 16 * BlockBytes());
+
+  options_.staging_bytes = 0;
+  options_.tier_names = {"dram"};
+  machine_.tiers[0].capacity_bytes = model_.weight_bytes;
+  const auto full = StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("staging buffers"));
+  EXPECT_THAT(sim::MakeProblem(trace_, machine_, model_, options_), full);
+  EXPECT_THAT(sim::SimulateTrace(trace_, machine_, model_, options_, "lru"), full);
+  options_.mode = sim::AttentionMode::kInPlace;
+  EXPECT_GT(CheckedBound(60), 0);
+}
+
+// Two tiers behind one link are no faster than one of them: all that is read passes that link.
+TEST_F(SimulationBoundOf, TiersBehindOneLink) {
+  SetMachine("h100-pcie5", 0, 100);
+  sim::MachineTier tier = machine_.tiers[1];
+  tier.name = "cxl";
+  machine_.tiers.push_back(tier);
+  machine_.tiers[0].capacity_bytes = sim::kCapacityBytesMax;
+  SetHalves(20, 12, 1);
+  options_.tier_names = {"dram", "cxl"};
+  const double link_s = 12 * 20 * static_cast<double>(BlockBytes()) /
+                        static_cast<double>(tier.link->to_gpu_bytes_per_second);
+  EXPECT_GT(CheckedBound(200), 0.999 * link_s);
 }
 
 // Two tiers more, of which each has something that the others have not: none holds all blocks, and

@@ -147,6 +147,8 @@ class PhaseSearch {
     for (size_t target = 0; target < spec_.tiers.size(); ++target) {
       if ((at.copies >> target & 1) != 0) continue;
       const TierPorts& to = spec_.tiers[target];
+      // What is in hand then is stored from there.
+      if (spec_.far_copies_through_gpu && !from.on_gpu && !to.on_gpu) continue;
       Option copied = cost;
       Charge(copied, from.memory);
       Charge(copied, to.memory);

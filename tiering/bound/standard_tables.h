@@ -29,6 +29,9 @@ struct TableSpec {
   bool recompute = false;
   // Accesses are served only by copies that are there at the start of the phase (copy, then read).
   bool strict = false;
+  // A copy between two tiers that are not on the GPU goes through it, as a read and a store: for
+  // what is to be feasible whatever the paths between them are.
+  bool far_copies_through_gpu = false;
 };
 
 // The table of all that sequences of these operations can do in one phase (docs/BOUND.md):
@@ -37,7 +40,8 @@ struct TableSpec {
 //   recompute         in a phase with accesses: serves one, or none, and likewise;
 //   store in tier j   of what is in hand: loads link out and its memory;
 //   copy tier i to j  loads both memories, and the link's direction if one of them is on the GPU
-//                     (between two others the path is not known, so nothing more is charged);
+//                     (between two others the path is not known, so nothing more is charged,
+//                     but with far_copies_through_gpu);
 //   drop from tier j  loads nothing.
 // A list holds the loads that are not above a mix of two others of the list: what is left out never
 // makes a minimum lower. INVALID_ARGUMENT if a limit above is broken, the spec names a tier that

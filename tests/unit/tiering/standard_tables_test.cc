@@ -167,6 +167,24 @@ TEST(StandardTables, RecomputedBlocksCanBeStored) {
                                                          Loads({{kD, 2}, {3, 1}, {4, 1}}, 1)));
 }
 
+// Between two tiers beside the GPU, of which each has links of its own or both have the same.
+TEST(StandardTables, CopiesBesideTheGpu) {
+  for (const uint8_t second : {uint8_t{5}, uint8_t{3}}) {
+    TableSpec spec{.tiers = {{.memory = kD, .link_in = 3, .link_out = 4},
+                             {.memory = kP, .link_in = second, .link_out = 6}},
+                   .states = {kInH, kInD}};
+    EXPECT_THAT(List(Made(spec), 0, 0, 1), UnorderedElementsAre(Loads({{kD, 1}, {kP, 1}})));
+    spec.far_copies_through_gpu = true;
+    EXPECT_THAT(List(Made(spec), 0, 0, 1),
+                UnorderedElementsAre(Loads({{kD, 1}, {3, 1}, {kP, 1}, {6, 1}})));
+    EXPECT_THAT(List(Made(spec), 0, 1, 0),
+                UnorderedElementsAre(Loads({{kP, 1}, {second, 1}, {kD, 1}, {4, 1}})));
+    // What is read on the way is not read again.
+    EXPECT_THAT(List(Made(spec), 1, 0, 1),
+                UnorderedElementsAre(Loads({{kD, 1}, {3, 1}, {kP, 1}, {6, 1}})));
+  }
+}
+
 // What a test does to a block in a phase, with rules of its own.
 struct Walk {
   TierSet copies;
@@ -213,6 +231,10 @@ void Operate(const TableSpec& spec, Rng& rng, Walk& walk) {
       Load(walk, spec.tiers[j].memory);
       if (spec.tiers[j].on_gpu) Load(walk, spec.tiers[i].link_in);
       if (spec.tiers[i].on_gpu) Load(walk, spec.tiers[j].link_out);
+      if (spec.far_copies_through_gpu && !spec.tiers[i].on_gpu && !spec.tiers[j].on_gpu) {
+        Load(walk, spec.tiers[i].link_in);
+        Load(walk, spec.tiers[j].link_out);
+      }
       walk.copies |= bit(j);
       return;
     default:
@@ -268,6 +290,7 @@ TableSpec RandomSpec(Rng& rng) {
   spec.accesses_max = rng.Below(4);
   spec.recompute = rng.OneIn(2);
   spec.strict = !spec.recompute && rng.OneIn(3);
+  spec.far_copies_through_gpu = rng.OneIn(2);
   return spec;
 }
 
