@@ -165,7 +165,7 @@ absl::Status AttentionSimulation::KeepFree(Machine& machine) {
   }
   own -= kept;
   if (!holds_blocks || kept == 0 || own_room - kept >= block_bytes_) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
+  return absl::ResourceExhaustedError(absl::StrCat(
       "the GPU's own memory has ", own_room, " bytes beside the weights, of which ", kept,
       " are kept free for copies that are read: that leaves no room for a block of ",
       block_bytes_));

@@ -47,8 +47,8 @@ struct AttentionSimulationOptions {
 // copies are given up after it: which blocks stay is for the policy, as ever.
 //
 // Errors: as SimulatedEngine::Create and MakePolicy; INVALID_ARGUMENT for a trace of another model,
-// for too little room beside what is kept free, and as StrictRoom and MakeStagingBuffers;
-// RESOURCE_EXHAUSTED where the tiers have no room for all blocks; DATA_LOSS or
+// and as StrictRoom and MakeStagingBuffers; RESOURCE_EXHAUSTED for too little room beside what is
+// kept free, or where the tiers have no room for all blocks; DATA_LOSS or
 // INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs over.
 absl::StatusOr<SimulationResult> SimulateAttention(const AttentionTrace& trace,
                                                    const ModelSpec& model,

@@ -47,7 +47,7 @@ class Planner {
       points_[i].binding =
           FindBinding(points_[i].problem.instance, points_[i].run.prices, executor_);
     }
-    for (size_t i = 0; i < points_.size(); ++i) KVTIER_RETURN_IF_ERROR(Simulate(i));
+    for (PlanPoint& point : points_) KVTIER_RETURN_IF_ERROR(OfferPolicies(point));
     OfferToMore();
     return std::move(points_);
   }
@@ -79,13 +79,20 @@ class Planner {
     return absl::OkStatus();
   }
 
-  // Points whose machines are too small go.
+  // Points whose machines are too small go: for model and trace, or for the engine with its staging
+  // buffers and whole blocks, which needs more room than a bound.
   absl::Status PrepareAll() {
     std::vector<PlanPoint> fit;
     absl::Status unfit;
-    for (PlanPoint& point : points_) {
-      const absl::Status status = Prepare(point);
-      if (!status.ok() && !absl::IsFailedPrecondition(status)) return status;
+    for (size_t i = 0; i < points_.size(); ++i) {
+      PlanPoint& point = points_[i];
+      absl::Status status = Prepare(point);
+      bool too_small = absl::IsFailedPrecondition(status);
+      if (status.ok()) {
+        status = Simulate(i);
+        too_small = absl::IsResourceExhausted(status);
+      }
+      if (!status.ok() && !too_small) return status;
       if (status.ok()) {
         fit.push_back(std::move(point));
       } else {
@@ -242,11 +249,15 @@ class Planner {
       KVTIER_RETURN_IF_ERROR(Report(index, policy));
       KVTIER_ASSIGN_OR_RETURN(SimulationResult result, SimulateTrace(*loaded, point.machine, model_,
                                                                      ProblemOf(point), policy));
-      point.run.Offer(policy, result.Seconds());
-      KVTIER_RETURN_IF_ERROR(point.run.Check());
       point.policies.push_back(std::move(result));
     }
     return absl::OkStatus();
+  }
+
+  static absl::Status OfferPolicies(PlanPoint& point) {
+    for (const SimulationResult& result : point.policies)
+      point.run.Offer(result.policy, result.Seconds());
+    return point.run.Check();
   }
 
   const AnyTrace& trace_;

@@ -38,7 +38,8 @@ struct PlanOptions {
   BoundRunOptions run{};
   // What is being done at which point, of how many; false ends the plan.
   std::function<bool(size_t point, size_t points, const std::string& what)> on_progress{};
-  // Why a point is left out, whose machine is too small for model and trace. May be empty.
+  // Why a point is left out, whose machine is too small for model and trace, or for the engine that
+  // `policies` are simulated with. May be empty.
   std::function<void(const PlanPoint& point, const absl::Status& why)> on_left_out{};
 };
 

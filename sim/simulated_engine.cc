@@ -52,7 +52,7 @@ absl::StatusOr<PoolShape> ShapeOf(const std::string& name, uint64_t capacity, ui
   }
   const uint64_t slots = std::min(capacity / slot_bytes, slots_needed);
   if (slots == 0) {
-    return absl::InvalidArgumentError(absl::StrFormat(
+    return absl::ResourceExhaustedError(absl::StrFormat(
         "tier %s has %d bytes for blocks; one block takes %d", name, capacity, slot_bytes));
   }
   // Segments are multiples of 4 KiB: so many slots at least.
@@ -65,7 +65,7 @@ absl::StatusOr<PoolShape> ShapeOf(const std::string& name, uint64_t capacity, ui
                         slots, slot_bytes, kSlotsMax));
   }
   if (slots < each) {
-    return absl::InvalidArgumentError(absl::StrFormat(
+    return absl::ResourceExhaustedError(absl::StrFormat(
         "tier %s has %d bytes for blocks; blocks of %d bytes come in pieces of memory of %d bytes",
         name, capacity, slot_bytes, each * slot_bytes));
   }
@@ -131,7 +131,7 @@ absl::StatusOr<std::unique_ptr<SimulatedEngine>> SimulatedEngine::Create(
   const bool holds_blocks = !options.tiers.empty() && options.tiers.front() == 0;
   if (options.weight_bytes > own.capacity_bytes ||
       (holds_blocks && options.weight_bytes == own.capacity_bytes)) {
-    return absl::InvalidArgumentError(
+    return absl::ResourceExhaustedError(
         absl::StrFormat("%s: the model's weights of %d bytes do not fit tier %s of %d bytes",
                         options.machine.name, options.weight_bytes, own.name, own.capacity_bytes));
   }

@@ -56,8 +56,9 @@ wire::ChunkKey SimChunkKey(uint64_t chunk);
 // port's rate times its time. Deterministic; not thread-safe.
 class SimulatedEngine {
  public:
-  // INVALID_ARGUMENT names the tier, the number and the limit: weights that do not fit the GPU's
-  // own memory, a tier without room for one block, more blocks than can be addressed.
+  // Errors name the tier, the number and the limit. RESOURCE_EXHAUSTED: weights that do not fit the
+  // GPU's own memory, a tier without room for one block. INVALID_ARGUMENT: more blocks than can be
+  // addressed.
   static absl::StatusOr<std::unique_ptr<SimulatedEngine>> Create(SimulatedEngineOptions options);
 
   Engine& engine() { return *engine_; }

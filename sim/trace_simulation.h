@@ -26,8 +26,9 @@ inline constexpr uint64_t kLookAheadAccesses = 20'000;
 // With the same phases, tiers and requests as MakeProblem's instance of the same `problem`, so that
 // no policy takes less time than a bound of that. `policy`: policy_factory.h; `sa` first tries
 // look-aheads on the first requests or steps (look_ahead_search.h). A function of its
-// arguments. Errors: as MakePrefixWorkload, SimulatePrefix and SimulateAttention; INVALID_ARGUMENT
-// for options of one kind of trace with another.
+// arguments. Errors: as MakePrefixWorkload, SimulatePrefix and SimulateAttention, of which
+// RESOURCE_EXHAUSTED says that the machine is too small for the engine; INVALID_ARGUMENT for
+// options of one kind of trace with another.
 absl::StatusOr<SimulationResult> SimulateTrace(const AnyTrace& trace, const Machine& machine,
                                                const ModelSpec& model,
                                                const ProblemOptions& problem,

@@ -369,7 +369,8 @@ TEST_F(SimulationBoundOf, RoomForStaging) {
   EXPECT_THAT(simulate(),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("own memory has")));
   options_.staging_bytes = 24 * BlockBytes();
-  EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("no room for a")));
+  EXPECT_THAT(simulate(),
+              StatusIs(absl::StatusCode::kResourceExhausted, HasSubstr("no room for a")));
   options_.mode = sim::AttentionMode::kInPlace;
   EXPECT_THAT(simulate(), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("streams here")));
   SetPrompts(2, 4, 1);

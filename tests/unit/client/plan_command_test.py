@@ -92,6 +92,13 @@ class Cases:
         assert all("the weights of llama-3.1-8b" in point["why"] for point in plan["left_out"]), plan["left_out"]
         text = self.run("plan", *self.what[:-2], "--tiers", "hbm,dram", "--vary", "hbm=10GiB", rc=1)
         assert "hbm 10 GiB is left out" in text and "the weights of" in text.splitlines()[-1], text
+        # Bounds need no room for a whole block, policies' engines do.
+        what = [*self.what, "--vary", "dram=32MiB,1GiB", "--time-limit", "1s"]
+        plan = self.json("plan", *what, "--policies", "lru")
+        assert [point["set"]["dram"] for point in plan["points"]] == [GIB], plan["points"]
+        assert [point["set"]["dram"] for point in plan["left_out"]] == [GIB >> 5], plan["left_out"]
+        assert "one block takes 67108864" in plan["left_out"][0]["why"], plan["left_out"]
+        assert len(self.json("plan", *what, "--policies", "none")["points"]) == 2
         text = self.run("plan", *self.what[:2], "--machine", "2xh100-nvlink", *self.what[4:], "--vary", "link=1GB/s", rc=2)
         assert "link.nvlink and link.pcie" in text, text
 

@@ -9,7 +9,12 @@
 
 #include <string>
 #include <tuple>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_split.h"
+#include "sim/attention_generator.h"
 #include "sim/plan_price.h"
 #include "sim/spec_reader.h"
 #include "sim/trace_generator.h"
@@ -218,6 +223,55 @@ TEST(PlanTest, WhatCannotBePlannedIsRefused) {
                               *ReadModel("llama-3.1-8b"), Axes({"load=2"}), Quick(1), executor);
   ASSERT_FALSE(points.ok());
   EXPECT_THAT(std::string(points.status().message()), HasSubstr("one sequence"));
+}
+
+// Bound and schedule may need less room than an engine: its staging buffers, or a block in each
+// tier. Such points go, with what says so, and the others stay.
+TEST(PlanTest, PointsWhoseEngineHasNoRoomAreLeftOut) {
+  std::vector<std::string> why;
+  PlanOptions options = Quick(5);
+  options.policies = {"lru"};
+  options.on_left_out = [&](const PlanPoint& point, const absl::Status& status) {
+    why.push_back(absl::StrCat(point.values[0], ": ", status.message()));
+  };
+  const auto of_requests = Plan(ChatTrace(10, 6), {"dram=16MiB,1GiB"}, options);
+  ASSERT_TRUE(of_requests.ok()) << of_requests.status();
+  ASSERT_EQ(of_requests->size(), 1u);
+  EXPECT_EQ((*of_requests)[0].values[0], uint64_t{1} << 30);
+  EXPECT_THAT(why, testing::ElementsAre(HasSubstr("16777216: tier dram has 16777216 bytes")));
+
+  AttentionOptions generated;
+  generated.geometry = {
+      .model = "llama-3.1-8b", .planes = 32, .block_tokens = 16, .prompt_tokens = 160, .steps = 2};
+  const auto bytes = GenerateAttentionTrace(generated, [] { return absl::OkStatus(); });
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  const auto attention = DecodeAttentionTrace(*bytes, "made up");
+  ASSERT_TRUE(attention.ok()) << attention.status();
+  const ModelSpec model = *ReadModel("llama-3.1-8b");
+  options.problem.mode = AttentionMode::kStream;
+  const auto plan = [&](const char* tiers) {
+    why.clear();
+    options.problem.tier_names = absl::StrSplit(tiers, ',');
+    InlineExecutor executor;
+    return RunPlan(
+        AnyTrace(*attention), *ReadMachine("h100-pcie5"), model,
+        Axes({absl::StrFormat("hbm=%dB,%dB,%dB", model.weight_bytes, model.weight_bytes + 70'000,
+                              model.weight_bytes + (1 << 20))}),
+        options, executor);
+  };
+  for (const char* const tiers : {"dram", "hbm,dram"}) {
+    const auto points = plan(tiers);
+    ASSERT_TRUE(points.ok()) << points.status();
+    ASSERT_EQ(points->size(), 1u);
+    EXPECT_EQ((*points)[0].policies.size(), 1u);
+    EXPECT_THAT(why, testing::SizeIs(2));
+    EXPECT_THAT(why.back(), HasSubstr("staging buffers take 131072 bytes"));
+  }
+  // Nothing is simulated, and a bound needs no buffers.
+  options.policies.clear();
+  const auto bounds = plan("dram");
+  ASSERT_TRUE(bounds.ok()) << bounds.status();
+  EXPECT_EQ(bounds->size(), 3u);
 }
 
 PlanPoint Made(uint64_t dram_gib, double bound_s, double best_s, std::vector<double> policies_s,

@@ -46,11 +46,11 @@ TEST(SimulatedEngineTest, WhatCannotBeIsRefused) {
   SimulatedEngineOptions options = Options();
   options.weight_bytes = uint64_t{80} << 30;
   EXPECT_THAT(CreateStatus(std::move(options)),
-              StatusIs(Code::kInvalidArgument, HasSubstr("weights of 85899345920 bytes")));
+              StatusIs(Code::kResourceExhausted, HasSubstr("weights of 85899345920 bytes")));
   options = Options();
   options.machine.tiers[0].capacity_bytes = 65'535;
   EXPECT_THAT(CreateStatus(std::move(options)),
-              StatusIs(Code::kInvalidArgument, HasSubstr("tier hbm has 65535 bytes")));
+              StatusIs(Code::kResourceExhausted, HasSubstr("tier hbm has 65535 bytes")));
   options = Options();
   options.machine.tiers[1].bytes_per_second = 0;
   EXPECT_THAT(CreateStatus(std::move(options)),
