@@ -131,10 +131,39 @@ std::optional<double> BoundRun::gap() const {
   return *best_feasible_s / lower_bound_s - 1;
 }
 
-void BoundRun::Offer(const std::string& policy, double time_s) {
-  if (best_feasible_s && *best_feasible_s <= time_s) return;
-  best_feasible_s = time_s;
-  best_from = policy;
+void BoundRun::Offer(const SimulationResult& result) {
+  if (best_feasible_s && *best_feasible_s <= result.Seconds()) return;
+  best_feasible_s = result.Seconds();
+  best_from = result.policy;
+  simulated = result.ports;
+  progress.push_back({.seconds = seconds,
+                      .stage = best_from,
+                      .lower_bound_s = lower_bound_s,
+                      .best_feasible_s = best_feasible_s});
+}
+
+void BoundRun::OfferBestOf(const BoundRun& lesser) {
+  if (!lesser.best_feasible_s) return;
+  if (best_feasible_s && *best_feasible_s <= *lesser.best_feasible_s) return;
+  best_feasible_s = lesser.best_feasible_s;
+  best_from = lesser.best_from;
+  simulated = lesser.simulated;
+}
+
+std::optional<double> BoundRun::BestUnits(const bound::Instance& instance, size_t resource) const {
+  double units = 0;
+  if (simulated) {
+    const std::string& name = instance.resources[resource].name;
+    const auto port =
+        std::find_if(simulated->begin(), simulated->end(),
+                     [&](const SimulationResult::Port& one) { return one.name == name; });
+    if (port == simulated->end()) return std::nullopt;
+    return static_cast<double>(port->units);
+  }
+  if (!schedule_time) return std::nullopt;
+  for (size_t at = resource; at < schedule_time->phase_load.size(); at += instance.resources.size())
+    units += static_cast<double>(schedule_time->phase_load[at]);
+  return units;
 }
 
 absl::Status BoundRun::Check() const {

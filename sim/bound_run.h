@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "sim/schedule_terms.h"
+#include "sim/simulation_result.h"
 #include "tiering/base/executor.h"
 #include "tiering/bound/certificate.h"
 #include "tiering/bound/dual_solver.h"
@@ -52,14 +53,27 @@ struct BoundRun {
   // Of the best schedule found, rounded up, or of a policy's simulation that was faster.
   std::optional<double> best_feasible_s{};
   std::string best_from{};  // the name of the candidate or of the policy
+  // What that simulation loaded; absent where the best is `schedule`, or there is none.
+  std::optional<std::vector<SimulationResult::Port>> simulated{};
   std::vector<BoundProgress> progress{};
   double seconds = 0;
 
   // Best feasible over lower bound, less one; none without either.
   std::optional<double> gap() const;
 
-  // What a policy did in a simulation is a schedule: the best one if nothing was faster.
-  void Offer(const std::string& policy, double time_s);
+  // What a policy did in a simulation is a schedule: the best one if nothing was faster, and then
+  // `progress` has a point more, at its end.
+  void Offer(const SimulationResult& result);
+  // So is what was best on a machine that has no more of anything, of `progress` apart.
+  void OfferBestOf(const BoundRun& lesser);
+
+  // The best one found, if nothing else was faster.
+  const bound::ScheduleTime* best_schedule() const {
+    return schedule_time && !simulated ? &*schedule_time : nullptr;
+  }
+  // What the best loads on a resource in all phases together, of its units; none without a best, or
+  // where its simulation has no port of that name.
+  std::optional<double> BestUnits(const bound::Instance& instance, size_t resource) const;
 
   // INTERNAL if the best is faster than the bound allows, which is a mistake in one of the two.
   absl::Status Check() const;

@@ -235,9 +235,9 @@ class Planner {
   void OfferToMore() {
     for (PlanPoint& point : points_) {
       for (const PlanPoint& other : points_) {
-        if (other.load != point.load || !other.run.best_feasible_s) continue;
+        if (other.load != point.load) continue;
         if (HasNoLess(point.problem.instance, other.problem.instance))
-          point.run.Offer(other.run.best_from, *other.run.best_feasible_s);
+          point.run.OfferBestOf(other.run);
       }
     }
   }
@@ -255,8 +255,7 @@ class Planner {
   }
 
   static absl::Status OfferPolicies(PlanPoint& point) {
-    for (const SimulationResult& result : point.policies)
-      point.run.Offer(result.policy, result.Seconds());
+    for (const SimulationResult& result : point.policies) point.run.Offer(result);
     return point.run.Check();
   }
 

@@ -194,7 +194,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   }
   KVTIER_RETURN_IF_ERROR(CheckInterrupted());
   if (!run.ok()) return run.status();
-  for (const sim::SimulationResult& result : policies) run->Offer(result.policy, result.Seconds());
+  for (const sim::SimulationResult& result : policies) run->Offer(result);
   KVTIER_RETURN_IF_ERROR(run->Check());
   if (!options.certificate.empty()) {
     KVTIER_RETURN_IF_ERROR(

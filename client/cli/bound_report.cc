@@ -55,23 +55,13 @@ Json SeriesJson(const bound::Instance& instance, const sim::BoundRun& run) {
     const std::string& name = instance.tiers[j].name;
     series["room_s_per_gib"][name] = buckets.Means(
         [&](uint32_t phase) { return run.prices.Room(phase)[j] * static_cast<double>(1u << 30); });
-    if (!run.schedule_time) continue;
-    series["occupancy_bytes"][name] = buckets.Means([&](uint32_t phase) {
-      return static_cast<double>(
-          run.schedule_time->phase_bytes[size_t{phase} * instance.tiers.size() + j]);
-    });
+    const bound::ScheduleTime* const best = run.best_schedule();
+    series["occupancy_bytes"][name] =
+        best == nullptr ? Json(nullptr) : buckets.Means([&](uint32_t phase) {
+          return static_cast<double>(best->phase_bytes[size_t{phase} * instance.tiers.size() + j]);
+        });
   }
   return series;
-}
-
-// What the best schedule loads on a resource, in all phases together.
-Json UnitsOf(const bound::Instance& instance, const sim::BoundRun& run, size_t resource) {
-  if (!run.schedule_time) return nullptr;
-  double units = 0;
-  for (size_t at = resource; at < run.schedule_time->phase_load.size();
-       at += instance.resources.size())
-    units += static_cast<double>(run.schedule_time->phase_load[at]);
-  return units;
 }
 
 Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
@@ -113,6 +103,7 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   json["placed_accesses"] = instance.access_count();
   json["seconds"] = run.seconds;
   json["best_feasible_from"] = run.best_from;
+  json["best_feasible_simulated"] = run.simulated.has_value();
   json["progress"] = Json::array();
   for (const sim::BoundProgress& point : run.progress)
     json["progress"].push_back({{"seconds", point.seconds},
@@ -122,7 +113,7 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   json["links"] = Json::object();
   for (size_t r = 0; r < instance.resources.size(); ++r) {
     json["links"][instance.resources[r].name] = {
-        {"units", UnitsOf(instance, run, r)},
+        {"units", OrNull(run.BestUnits(instance, r))},
         {"units_per_second", instance.resources[r].units_per_second},
         {"binding", binding.resource[r]}};
   }
@@ -137,7 +128,10 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   std::printf("no schedule takes less than  %s, certified\n",
               LowerSecondsText(run.lower_bound_s).c_str());
   std::printf("best schedule found          %s", UpperSecondsText(run.best_feasible_s).c_str());
-  if (run.gap()) std::printf(", %.2f %% above (%s)", 100 * *run.gap(), run.best_from.c_str());
+  if (run.gap()) {
+    std::printf(", %.2f %% above (%s%s)", 100 * *run.gap(), run.best_from.c_str(),
+                run.simulated ? ", simulated" : "");
+  }
   std::printf("\nall memories read at once    %s\n\n", LowerSecondsText(run.roofline_s).c_str());
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
               static_cast<unsigned long long>(problem.blocks),

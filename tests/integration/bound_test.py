@@ -80,6 +80,20 @@ class Cases:
             assert result["best_feasible_s"] <= times[best], (result["best_feasible_s"], times)
             if result["best_feasible_s"] == times[best]:
                 assert result["best_feasible_from"] in times, result["best_feasible_from"]
+        # What is best is the same everywhere: a schedule, or a policy's simulation.
+        assert points[-1]["best_feasible_s"] == result["best_feasible_s"], (points[-1], result["best_feasible_s"])
+        assert points[-1]["lower_bound_s"] == result["lower_bound_s"], (points[-1], result["lower_bound_s"])
+        units = {name: link["units"] for name, link in result["links"].items()}
+        occupancy = result["series"]["occupancy_bytes"]
+        assert list(occupancy) == [tier["name"] for tier in result["tiers"]], occupancy
+        if result["best_feasible_simulated"]:
+            policy = result["policies"][result["best_feasible_from"]]
+            assert policy["time_s"] == result["best_feasible_s"], (policy, result["best_feasible_s"])
+            assert units["compute"] > 0 and all(units[name] == policy["bytes_by_link"][name] for name in units if name != "compute"), units
+        else:
+            assert (None in units.values()) == (result["best_feasible_s"] is None), units
+        scheduled = result["best_feasible_s"] is not None and not result["best_feasible_simulated"]
+        assert all((tier is not None) == scheduled for tier in occupancy.values()), occupancy
         if result["best_feasible_s"] is not None:
             assert result["best_feasible_s"] >= result["lower_bound_s"], result["best_feasible_s"]
             gap = result["best_feasible_s"] / result["lower_bound_s"] - 1
@@ -164,6 +178,19 @@ class Cases:
         pathlib.Path(path).write_bytes(pathlib.Path(path).read_bytes()[:-1])
         assert path in self.error("--instance", path)
 
+    def policy_is_best(self):
+        """Without a search every figure of the best is the simulation's; a schedule that is found is better, or as good."""
+        problem = self.request_problem("--policies", "lru,min", "--requests", "60", dram="64GiB")
+        simulated = self.bound(*problem, "--bound-only")
+        assert simulated["best_feasible_simulated"] and simulated["best_feasible_s"] is not None, simulated["best_feasible_from"]
+        found = self.bound(*problem)
+        assert found["best_feasible_s"] <= simulated["best_feasible_s"], found["best_feasible_s"]
+        assert "(lru, simulated)" in self.run("bound", *problem, "--bound-only")[0]
+        # Some schedule may be found in that time, and be slower.
+        self.bound(*self.attention_problem("--phase", "layer", "--time-limit", "1ms", "--policies", "static,min"))
+        nothing = self.bound(*self.request_problem("--policies", "none", "--bound-only"))
+        assert nothing["best_feasible_s"] is None and not nothing["best_feasible_from"], nothing["best_feasible_from"]
+
     def windows(self):
         """Prices found window by window prove a bound of the whole, about as good as that found at once."""
         at_once, certificate = self.path("at-once.certificate"), self.path("windows.certificate")
@@ -227,6 +254,7 @@ def main():
             report.run("more room is no slower", cases.more_room_is_no_slower)
             report.run("a certificate proves its own problem's bound, and no other's", cases.certificates)
             report.run("a problem as a file, and any number of threads", cases.problems_as_files)
+            report.run("a policy that is best", cases.policy_is_best)
             report.run("windows", cases.windows)
             report.run("only files are read", cases.only_files_are_read)
             report.run("progress shows the gap", cases.progress)

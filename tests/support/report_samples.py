@@ -27,6 +27,7 @@ def _outcome(rng):
     return {**_head(rng), "lower_bound_s": bound, "best_feasible_s": feasible, "gap": feasible / bound - 1,
             "roofline_s": bound * rng.random(), "blocks": rng.randrange(1, 1 << 40), "seconds": rng.uniform(1e-4, 7200),
             "peak_bytes": rng.randrange(1 << 36), "best_feasible_from": "gibbs",
+            "best_feasible_simulated": False,
             "links": {link: {"units": rng.randrange(1 << 50), "units_per_second": rng.randrange(1, 1 << 45),
                              "binding": rng.random()} for link in _LINKS},
             "room": {tier: {"binding": rng.random()} for tier in _TIERS},

@@ -52,6 +52,14 @@ class Cases:
                 assert policy["time_s"] >= point["lower_bound_s"], name
             # 1 but for what is not converged.
             assert abs(sum(link["binding"] for link in point["links"].values()) - 1) < 0.2, point["links"]
+        # What is best has loaded what is said: as a schedule, or in a simulation here or where there is less.
+        simulations = [(policy["time_s"], policy["bytes_by_link"]) for p in plan["points"] for policy in p["policies"].values()]
+        for point in plan["points"]:
+            units = {name: link["units"] for name, link in point["links"].items()}
+            assert None not in units.values() and units["compute"] > 0, units
+            assert not point["best_feasible_simulated"] or any(
+                time == point["best_feasible_s"] and all(units[n] == loads[n] for n in units if n != "compute")
+                for time, loads in simulations), units
         # An hour is enough for all; of those with the largest load the first is the cheapest.
         assert plan["cheapest"] == plan["cheapest_possible"] == 1, plan["cheapest"]
         for more, less in zip(plan["points"][2:], plan["points"]):

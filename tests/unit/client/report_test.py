@@ -160,11 +160,11 @@ def check_bound(page, number, fields):
 
 
 def numbers_of_a_bound(directory):
-    fields = samples.bound(seed=1)
+    fields = {**samples.bound(seed=1), "best_feasible_simulated": True}
     page = page_of(directory, fields)
     check_bound(page, 1, fields)
     check_table(page, "bounds", [["1", fields["roofline_s"], fields["lower_bound_s"], fields["best_feasible_s"],
-                                  fields["best_feasible_from"], fields["gap"], fields["blocks"], fields["seconds"],
+                                  f'{fields["best_feasible_from"]}, simulated', fields["gap"], fields["blocks"], fields["seconds"],
                                   fields["peak_bytes"]]])
     check_texts(page)
     assert len(page.images) == 6, [image["alt"] for image in page.images]
@@ -288,8 +288,9 @@ def missing_data_is_said(directory):
         alone[name] = None
     for link in alone["links"].values():
         link["units"] = None
-    alone["series"]["occupancy_bytes"] = {}
+    alone["series"]["occupancy_bytes"] = dict.fromkeys(alone["series"]["occupancy_bytes"])
     page = drawn_here(alone)
+    assert [text for text in page.texts if "whose best is a schedule" in text] and "occupancy-1" not in page.tables
     check_table(page, "binding-1", [
         *([name, link["binding"], None, link["units_per_second"], None] for name, link in alone["links"].items()),
         *([f"room in {tier}", room["binding"], None, None, None] for tier, room in alone["room"].items())])
@@ -337,7 +338,7 @@ def damaged_results_are_refused(directory):
                 assert str(error).startswith("r.json: ") and name in str(error), f"{path}: {error}"
             else:
                 # A gap may be below zero in a result that is wrong; texts may be any.
-                assert value in ("1", -1) and path[-1] in ("gap", *samples.TEXTS) or value == {"a": "b"} and (
+                assert value is True and path[-1] == "best_feasible_simulated" or value in ("1", -1) and path[-1] in ("gap", *samples.TEXTS) or value == {"a": "b"} and (
                     path[-2:-1] in (("policies",), ("links",), ("room",))), f"{path}: {value!r} is taken"
     assert refused > 500, refused
     text = json.dumps(whole)

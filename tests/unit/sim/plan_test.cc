@@ -274,6 +274,47 @@ TEST(PlanTest, PointsWhoseEngineHasNoRoomAreLeftOut) {
   EXPECT_EQ(bounds->size(), 3u);
 }
 
+// What is said of the best is said of one and the same: a schedule, or what a policy did.
+TEST(BoundRunTest, AFasterPolicyTakesTheSchedulesPlace) {
+  bound::Instance instance;
+  instance.resources = {{"hbm", 10}, {"compute", 10}};
+  BoundRun run;
+  run.lower_bound_s = 1;
+  run.seconds = 5;
+  EXPECT_EQ(run.BestUnits(instance, 0), std::nullopt);
+  run.schedule_time.emplace().phase_load = {1, 20, 2, 40};
+  run.best_feasible_s = 3;
+  run.best_from = "dive";
+  const auto simulated = [](const char* policy, int64_t seconds) {
+    SimulationResult result;
+    result.policy = policy;
+    result.time_ns = seconds * 1'000'000'000;
+    result.ports = {{.name = "compute", .units = 70}, {.name = "dram", .units = 9}};
+    return result;
+  };
+  run.Offer(simulated("slow", 4));
+  run.Offer(simulated("as fast", 3));
+  EXPECT_EQ(run.best_from, "dive");
+  EXPECT_EQ(run.BestUnits(instance, 0), 3);
+  EXPECT_EQ(run.BestUnits(instance, 1), 60);
+  EXPECT_NE(run.best_schedule(), nullptr);
+  EXPECT_TRUE(run.progress.empty());
+  BoundRun more = run;
+  run.Offer(simulated("fast", 2));
+  ASSERT_EQ(run.progress.size(), 1u);
+  EXPECT_EQ(run.progress[0].best_feasible_s, 2);
+  EXPECT_EQ(run.progress[0].lower_bound_s, 1);
+  EXPECT_EQ(run.progress[0].seconds, 5);
+  more.OfferBestOf(run);
+  for (const BoundRun& of : {run, more}) {
+    EXPECT_EQ(of.best_feasible_s, 2);
+    EXPECT_EQ(of.best_from, "fast");
+    EXPECT_EQ(of.BestUnits(instance, 0), std::nullopt);  // it has no such port
+    EXPECT_EQ(of.BestUnits(instance, 1), 70);
+    EXPECT_EQ(of.best_schedule(), nullptr);
+  }
+}
+
 PlanPoint Made(uint64_t dram_gib, double bound_s, double best_s, std::vector<double> policies_s,
                uint32_t load = 1) {
   PlanPoint point;

@@ -48,6 +48,11 @@ def _amount(value, where):
         raise InvalidResult(f"{where} is {_shown(value)}; a number from 0 is needed")
 
 
+def _flag(value, where):
+    if not isinstance(value, bool):
+        raise InvalidResult(f"{where} is {_shown(value)}; true or false is needed")
+
+
 def _maybe(check):
     def optional(value, where):
         if value is not None:
@@ -96,7 +101,8 @@ def _same_length(check, *names):
         for name in names:
             item = value.get(name, {})
             for key, values in (item.items() if isinstance(item, dict) else [("", item)]):
-                lists[f"{where}.{name}" + (f".{key}" if key else "")] = values
+                if values is not None:
+                    lists[f"{where}.{name}" + (f".{key}" if key else "")] = values
         first = next((name for name, values in lists.items() if values), None)
         for name, values in lists.items():
             if len(values) != len(lists[first] if first else []):
@@ -124,13 +130,13 @@ _OUTCOME = {
     **_HEAD,
     "lower_bound_s": _amount, "best_feasible_s": _maybe(_amount), "gap": _maybe(_number), "roofline_s": _amount,
     "blocks": _amount, "phases": _amount, "accesses": _amount, "seconds": _amount, "peak_bytes": _amount,
-    "best_feasible_from": _maybe(_name), "policies": _map(_POLICY),
+    "best_feasible_from": _maybe(_name), "best_feasible_simulated": _flag, "policies": _map(_POLICY),
     "links": _map(_object({"units": _maybe(_amount), "units_per_second": _amount, "binding": _amount})),
     "room": _map(_object({"binding": _amount})),
 }
 _SERIES = _same_length(_object({
     "phase": _list(_amount, SERIES_MAX), "share": _map(_list(_amount, SERIES_MAX)),
-    "room_s_per_gib": _map(_list(_amount, SERIES_MAX)), "occupancy_bytes": _map(_list(_amount, SERIES_MAX)),
+    "room_s_per_gib": _map(_list(_amount, SERIES_MAX)), "occupancy_bytes": _map(_maybe(_list(_amount, SERIES_MAX))),
 }, needed=("phase",)), "phase", "share", "room_s_per_gib", "occupancy_bytes")
 _PROGRESS = _list(_object({"seconds": _amount, "lower_bound_s": _amount, "best_feasible_s": _maybe(_amount)},
                           needed=("seconds", "lower_bound_s")), SERIES_MAX)

@@ -40,13 +40,18 @@ def _overview(results):
         parts.append(Table("bounds", ["", "roofline", "lower bound", "best feasible", "found by", "gap", "blocks", "solved in",
                                       "memory it took"], [
             [str(number), seconds(f.get("roofline_s")), seconds(f.get("lower_bound_s")), seconds(f.get("best_feasible_s")),
-             f.get("best_feasible_from") or "–", share(f.get("gap")), count(f.get("blocks")), seconds(f.get("seconds")),
+             _finder(f), share(f.get("gap")), count(f.get("blocks")), seconds(f.get("seconds")),
              size(f.get("peak_bytes"))] for number, f in ((n, r.fields) for n, r in bounds)]))
         parts.append(Text(
             "No schedule, not even one that knows the future, takes less than the lower bound on this trace and machine. "
             "The best feasible schedule shows how near to it one can come; the gap is what is not known between the two. "
             "The roofline is a coarser bound, into which the sizes of memories do not enter."))
     return Section("overview", "Results", parts)
+
+
+def _finder(fields):
+    name = fields.get("best_feasible_from") or "–"
+    return f"{name}, simulated" if fields.get("best_feasible_simulated") else name
 
 
 def _times(results):
@@ -154,7 +159,9 @@ def _occupancy(results):
     parts = []
     for number, result in _of_series(results, "occupancy_bytes"):
         series = result.fields["series"]
-        phases, occupancy = series["phase"], series["occupancy_bytes"]
+        phases, occupancy = series["phase"], {tier: held for tier, held in series["occupancy_bytes"].items() if held is not None}
+        if not occupancy:
+            continue
         capacity = {tier["name"]: tier["capacity_bytes"] for tier in result.fields.get("tiers", [])}
         drawn, styles, palette = {}, {}, figures.colours(list(occupancy))
         for tier, values in occupancy.items():
@@ -172,7 +179,7 @@ def _occupancy(results):
     if parts:
         parts.insert(0, Text("What the best feasible schedule holds in each tier."))
     return Section("occupancy", "Occupancy over time", parts or [
-        _missing("a result of kvtier bound that found a schedule, with its field series")])
+        _missing("a result of kvtier bound whose best is a schedule and no policy, with its field series")])
 
 
 def _traffic(results):
