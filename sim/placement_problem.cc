@@ -92,7 +92,10 @@ absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machi
                                      const ModelSpec& model, const ProblemOptions& options) {
   KVTIER_ASSIGN_OR_RETURN(MachineParts parts, MakeMachineParts(machine, model, options.tier_names));
   ProblemTerms terms{.tiers = std::move(parts.tiers), .inclusive = parts.inclusive};
-  terms.phase = std::holds_alternative<Trace>(trace)      ? "request"
+  const auto* const prompts = std::get_if<Trace>(&trace);
+  terms.block_tokens = prompts != nullptr ? prompts->block_tokens
+                                          : std::get<AttentionTrace>(trace).geometry.block_tokens;
+  terms.phase = prompts != nullptr                        ? "request"
                 : options.phase == AttentionPhase::kLayer ? "layer"
                                                           : "step";
   const AttentionMode mode = WantedMode(machine, options);

@@ -50,6 +50,7 @@ struct ProblemTerms {
   bool inclusive = false;            // the last of them holds a copy of all that is stored
   std::string phase{};               // "request", "step" or "layer"
   std::string mode{};                // "in_place", "stream" or "strict"
+  uint32_t block_tokens = 0;         // of the trace
 };
 
 // Errors: as MakeMachineParts.

@@ -146,6 +146,13 @@ void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& t
   json["overrides"] = absl::StrJoin(arguments.overrides, " ");
   json["mode"] = terms.mode;
   json["phase"] = terms.phase;
+  const auto given = [](uint64_t number, uint64_t none) {
+    return number == none ? Json(nullptr) : Json(number);
+  };
+  json["requests"] = given(arguments.requests, sim::kRequestsMax);
+  json["sessions"] = arguments.sessions;
+  json["block_tokens"] = given(terms.block_tokens, 0);
+  json["staging_bytes"] = given(arguments.staging_bytes, 0);
   json["seed"] = arguments.seed;
 }
 

@@ -50,7 +50,7 @@ sim::ProblemOptions ProblemOptionsOf(const ProblemArguments& arguments);
 std::string FirstProblemOption(const CLI::App& command);
 
 // Fields that name the problem in JSON: trace, machine, model, tiers, inclusive, overrides, mode,
-// phase, seed.
+// phase, requests, sessions, block_tokens, staging_bytes, seed.
 void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& terms, Json& json);
 
 }  // namespace kvtier::cli

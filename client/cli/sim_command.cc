@@ -105,6 +105,8 @@ absl::Status RunSim(const SimOptions& options) {
   Json json;
   json["kind"] = "sim";
   AppendProblem(options.problem, simulated.terms, json);
+  json["settle"] = options.settle;
+  json["segment_bytes"] = options.segment_bytes == 0 ? Json(nullptr) : Json(options.segment_bytes);
   json["set"] = options.problem.overrides;
   json["phases"] = results[0].phase_ns.size();
   json["accesses"] = results[0].accesses;

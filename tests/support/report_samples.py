@@ -3,14 +3,16 @@
 import copy
 import random
 
-TEXTS = ("trace", "machine", "model", "mode", "phase", "best_feasible_from", "name")
+TEXTS = ("trace", "machine", "model", "overrides", "mode", "phase", "best_feasible_from", "name")
 _POLICIES = ("lru", "lfu", "min")
 _LINKS = ("compute", "hbm", "dram", "dram.pcie.to_gpu")
 _TIERS = ("hbm", "dram")
 
 
 def _head(rng):
-    return {"trace": "conversation.jsonl", "machine": "h100", "model": "llama", "mode": "in_place", "phase": "request", "seed": 0,
+    return {"trace": "conversation.jsonl", "machine": "h100", "model": "llama", "overrides": "", "inclusive": False,
+            "mode": "in_place", "phase": "request", "requests": 100, "sessions": 1, "block_tokens": 512, "staging_bytes": 1 << 30,
+            "seed": 0,
             "tiers": [{"name": tier, "capacity_bytes": (place + 1) << 36} for place, tier in enumerate(_TIERS)],
             "phases": rng.randrange(1, 20000), "accesses": rng.randrange(1, 1 << 40)}
 
@@ -49,6 +51,7 @@ def bound(seed, buckets=40):
 def simulation(seed, buckets=40):
     rng = random.Random(seed)
     fields = {"kind": "sim", **_head(rng), "policies": {name: _policy(rng) for name in _POLICIES}}
+    fields.update(settle=False, segment_bytes=1 << 20)
     for policy in fields["policies"].values():
         policy["seconds"] = rng.random()
         policy["hits_by_plane"] = [rng.randrange(1000) for _ in range(4)]

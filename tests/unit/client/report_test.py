@@ -228,6 +228,57 @@ def several_results(directory):
         [each["tiers"][1]["capacity_bytes"], *(p["hit_rate"] for p in each["policies"].values())] for each in (first, second)])
 
 
+def results_of_one_curve_differ_in_memory_alone(directory):
+    """Whatever else differs makes another curve, which its title names; a capacity may come from --set as well."""
+    def bound(capacity, **changes):
+        fields = {**samples.bound(seed=16, buckets=3), **changes}
+        fields["tiers"][1]["capacity_bytes"] = capacity
+        return fields
+
+    def curves(*fields):
+        """(rows of each table of hit rates, titles), without the plots."""
+        from kvtier.report import figures, sections
+        with unittest.mock.patch.object(figures, "curves", lambda *_: None):
+            section = sections.memory_section([results.parse_result("r", json.dumps(each)) for each in fields])
+        return ([len(part.rows) for part in section.parts if re.fullmatch(r"curve-\d+-rates", getattr(part, "name", ""))],
+                [part.text for part in section.parts if type(part).__name__ == "Title"])
+
+    assert curves(bound(1 << 30), bound(2 << 30))[0] == [2]
+    for changes in ({"overrides": "link.pcie=1GB/s"}, {"requests": None}, {"sessions": 2}, {"block_tokens": 16}, {"seed": 1},
+                    {"staging_bytes": None}, {"inclusive": True}, {"mode": "stream"}, {"phase": "layer"}, {"machine": "other"}):
+        assert curves(bound(1 << 30), bound(2 << 30, **changes))[0] == [], changes
+        found, titles = curves(bound(1 << 30), bound(2 << 30, **changes), bound(4 << 30), bound(8 << 30, **changes))
+        assert found == [2, 2], (changes, found)
+        (name, value), = changes.items()
+        kept = "other" if name == "machine" else name if value is True else f"{name} {samples.bound(seed=16)[name] if value is None else value}"
+        assert len(set(titles)) == 2 and sum(kept in title for title in titles) == 1, (changes, titles)
+        assert all(title.startswith("conversation.jsonl, ") and title.endswith(": dram") for title in titles), titles
+    for setting in ({"settle": True}, {"segment_bytes": 4096}):
+        simulated = {**samples.simulation(seed=16, buckets=3), **setting}
+        simulated["tiers"][1]["capacity_bytes"] = 2 << 30
+        assert curves({**samples.simulation(seed=17, buckets=3), "segment_bytes": None}, simulated)[0] == [], setting
+    set_by_option = bound(2 << 30, overrides="compute=1PFLOP/s tier.dram.capacity=2GiB dram=2GiB")
+    assert curves(bound(1 << 30, overrides="compute=1PFLOP/s"), set_by_option)[0] == [2]
+
+
+def long_names_are_cut(directory):
+    """Of what is shown, not of what is compared."""
+    long = {side: "/" + "d" * 5000 + side + "e" * 5000 + "/t.jsonl" for side in ("left", "right")}
+    fields = {side: samples.renamed({**samples.bound(seed=18, buckets=3), "trace": name}, lambda text: text if text in long.values() else
+                                    text + "n" * 300) for side, name in long.items()}
+    page = drawn_here(*fields.values())
+    assert page.tables["results"][1][3][1] == page.tables["results"][2][3][1] == f"{long['left'][:100]}…{long['left'][-100:]}"
+    assert max(len(text) for rows in page.tables.values() for row in rows for _, text in row) == 201
+    assert max(len(text) for text in page.texts if "nnn" in text or "ddd" in text) < 700
+    fields["left"]["tiers"][1]["capacity_bytes"] *= 2
+    assert not [name for name in drawn_here(*fields.values()).tables if name.startswith("curve-")]
+    fields["right"]["trace"] = long["left"]
+    page = drawn_here(*fields.values())
+    check_table(page, "curve-1-rates", [
+        [each["tiers"][1]["capacity_bytes"], *(p["hit_rate"] for p in each["policies"].values())]
+        for each in (fields["right"], fields["left"])])
+
+
 def plots_show_the_numbers(directory):
     from kvtier.report import figures
     bars = {"lru": 3.5, "min": 1.25}
@@ -338,7 +389,8 @@ def damaged_results_are_refused(directory):
                 assert str(error).startswith("r.json: ") and name in str(error), f"{path}: {error}"
             else:
                 # A gap may be below zero in a result that is wrong; texts may be any.
-                assert value is True and path[-1] == "best_feasible_simulated" or value in ("1", -1) and path[-1] in ("gap", *samples.TEXTS) or value == {"a": "b"} and (
+                assert value is True and path[-1] in ("best_feasible_simulated", "inclusive") or value == -1 and path[-1] == "gap" or (
+                    isinstance(value, str) and path[-1] in samples.TEXTS) or value == {"a": "b"} and (
                     path[-2:-1] in (("policies",), ("links",), ("room",))), f"{path}: {value!r} is taken"
     assert refused > 500, refused
     text = json.dumps(whole)
@@ -433,7 +485,7 @@ def without_python_or_matplotlib(directory):
 def main():
     report_file = junit.Report("report_test")
     for case, draws in ((numbers_of_a_bound, True), (numbers_of_a_simulation, True), (numbers_of_a_plan, True),
-                        (several_results, True), (plots_show_the_numbers, True), (page_is_whole_and_the_same_again, True),
+                        (several_results, True), (results_of_one_curve_differ_in_memory_alone, True), (long_names_are_cut, True), (plots_show_the_numbers, True), (page_is_whole_and_the_same_again, True),
                         (missing_data_is_said, True), (any_field_may_be_missing, True), (damaged_results_are_refused, False),
                         (hostile_names_are_text, True), (command_line, True), (without_python_or_matplotlib, False)):
         if draws and not HAS_MATPLOTLIB:

@@ -2,7 +2,7 @@
 
 from . import figures
 from .parts import Plot, Section, Table, Text, Title
-from .quantities import byte_rate, count, operation_rate, seconds, share, size
+from .quantities import byte_rate, count, name_text, operation_rate, seconds, share, size
 
 CURVES_MAX = 6  # plots of one kind; the tables have all points
 ROWS_DRAWN_MAX = 40
@@ -32,21 +32,44 @@ class _Family:
         self.varied = [n for n in names if len({point.setting.get(n) for point in points}) > 1]
 
 
+# What results of one family have in common, beside the tiers that they have. The last two are of simulations.
+_COMMON = ("trace", "machine", "model", "overrides", "inclusive", "mode", "phase", "requests", "sessions", "block_tokens",
+           "staging_bytes", "seed", "settle", "segment_bytes")
+
+
+def _common(fields):
+    """{field: value} of _COMMON; one that is not there is as one that says it was not asked for. Capacities that --set gave
+    are in the tiers, too, and there they may differ."""
+    common = {name: fields.get(name) or None for name in _COMMON}
+    capacities = {text for tier in fields.get("tiers", []) for text in (tier["name"], f"tier.{tier['name']}.capacity")}
+    common["overrides"] = " ".join(
+        text for text in (common["overrides"] or "").split(" ") if text.partition("=")[0] not in capacities) or None
+    return common
+
+
 def _families(results):
-    """One for each plan, and one for each set of results that differ in the capacities of their tiers alone."""
+    """(all, those with something that varies): one for each plan, and one for each set of results that differ in the
+    capacities of their tiers alone."""
     families, groups = [], {}
     for result in results:
         fields = result.fields
         if result.kind == "plan":
-            families.append(_Family(result.name, [_Point(point["set"], point) for point in fields.get("points", [])]))
+            families.append(_Family(name_text(result.name), [_Point(point["set"], point) for point in fields.get("points", [])]))
             continue
         setting = {tier["name"]: tier["capacity_bytes"] for tier in fields.get("tiers", [])}
-        key = (*(fields.get(k) for k in ("trace", "machine", "model", "mode", "phase")), tuple(setting))
+        key = (tuple(_common(fields).items()), tuple(setting))
         if setting and fields.get("trace") is not None:
             groups.setdefault(key, []).append(_Point(setting, fields))
-    for (trace, machine, model, *_), points in groups.items():
-        families.append(_Family(f"{trace}, {machine or 'no machine named'}, {model or 'no model named'}", points))
-    return [family for family in families if family.varied]
+    commons = [dict(common) for common, _ in groups]
+    differ = [name for name in _COMMON[3:] if len({common[name] for common in commons}) > 1]
+    tiers_differ = len({tiers for _, tiers in groups}) > 1
+    for common, ((_, tiers), points) in zip(commons, groups.items()):
+        names = [name_text(common["trace"] or "no trace"), name_text(common["machine"] or "no machine named"),
+                 name_text(common["model"] or "no model named")]
+        names += [name_text(field if common[field] is True else f"{field} {common[field]}") for field in differ if common[field]]
+        names += [name_text(f"tiers {'+'.join(tiers)}")] if tiers_differ else []
+        families.append(_Family(", ".join(names), points))
+    return families, [family for family in families if family.varied]
 
 
 def quantity_of(name):
@@ -60,7 +83,7 @@ def quantity_of(name):
 
 def _setting_text(name, value):
     text = quantity_of(name)(value).text()
-    return f"{text} × load" if name == "load" and value is not None else f"{name} {text}"
+    return f"{text} × load" if name == "load" and value is not None else f"{name_text(name)} {text}"
 
 
 def _curves(family, axis):
@@ -89,13 +112,13 @@ def _policy_series(points, field):
 
 def memory_section(results):
     parts, number = [], 0
-    families = _families(results)
+    everything, families = _families(results)
     for family in families:
         for axis in family.varied:
             for rest, points in _curves(family, axis):
                 number += 1
-                title = f"{axis}" + (f", with {rest}" if rest else "")
-                parts.append(Title(f"{family.name}: {title}" if len(families) > 1 else title))
+                title = name_text(axis) + (f", with {rest}" if rest else "")
+                parts.append(Title(f"{family.name}: {title}" if len(everything) > 1 else title))
                 x = [value for value, _ in points]
                 rates = _policy_series(points, "hit_rate")
                 bound = {name: values for name, values in (
@@ -120,7 +143,7 @@ def _plot(axis, x, rates, times):
     styles = {"lower bound": {"linewidth": 2.2}, "best feasible": {"linestyle": "--"}}
     percent = {name: [None if v is None else 100 * v for v in values] for name, values in rates.items()}
     panels = {ylabel: series for ylabel, series in (("hit rate, %", percent), ("seconds", times)) if series}
-    return Plot(figures.curves(x, panels, axis, styles, lambda value: quantity_of(axis)(value).text()), f"Hit rates and times against {axis}")
+    return Plot(figures.curves(x, panels, axis, styles, lambda value: quantity_of(axis)(value).text()), f"Hit rates and times against {name_text(axis)}")
 
 
 def plan_section(results):
@@ -131,7 +154,7 @@ def plan_section(results):
         if not points:
             continue
         if len(plans) > 1:
-            parts.append(Title(f"{number}. {result.name}"))
+            parts.append(Title(f"{number}. {name_text(result.name)}"))
         if target is not None and cheapest is not None:
             parts.append(Text(f"The cheapest that reaches {seconds(target).text()} is marked."))
         elif target is not None:

@@ -4,7 +4,7 @@ import base64
 import html
 
 from . import figures
-from .quantities import Quantity
+from .quantities import Quantity, name_text
 
 
 class Section:
@@ -35,7 +35,7 @@ class Table:
 def _row(tag, cells, numbers, attributes):
     return f"<tr{attributes}>" + "".join(
         f'<{tag}{" class=" + chr(34) + "number" + chr(34) if number else ""}>'
-        f"{cell.html() if isinstance(cell, Quantity) else html.escape(cell)}</{tag}>"
+        f"{cell.html() if isinstance(cell, Quantity) else html.escape(name_text(cell))}</{tag}>"
         for cell, number in zip(cells, numbers)) + "</tr>"
 
 

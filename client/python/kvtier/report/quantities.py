@@ -1,10 +1,10 @@
-"""Numbers with a unit: how they are shown to people, and how a page carries their digits."""
+"""Numbers with a unit: how they are shown to people, and how a page carries their digits. And names, which may be long."""
 
 import html
 
+NAME_CHARACTERS_MAX = 200  # of a name as it is shown
 _TIMES = ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _SIZES = tuple((1024 ** power, unit) for power, unit in ((5, "PiB"), (4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")))
-
 
 _COUNTS = tuple((1000 ** power, prefix) for power, prefix in enumerate("kMGTPE", 1))
 
@@ -14,6 +14,12 @@ def _digits(value, digits=4):
     if value == 0 or 1e-4 <= abs(value) < 10 ** digits:
         return f"{value:.{digits}g}"
     return f"{value:,.0f}" if 10 ** digits <= abs(value) < 1e12 else f"{value:.4g}"
+
+
+def name_text(name):
+    """A name of a result as a page shows it: what is between the ends of a long one is left out."""
+    half = NAME_CHARACTERS_MAX // 2
+    return name if len(name) <= NAME_CHARACTERS_MAX else f"{name[:half]}…{name[-half:]}"
 
 
 def seconds_text(value):

@@ -6,8 +6,9 @@ not what it has to be is an InvalidResult that names the file and the field. Fie
 
 import json
 
+from .quantities import name_text
+
 BYTES_MAX = 64 << 20
-NAME_CHARACTERS_MAX = 200
 ENTRIES_MAX = 64  # policies, resources, tiers, planes' groups: of anything that gets a line or a column of its own
 SERIES_MAX = 4096  # phases' groups, points of progress
 POINTS_MAX = 1024
@@ -32,8 +33,8 @@ class Result:
 
 
 def _name(value, where):
-    if not isinstance(value, str) or len(value) > NAME_CHARACTERS_MAX:
-        raise InvalidResult(f"{where} is {_shown(value)}; a text of at most {NAME_CHARACTERS_MAX} characters is needed")
+    if not isinstance(value, str):
+        raise InvalidResult(f"{where} is {_shown(value)}; a text is needed")
 
 
 def _number(value, where):
@@ -74,8 +75,7 @@ def _map(check):
         if not isinstance(value, dict) or len(value) > ENTRIES_MAX:
             raise InvalidResult(f"{where} is {_shown(value)}; an object of at most {ENTRIES_MAX} fields is needed")
         for name, item in value.items():
-            _name(name, f"a field's name in {where}")
-            check(item, f"{where}.{name}")
+            check(item, f"{where}.{name_text(name)}")
     return each
 
 
@@ -123,7 +123,9 @@ _POLICY = _object({
     "steps": _list(_object({name: _amount for name in _STEP}, needed=_STEP), SERIES_MAX),
 })
 _HEAD = {
-    "trace": _name, "machine": _name, "model": _name, "mode": _name, "phase": _name, "seed": _amount,
+    "trace": _name, "machine": _name, "model": _name, "overrides": _name, "inclusive": _flag, "mode": _maybe(_name),
+    "phase": _name, "requests": _maybe(_amount), "sessions": _amount, "block_tokens": _maybe(_amount),
+    "staging_bytes": _maybe(_amount), "seed": _amount, "settle": _flag, "segment_bytes": _maybe(_amount),
     "tiers": _list(_object({"name": _name, "capacity_bytes": _amount}, needed=("name", "capacity_bytes")), ENTRIES_MAX),
 }
 _OUTCOME = {

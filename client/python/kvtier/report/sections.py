@@ -5,7 +5,7 @@ from itertools import accumulate
 from . import figures
 from .curves import BINDING_TEXT, memory_section, plan_section
 from .parts import Plot, Section, Table, Text, Title
-from .quantities import byte_rate, bytes_text, count, operation_rate, operations, seconds, seconds_text, share, share_text, size
+from .quantities import byte_rate, bytes_text, count, name_text, operation_rate, operations, seconds, seconds_text, share, share_text, size
 
 GIB = 1 << 30
 
@@ -16,7 +16,7 @@ def all_sections(results):
 
 
 def memory_text(fields):
-    return ", ".join(f"{tier['name']} {size(tier['capacity_bytes']).text()}" for tier in fields.get("tiers", []))
+    return ", ".join(f"{name_text(tier['name'])} {size(tier['capacity_bytes']).text()}" for tier in fields.get("tiers", []))
 
 
 def _each(results, has):
@@ -25,13 +25,13 @@ def _each(results, has):
 
 
 def _titled(results, number, result):
-    return [Title(f"{number}. {result.name}")] if len(results) > 1 else []
+    return [Title(f"{number}. {name_text(result.name)}")] if len(results) > 1 else []
 
 
 def _overview(results):
     inputs = Table("results", ["", "result", "of", "trace", "machine", "model", "memory", "mode", "phases", "accesses"], [
-        [str(number), result.name, f"kvtier {result.kind}", *(result.fields.get(k, "–") for k in ("trace", "machine", "model")),
-         memory_text(result.fields) or "–", result.fields.get("mode", "–"), count(result.fields.get("phases")),
+        [str(number), result.name, f"kvtier {result.kind}", *(result.fields.get(k) or "–" for k in ("trace", "machine", "model")),
+         memory_text(result.fields) or "–", result.fields.get("mode") or "–", count(result.fields.get("phases")),
          count(result.fields.get("accesses"))]
         for number, result in enumerate(results, 1)])
     bounds = _each(results, lambda r: r.kind == "bound")
@@ -87,6 +87,7 @@ def _times(results):
 
 def _left_to_gain(taken, bound):
     name, value = next(iter(taken.items()))
+    name = name_text(name)
     if bound is None:
         return (f"{name} is the quickest policy, with {seconds_text(value)}. How far that is from the best is not in this "
                 "result: kvtier bound says it.")
@@ -227,7 +228,7 @@ def _steps(results):
         for at, (name, steps) in enumerate(policies.items()):
             parts.append(Table(f"steps-{number}-{at}", ["from phase", "phases", "time a phase", "stalled a phase", "hit rate"], [
                 [count(first[name][i]), count(step["phases"]), seconds(times[name][i]), seconds(step["stall_s"] / step["phases"]),
-                 share(hits[name][i])] for i, step in enumerate(steps)], folded=f"the numbers of {name}"))
+                 share(hits[name][i])] for i, step in enumerate(steps)], folded=f"the numbers of {name_text(name)}"))
     return Section("steps", "Policies over time", parts or [_missing("a result of kvtier sim, with its field steps")])
 
 
