@@ -1,5 +1,6 @@
 """Proves that the commands in README.md, or in the page that is named as an argument, work: its ```sh blocks are run
-in order, in one shell, from the root of the source tree; a block that is only to be looked at is marked ```console.
+in order, in one shell, from the root of the source tree; a block that is only to be looked at is marked ```console. One right behind
+a ```sh block is what that prints, or some lines of it: they are compared, but for columns of VARYING figures.
 
 `build/release` means the build under test. Commands that would build or test everything
 (scripts/demo, scripts/test, ...) are called with --help instead: CTest cannot run inside itself. Processes
@@ -31,10 +32,51 @@ _WHOLE_RUN = re.compile(r"^(\s*)(?:\./)?((?:scripts/(?:demo|test|check|build|set
                         re.MULTILINE)
 _BUILD = re.compile(r"(?<![\w./])build/release/(bin/)?")
 _MARK = "@@readme-block@@"
+_SHOWN = re.compile(r"^```sh[ \t]*\n(.*?)^```[ \t]*\n(?:\n?```console[ \t]*\n(.*?)^```[ \t]*$)?", re.DOTALL | re.MULTILINE)
+# What a time limit cuts off, and what is worked out of that.
+VARYING = {"bound", "best found", "gap", "what binds", "above the bound"}
 
 
 def blocks(text, language="sh"):
     return re.findall(rf"^```{language}[ \t]*\n(.*?)^```[ \t]*$", text, re.DOTALL | re.MULTILINE)
+
+
+def shown_outputs(text):
+    """Of each ```sh block, the ```console block right behind it, or nothing. A first line that is a command is no output."""
+    return ["" if match.group(2) is None or match.group(2).startswith("kvtier ") else match.group(2)
+            for match in _SHOWN.finditer(text)]
+
+
+def _tables(text):
+    """{titles: rows} of the tables in `text`: lines of cells with two spaces between, each table up to a line that is no row
+    of it; and the lines outside them."""
+    tables, others, titles = {}, [], None
+    for line in text.splitlines():
+        cells = re.split(r" {2,}", line.strip())
+        if titles and len(cells) == len(titles):
+            tables[titles].append(cells)
+        elif len(cells) > 1 and VARYING.intersection(cells):
+            titles = tuple(cells)
+            tables[titles] = []
+        else:
+            titles = None
+            others += [line] if line.strip() else []
+    return tables, others
+
+
+def difference(shown, printed):
+    """What of `shown` was not printed, as a text; empty: nothing."""
+    tables, lines = _tables(shown)
+    printed_tables, printed_lines = _tables(printed)
+    for line in lines:
+        if line not in printed_lines:
+            return f"no such line was printed: {line}"
+    for titles, rows in tables.items():
+        kept = [column for column, title in enumerate(titles) if title not in VARYING]
+        wanted, found = ([[row[column] for column in kept] for row in some] for some in (rows, printed_tables.get(titles, [])))
+        if wanted != found or not rows:
+            return f"under {', '.join(titles[column] for column in kept)} stands {wanted}, and printed was {found}"
+    return ""
 
 
 def as_run(block):
@@ -72,7 +114,8 @@ def run_script(script, directory):
         return status, file.read()
 
 
-def run_blocks(report, found):
+def run_blocks(report, found, outputs=()):
+    """`outputs`: of each of the blocks, what must be among what it prints; may be empty."""
     script = "set -euo pipefail\n" + "".join(
         f"echo; echo '{_MARK}{number}'\n{as_run(block)}\n" for number, block in enumerate(found, 1))
     with tempfile.TemporaryDirectory(prefix="kvtier-readme-") as directory:
@@ -86,7 +129,8 @@ def run_blocks(report, found):
             why = f"no end after {SECONDS_MAX} s" if status is None else f"exit status {status}"
             report.add(name, failure=f"{why}\n{block}\n--- output:\n{parts[number - 1][-4000:]}")
         else:
-            report.add(name)
+            wrong = difference(outputs[number - 1], parts[number - 1].partition("\n")[2]) if outputs else ""
+            report.add(name, **({"failure": wrong} if wrong else {}))
 
 
 def check_code_is_tested(text):
@@ -105,6 +149,13 @@ def check_conventions():
     text = "```sh\none\n```\n```console\ntwo\n```\n```sh\nthree\n```\n"
     assert blocks(text) == ["one\n", "three\n"], blocks(text)
     assert blocks(text, "console") == ["two\n"], blocks(text, "console")
+    assert shown_outputs(text) == ["two\n", ""], shown_outputs(text)
+    assert shown_outputs("```sh\none\n```\n\n```console\ntwo\n```\n```sh\n```\ntext\n```console\n```\n") == ["two\n", ""]
+    table = " dram   bound  lru\n4 GiB  8.31 s  9 s\n8 GiB  7.12 s  8 s\n\nthe cheapest\n"
+    assert difference(table, "before\n" + table + "after\n") == ""
+    assert difference(table, table.replace("8.31", "8.32").replace("7.12", "7.1")) == ""
+    for old, new in (("9 s", "9.1 s"), ("8 GiB", "6 GiB"), ("the cheapest", "none"), ("8 GiB  7.12 s  8 s\n", ""), ("lru", "min")):
+        assert difference(table, table.replace(old, new)) and difference(table.replace(old, new), table), (old, new)
     assert as_run("scripts/test --all\n") == "test -x scripts/test && scripts/test --help >/dev/null\n"
     assert as_run("build/release/bin/kvtier status\n") == f"{BIN}/kvtier status\n"
     assert as_run("ls build/release/python\n") == f"ls {BUILD}/python\n"
@@ -131,7 +182,7 @@ def main():
     found = blocks(text)
     if not found:
         report.add(page, failure=f"{page} has no ```sh block")
-    run_blocks(report, found)
+    run_blocks(report, found, shown_outputs(text))
     for case in report.cases:
         print(f"{'FAILED' if case.failure else 'skipped' if case.skipped else 'ok':>8}  {case.name}")
         if case.failure:
