@@ -225,8 +225,8 @@ TEST(PlanTest, WhatCannotBePlannedIsRefused) {
   EXPECT_THAT(std::string(points.status().message()), HasSubstr("one sequence"));
 }
 
-// Bound and schedule may need less room than an engine: its staging buffers, or a block in each
-// tier. Such points go, with what says so, and the others stay.
+// An engine needs room for its staging buffers, and for a block in each tier. Points without it go,
+// with what says so, and the others stay.
 TEST(PlanTest, PointsWhoseEngineHasNoRoomAreLeftOut) {
   std::vector<std::string> why;
   PlanOptions options = Quick(5);
@@ -267,11 +267,11 @@ TEST(PlanTest, PointsWhoseEngineHasNoRoomAreLeftOut) {
     EXPECT_THAT(why, testing::SizeIs(2));
     EXPECT_THAT(why.back(), HasSubstr("staging buffers take 131072 bytes"));
   }
-  // Nothing is simulated, and a bound needs no buffers.
+  // Nothing is simulated, and schedules need the buffers as well.
   options.policies.clear();
   const auto bounds = plan("dram");
   ASSERT_TRUE(bounds.ok()) << bounds.status();
-  EXPECT_EQ(bounds->size(), 3u);
+  EXPECT_EQ(bounds->size(), 1u);
 }
 
 // What is said of the best is said of one and the same: a schedule, or what a policy did.
