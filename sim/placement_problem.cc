@@ -57,12 +57,11 @@ absl::StatusOr<PlacementProblem> OfAttention(const AttentionTrace& trace, const 
 }  // namespace
 
 absl::Status CheckForRequests(const ProblemOptions& options) {
-  if (options.phase == AttentionPhase::kStep && options.mode != AttentionMode::kStrict &&
-      options.staging_bytes == 0)
+  if (options.phase == AttentionPhase::kStep && !options.mode && options.staging_bytes == 0)
     return absl::OkStatus();
   return absl::InvalidArgumentError(
-      "a trace of requests has requests as phases: layers and strict copies are for attention "
-      "traces, and so is staging");
+      "a trace of requests has requests as phases: layers, modes and staging are for attention "
+      "traces");
 }
 
 absl::StatusOr<AttentionMode> ModeOf(const Machine& machine, const ProblemOptions& options) {
@@ -98,6 +97,7 @@ absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machi
   terms.phase = prompts != nullptr                        ? "request"
                 : options.phase == AttentionPhase::kLayer ? "layer"
                                                           : "step";
+  if (prompts != nullptr) return terms;
   const AttentionMode mode = WantedMode(machine, options);
   terms.mode = mode == AttentionMode::kInPlace  ? "in_place"
                : mode == AttentionMode::kStream ? "stream"

@@ -49,7 +49,7 @@ struct ProblemTerms {
   std::vector<bound::Tier> tiers{};  // that may hold cache, the GPU's own without the weights
   bool inclusive = false;            // the last of them holds a copy of all that is stored
   std::string phase{};               // "request", "step" or "layer"
-  std::string mode{};                // "in_place", "stream" or "strict"
+  std::string mode{};                // "in_place", "stream" or "strict"; empty of requests
   uint32_t block_tokens = 0;         // of the trace
 };
 

@@ -249,9 +249,10 @@ absl::Status RunVerify(const VerifyOptions& options) {
     for (const bound::Tier& tier : problem.terms.tiers)
       absl::StrAppend(&tiers, tiers.empty() ? "" : ", ", tier.name, " ",
                       SizeText(tier.capacity_bytes));
-    std::printf("trace %s, machine %s, model %s, %s, %s, a phase is a %s%s\n",
+    const std::string& mode = problem.terms.mode;
+    std::printf("trace %s, machine %s, model %s, %s%s%s, a phase is a %s%s\n",
                 arguments.trace.c_str(), arguments.machine.c_str(), arguments.model.c_str(),
-                tiers.c_str(), problem.terms.mode.c_str(), problem.terms.phase.c_str(),
+                tiers.c_str(), mode.empty() ? "" : ", ", mode.c_str(), problem.terms.phase.c_str(),
                 RestrictionText(problem.instance).c_str());
   } else {
     std::printf("instance %s%s\n", options.problem.instance.c_str(),

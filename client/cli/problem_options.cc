@@ -64,7 +64,8 @@ void AddProblemOptions(CLI::App& command, ProblemArguments& arguments) {
       ->type_name("PHASE");
   command
       .add_option("--mode", arguments.mode,
-                  "How the GPU gets at other memory: in_place, stream, or strict, where blocks are "
+                  "Of attention traces, how the GPU gets at other memory: in_place, stream, or "
+                  "strict, where blocks are "
                   "copied before their\nlayer starts (default: as the machine says)")
       ->check(CLI::IsMember({"in_place", "stream", "strict"}))
       ->type_name("MODE");

@@ -162,8 +162,8 @@ class Cases:
         for args, wanted in ((("--set", "model.weight_bytes=90GB"), "90000000000"),
                              (("--tiers", "dram", "--dram", "60KiB"), "one block takes 65536"),
                              (("--tiers", "dram,tape"), "no tier tape"),
-                             (("--mode", "strict"), "strict copies are for attention traces"),
-                             (("--phase", "layer"), "layers and strict copies are for attention"),
+                             (("--mode", "strict"), "modes and staging are for attention traces"),
+                             (("--phase", "layer"), "layers, modes and staging are for attention"),
                              (("--sessions", "2"), "--sessions is for traces of sessions"),
                              (("--hbm", "1001B"), "tier hbm has 1 bytes for blocks")):
             _, error = self.sim(path, "lru", *args, rc=1)
