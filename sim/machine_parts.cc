@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "tiering/base/status_macros.h"
 
@@ -59,6 +60,10 @@ void AddTier(const Machine& machine, size_t index, uint64_t capacity_bytes, Link
   parts.tiers.push_back({tier.name, capacity_bytes});
 }
 
+std::string GibText(uint64_t bytes) {
+  return absl::StrFormat("%.7g GiB", static_cast<double>(bytes) / (1u << 30));
+}
+
 }  // namespace
 
 absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const ModelSpec& model,
@@ -69,9 +74,11 @@ absl::StatusOr<MachineParts> MakeMachineParts(const Machine& machine, const Mode
   const bool own_chosen = parts.machine_tier.front() == 0;
   if (model.weight_bytes > own.capacity_bytes ||
       (own_chosen && model.weight_bytes == own.capacity_bytes)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "the weights of ", model.name, " are ", model.weight_bytes, " bytes, and tier ", own.name,
-        " of ", machine.name, " has ", own.capacity_bytes, "; both can be set"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the weights of ", model.name, " are ", GibText(model.weight_bytes),
+                     ", and tier ", own.name, " of ", machine.name, " has ",
+                     GibText(own.capacity_bytes), ": set a larger one (tier.", own.name,
+                     ".capacity=SIZE) or smaller weights (model.weight_bytes=SIZE)"));
   }
   parts.hbm = AddResource(parts, own.name, own.bytes_per_second);
   LinkResources links;

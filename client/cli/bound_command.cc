@@ -173,6 +173,11 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
     KVTIER_RETURN_IF_ERROR(
         WriteFile(options.export_instance, bound::InstanceBytes(problem.instance)));
   }
+  // What cannot be written should not cost the time of a bound either.
+  std::unique_ptr<OutputFile> certificate;
+  if (!options.certificate.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(certificate, OutputFile::Create(options.certificate));
+  }
   // First, as one that cannot run should not cost the time of a bound.
   KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> policies,
                           SimulatePolicies(options));
@@ -196,9 +201,12 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   if (!run.ok()) return run.status();
   for (const sim::SimulationResult& result : policies) run->Offer(result);
   KVTIER_RETURN_IF_ERROR(run->Check());
-  if (!options.certificate.empty()) {
-    KVTIER_RETURN_IF_ERROR(
-        WriteFile(options.certificate, bound::CertificateBytes(run->certificate)));
+  // The result is printed even where this fails: it may have taken hours.
+  absl::Status written;
+  if (certificate != nullptr) {
+    const std::string bytes = bound::CertificateBytes(run->certificate);
+    written = certificate->Write(bytes.data(), bytes.size());
+    if (written.ok()) written = certificate->Commit();
   }
   const sim::Binding binding = sim::FindBinding(problem.instance, run->prices, executor);
   if (options.problem.json) {
@@ -215,7 +223,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
     PrintBound(problem, *run, binding);
     PrintPolicies(policies, run->lower_bound_s);
   }
-  return absl::OkStatus();
+  return written;
 }
 
 absl::Status RunVerify(const VerifyOptions& options) {

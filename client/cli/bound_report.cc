@@ -129,10 +129,13 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
               LowerSecondsText(run.lower_bound_s).c_str());
   std::printf("best schedule found          %s", UpperSecondsText(run.best_feasible_s).c_str());
   if (run.gap()) {
-    std::printf(", %.2f %% above (%s%s)", 100 * *run.gap(), run.best_from.c_str(),
-                run.simulated ? ", simulated" : "");
+    // Candidates of the search are named as the policies whose rule they began with.
+    std::printf(
+        run.simulated ? ", %.2f %% above (%s, simulated)" : ", %.2f %% above (searched, from %s)",
+        100 * *run.gap(), run.best_from.c_str());
   }
-  std::printf("\nall memories read at once    %s\n\n", LowerSecondsText(run.roofline_s).c_str());
+  std::printf("\nall memories read at once    %s (the roofline)\n\n",
+              LowerSecondsText(run.roofline_s).c_str());
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
               static_cast<unsigned long long>(problem.blocks),
               static_cast<unsigned long long>(problem.accesses), instance.phase_count,
@@ -152,6 +155,15 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
                   part(binding.room[j])});
   }
   std::fputs(table.Text().c_str(), stdout);
+  std::printf(
+      "This is of the best possible schedule, not of a policy; room counts apart from the rest.\n");
+  if (run.gap() && *run.gap() > kWideGap) PrintWideGap();
+}
+
+void PrintWideGap() {
+  std::printf(
+      "Where the gap is wide, bound and best schedule are not settled, nor is what binds: try a "
+      "longer --time-limit.\n");
 }
 
 }  // namespace kvtier::cli

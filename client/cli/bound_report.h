@@ -35,4 +35,10 @@ std::string SecondsText(std::optional<double> seconds);
 std::string LowerSecondsText(double seconds);
 std::string UpperSecondsText(std::optional<double> seconds);
 
+// A gap above it leaves open what binds.
+inline constexpr double kWideGap = 0.02;
+
+// On the standard output: what such a gap means, and what to do.
+void PrintWideGap();
+
 }  // namespace kvtier::cli

@@ -1,4 +1,4 @@
-// Where `kvtier get` writes to.
+// Where commands write files to.
 #pragma once
 
 #include <sys/stat.h>

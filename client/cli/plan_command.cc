@@ -74,9 +74,6 @@ std::string SettingText(const Plan& plan, const sim::PlanPoint& point) {
   return absl::StrJoin(parts, ", ");
 }
 
-// Above it what binds is not to be relied on.
-constexpr double kWideGap = 0.02;
-
 // The limit that most of the bound is priced on: a resource, or the room of a tier.
 std::string WhatBinds(const sim::PlanPoint& point) {
   const bound::Instance& instance = point.problem.instance;
@@ -128,12 +125,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
     table.AddRow(std::move(cells));
   }
   std::fputs(table.Text().c_str(), stdout);
-  if (wide) {
-    std::printf(
-        "Where the gap is wide, bound and best schedule are not settled, nor is what binds: try a "
-        "longer "
-        "--time-limit.\n");
-  }
+  if (wide) PrintWideGap();
   if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);
   const auto setting = [&](size_t index) {

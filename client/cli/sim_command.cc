@@ -81,23 +81,29 @@ void PrintResults(const SimOptions& options, const std::vector<sim::SimulationRe
               static_cast<unsigned long long>(results[0].accesses), options.problem.trace.c_str());
 }
 
-absl::Status WriteHits(const std::string& path, const sim::SimulationResult& result) {
+absl::Status WriteHits(OutputFile& file, const sim::SimulationResult& result) {
   std::string lines;
   for (size_t i = 0; i < result.phase_hits.size(); ++i)
     lines += sim::HitLine(result.phase_accesses[i], result.phase_hits[i]);
-  return WriteFile(path, lines);
+  KVTIER_RETURN_IF_ERROR(file.Write(lines.data(), lines.size()));
+  return file.Commit();
 }
 
 absl::Status RunSim(const SimOptions& options) {
   KVTIER_RETURN_IF_ERROR(CheckPolicies("--policy", options.policies));
   if (!options.hits.empty() && options.policies.size() != 1)
     return UsageError("--hits is for one policy");
+  // Before the time that simulations take.
+  std::unique_ptr<OutputFile> hits;
+  if (!options.hits.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(hits, OutputFile::Create(options.hits));
+  }
   KVTIER_ASSIGN_OR_RETURN(const Simulated simulated, SimulateAll(options));
   const std::vector<sim::SimulationResult>& results = simulated.results;
-  if (!options.hits.empty()) KVTIER_RETURN_IF_ERROR(WriteHits(options.hits, results[0]));
+  const absl::Status written = hits == nullptr ? absl::OkStatus() : WriteHits(*hits, results[0]);
   if (!options.json) {
     PrintResults(options, results);
-    return absl::OkStatus();
+    return written;
   }
   Json policies = Json::object();
   for (size_t i = 0; i < results.size(); ++i)
@@ -112,7 +118,7 @@ absl::Status RunSim(const SimOptions& options) {
   json["accesses"] = results[0].accesses;
   json["policies"] = std::move(policies);
   PrintJson(json);
-  return absl::OkStatus();
+  return written;
 }
 
 }  // namespace

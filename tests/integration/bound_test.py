@@ -10,6 +10,7 @@ import pathlib
 import struct
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(os.environ.get("KVTIER_SOURCE_DIR", pathlib.Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
@@ -185,6 +186,8 @@ class Cases:
         assert simulated["best_feasible_simulated"] and simulated["best_feasible_s"] is not None, simulated["best_feasible_from"]
         found = self.bound(*problem)
         assert found["best_feasible_s"] <= simulated["best_feasible_s"], found["best_feasible_s"]
+        output = self.run("bound", *self.request_problem("--policies", "none", "--time-limit", "3s"))[0]
+        assert "(searched, from " in output and "not of a policy" in output, output
         assert "(lru, simulated)" in self.run("bound", *problem, "--bound-only")[0]
         # Some schedule may be found in that time, and be slower.
         self.bound(*self.attention_problem("--phase", "layer", "--time-limit", "1ms", "--policies", "static,min"))
@@ -215,6 +218,16 @@ class Cases:
                 assert f"{path} is a pipe or a device; a file" in error, (args, error)
         os.unlink(pipe)
 
+    def results_outlive_files(self):
+        """What cannot be written is refused before the time limit is spent; where writing fails later the result is printed."""
+        began = time.monotonic()
+        self.error(*self.request_problem("--time-limit", "1h", "--certificate", self.path("no/such/folder")))
+        assert time.monotonic() - began < 30, "refused only after the search"
+        output, error = self.run("bound", *self.request_problem("--time-limit", "1s", "--certificate", "/dev/full"), rc=1)
+        assert "no schedule takes less than" in output and "/dev/full" in error, (output, error)
+        output, error = self.run("sim", *self.request_problem("--policy", "lru", "--hits", "/dev/full"), rc=1)
+        assert "phases" in output and "/dev/full" in error, (output, error)
+
     def progress(self):
         output, error = self.run("bound", *self.request_problem("--progress"))
         assert "computed only where they are read" in output, output
@@ -232,7 +245,7 @@ class Cases:
                 (("--model", "llama-3.1-70b"), "the trace is of model \"llama-3.1-8b\""),
                 (("--trace", cut), f"{cut}:"),
                 (("--trace", self.path("none")), "none"),
-                (("--hbm", "1GiB"), "the weights of llama-3.1-8b are 16060522496 bytes"),
+                (("--hbm", "1GiB"), "the weights of llama-3.1-8b are 14.95753 GiB, and tier hbm of gh200 has 1 GiB: set a larger one (tier.hbm.capacity=SIZE)"),
                 (("--tiers", "hbm,ssd"), "gh200 has no tier ssd"),
                 (("--mode", "strict"), "--phase layer"),
                 (("--phase", "layer", "--mode", "strict", "--hbm", "16.0605226GB"), "step 0 reads"),
@@ -257,6 +270,7 @@ def main():
             report.run("a policy that is best", cases.policy_is_best)
             report.run("windows", cases.windows)
             report.run("only files are read", cases.only_files_are_read)
+            report.run("results outlive files that cannot be written", cases.results_outlive_files)
             report.run("progress shows the gap", cases.progress)
             report.run("errors say what is wrong", cases.errors)
     return report.finish()
