@@ -8,6 +8,7 @@ from .parts import Plot, Section, Table, Text, Title
 from .quantities import byte_rate, bytes_text, count, name_text, operation_rate, operations, seconds, seconds_text, share, share_text, size
 
 GIB = 1 << 30
+KNOW_THE_FUTURE = {"min", "frequency", "page", "sa"}  # of sim/policy/policy_factory.cc
 
 
 def all_sections(results):
@@ -86,14 +87,17 @@ def _times(results):
 
 
 def _left_to_gain(taken, bound):
-    name, value = next(iter(taken.items()))
-    name = name_text(name)
+    """`taken` is by time. What knows the future is no choice, and is named beside the others."""
+    knowing = [name for name in taken if name in KNOW_THE_FUTURE]
+    name, value = next(((n, v) for n, v in taken.items() if n not in KNOW_THE_FUTURE), (None, None))
+    known = (f" {name_text(knowing[0])}, which knows the future, takes {seconds_text(taken[knowing[0]])}." if knowing else "")
+    if name is None:
+        return "All policies here know the future." + known
+    text = f"{name_text(name)} is the quickest policy that does not know the future, with {seconds_text(value)}."
     if bound is None:
-        return (f"{name} is the quickest policy, with {seconds_text(value)}. How far that is from the best is not in this "
-                "result: kvtier bound says it.")
+        return f"{text} How far that is from the best is not in this result: kvtier bound says it.{known}"
     left = share_text(max(0.0, 1 - bound / value)) if value > 0 else share_text(0)
-    return (f"{name} is the quickest policy, with {seconds_text(value)}. No better placement could save more than "
-            f"{left} of that.")
+    return f"{text} No placement could save more than {left} of that.{known}"
 
 
 def _missing(needed):
