@@ -150,7 +150,7 @@ void PrintPolicies(const std::vector<sim::SimulationResult>& policies, double lo
   TextTable table({"policy", "time>", "above the bound>", "hits>", "last half>"});
   for (const sim::SimulationResult& result : policies) {
     const double seconds = result.Seconds();
-    table.AddRow({result.policy, SecondsText(seconds),
+    table.AddRow({StarredPolicy(result.policy), SecondsText(seconds),
                   lower_bound_s > 0
                       ? absl::StrFormat("%.2f %%", 100 * (seconds / lower_bound_s - 1))
                       : std::string("-"),
@@ -158,6 +158,7 @@ void PrintPolicies(const std::vector<sim::SimulationResult>& policies, double lo
                   absl::StrFormat("%.2f %%", 100 * result.HitRateLastHalf())});
   }
   std::printf("\n%s", table.Text().c_str());
+  PrintStar(policies);
 }
 
 uint64_t PeakBytes() {

@@ -102,7 +102,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   titles.insert(titles.end(), {"bound>", "best found>", "gap>"});
   if (!plan.points.empty()) {
     for (const sim::SimulationResult& result : plan.points[0].policies)
-      titles.push_back(result.policy + ">");
+      titles.push_back(StarredPolicy(result.policy) + ">");
   }
   titles.emplace_back("what binds");
   TextTable table(titles);
@@ -125,6 +125,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
     table.AddRow(std::move(cells));
   }
   std::fputs(table.Text().c_str(), stdout);
+  if (!plan.points.empty()) PrintStar(plan.points[0].policies);
   if (wide) PrintWideGap();
   if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <numeric>
 #include <utility>
 #include <vector>
@@ -133,6 +134,18 @@ Json SimulationJson(const sim::SimulationResult& result, double seconds, bool ph
   json["phase_times_s"] = std::move(times);
   json["phase_hits"] = result.phase_hits;
   return json;
+}
+
+std::string StarredPolicy(const std::string& policy) {
+  return sim::KnowsFuture(policy) ? policy + "*" : policy;
+}
+
+void PrintStar(const std::vector<sim::SimulationResult>& results) {
+  for (const sim::SimulationResult& result : results) {
+    if (!sim::KnowsFuture(result.policy)) continue;
+    std::printf("* knows the future, as no policy in use can\n");
+    return;
+  }
 }
 
 }  // namespace kvtier::cli

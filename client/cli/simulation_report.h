@@ -21,4 +21,9 @@ Json SimulationJson(const sim::SimulationResult& result, double seconds, bool ph
 // and bytes_by_link.
 Json PolicyJson(const sim::SimulationResult& result);
 
+// Of tables: the name, with a star where the policy knows the future; and a line about the star, on
+// the standard output, if one of these does.
+std::string StarredPolicy(const std::string& policy);
+void PrintStar(const std::vector<sim::SimulationResult>& results);
+
 }  // namespace kvtier::cli
