@@ -77,7 +77,7 @@ class Solver {
     if (result_.ended_early) return std::move(result_);
     Prices ascended = result_.prices;
     Take(Polished(evaluator, {result_.prices, result_.bound}, PolishIterations(), "polish"));
-    result_.ascended = std::move(ascended);
+    if (stride == 1) result_.ascended = std::move(ascended);
     return std::move(result_);
   }
 

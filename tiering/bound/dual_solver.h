@@ -47,7 +47,7 @@ using DualCallback = std::function<bool(const DualProgress&)>;
 struct DualResult {
   Prices prices;
   // Before the polish, whose prices prove more but change more from phase to phase: a schedule is
-  // better searched for with these. Empty if there was none.
+  // better searched for with these. Empty without a polish, and where only a sample was ascended.
   Prices ascended;
   double bound = 0;             // seconds, Evaluator::Hard at `prices`
   double roofline_seconds = 0;  // of RooflinePrices
