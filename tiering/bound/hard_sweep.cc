@@ -6,6 +6,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "absl/types/span.h"
 #include "tiering/base/check.h"
 #include "tiering/bound/sweep_layout.h"
 
@@ -34,19 +35,14 @@ class Sweep {
     BuildTable();
     const size_t items = group_.item_begins.size() - 1;
     scratch_.item_seconds.assign(items, 0);
-    if (evaluation == nullptr) {
-      executor_.Run(items, [this](size_t item, size_t) {
-        scratch_.item_seconds[item] = Item<false>(item, nullptr);
-      });
-    } else {
-      scratch_.lanes.resize(executor_.lanes());
-      for (HardScratch::Lane& lane : scratch_.lanes) {
-        lane.bytes.assign(layout_.entries() * K * K, 0);
-        lane.recomputed.assign(instance_.phase_count, 0);
-      }
-      executor_.Run(items, [this](size_t item, size_t lane) {
-        scratch_.item_seconds[item] = Item<true>(item, &scratch_.lanes[lane]);
-      });
+    scratch_.lanes.resize(executor_.lanes());
+    const bool record = evaluation != nullptr;
+    if (record) ClearLanes();
+    executor_.Run(items, [this, record](size_t item, size_t lane) {
+      scratch_.item_seconds[item] =
+          record ? Item<true>(item, scratch_.lanes[lane]) : Item<false>(item, scratch_.lanes[lane]);
+    });
+    if (record) {
       AddLanes();
       Unwind();
       AddLoads(*evaluation);
@@ -57,14 +53,21 @@ class Sweep {
   }
 
  private:
+  using Lane = HardScratch::Lane;
   using Froms = std::conditional_t<(K > 8), uint64_t, uint32_t>;
   static_assert(4 * K <= 64);
 
-  static std::vector<HardScratch::Step<Froms>>& StepsOf(HardScratch::Lane& lane) {
+  static std::vector<Froms>& FromsOf(Lane& lane) {
     if constexpr (K > 8) {
-      return lane.wide_steps;
+      return lane.wide_froms;
     } else {
-      return lane.steps;
+      return lane.froms;
+    }
+  }
+  void ClearLanes() {
+    for (Lane& lane : scratch_.lanes) {
+      lane.bytes.assign(layout_.entries() * K * K, 0);
+      lane.recomputed.assign(instance_.phase_count, 0);
     }
   }
   double* Cost(size_t entry) { return &scratch_.cost[entry * K * K]; }
@@ -119,21 +122,29 @@ class Sweep {
     });
   }
 
+  // The cheapest of values[m] + to[m x K], and the first m of that cost. Written so that compilers
+  // make no branch of it, which would be guessed wrong as often as not.
+  static double BestThrough(const double* values, const double* to, Froms& best_m) {
+    double best = values[0] + to[0];
+    Froms at = 0;
+    ForEach<K - 1>([&](size_t before) {
+      const size_t m = before + 1;
+      const double through = values[m] + to[m * K];
+      const Froms better = -static_cast<Froms>(through < best);  // all bits or none
+      at = (at & ~better) | (static_cast<Froms>(m) & better);
+      best = through < best ? through : best;
+    });
+    best_m = at;
+    return best;
+  }
+
   void Multiply(const double* left, const double* right, size_t product) {
     double* const cost = Cost(product);
     uint8_t* const middle = &scratch_.middle[product * K * K];
     for (size_t from = 0; from < K; ++from) {
       for (size_t to = 0; to < K; ++to) {
-        double best = left[from * K] + right[to];
-        size_t best_middle = 0;
-        for (size_t m = 1; m < K; ++m) {
-          const double through = left[from * K + m] + right[m * K + to];
-          if (through < best) {
-            best = through;
-            best_middle = m;
-          }
-        }
-        cost[from * K + to] = best;
+        Froms best_middle = 0;
+        cost[from * K + to] = BestThrough(left + from * K, right + to, best_middle);
         middle[from * K + to] = static_cast<uint8_t>(best_middle);
       }
     }
@@ -143,19 +154,12 @@ class Sweep {
   static Froms Advance(const double* matrix, double* values) {
     double next[K];
     Froms from = 0;
-    for (size_t to = 0; to < K; ++to) {
-      double best = values[0] + matrix[to];
+    ForEach<K>([&](size_t to) {
       Froms best_from = 0;
-      for (Froms f = 1; f < K; ++f) {
-        const double through = values[f] + matrix[f * K + to];
-        const bool better = through < best;
-        best = better ? through : best;
-        best_from = better ? f : best_from;
-      }
-      next[to] = best;
+      next[to] = BestThrough(values, matrix + to, best_from);
       from |= best_from << (4 * to);
-    }
-    for (size_t to = 0; to < K; ++to) values[to] = next[to];
+    });
+    ForEach<K>([&](size_t to) { values[to] = next[to]; });
     return from;
   }
 
@@ -174,74 +178,72 @@ class Sweep {
     return {best, best_cost};
   }
 
-  double RecomputeSeconds(uint32_t phase, double units) const {
-    return units * UnitPricesOf(phase)[instance_.compute_resource];
+  // A byte's.
+  double RecomputeSeconds(const BlockClass& block_class, uint32_t phase) const {
+    return static_cast<double>(block_class.recompute_units) /
+           static_cast<double>(block_class.bytes) *
+           UnitPricesOf(phase)[instance_.compute_resource];
   }
 
   template <bool kRecord>
-  double Item(size_t item, HardScratch::Lane* lane) {
+  double Item(size_t item, Lane& lane) {
+    const bool recomputes = layout_.variants > 1;
     double seconds = 0;
     for (uint32_t i = group_.item_begins[item]; i < group_.item_begins[item + 1]; ++i) {
-      seconds += Block<kRecord>(group_.blocks[i], lane);
+      seconds += recomputes ? Block<kRecord, true>(group_.blocks[i], lane)
+                            : Block<kRecord, false>(group_.blocks[i], lane);
     }
     return seconds;
   }
 
-  template <bool kRecord>
-  double Block(size_t block, HardScratch::Lane* lane) {
+  template <bool kRecord, bool kRecomputes>
+  double Block(size_t block, Lane& lane) {
     const BlockClass& block_class = instance_.ClassOf(block);
     const auto bytes = static_cast<double>(block_class.bytes);
-    const double recompute_units = static_cast<double>(block_class.recompute_units) / bytes;
     double values[K];
     for (size_t state = 0; state < K; ++state) {
       values[state] = (block_class.start_states >> state & 1) != 0 ? 0 : kForbidden;
     }
-    if constexpr (kRecord) StepsOf(*lane).clear();
-    const auto through = [&](size_t entry) {
-      const Froms from = Advance(Cost(entry), values);
-      if constexpr (kRecord) StepsOf(*lane).push_back({static_cast<uint32_t>(entry), from});
-    };
-    WalkLife(
-        instance_, block,
-        [&](uint32_t first, uint32_t last) {
-          if (first == last) return through(layout_.table.Entry(0, first));
-          const uint32_t level = PhaseTable::LevelOf(first, last);
-          through(layout_.table.Entry(level, first));
-          through(layout_.table.Entry(level, last));
-        },
-        [&](uint32_t phase, uint32_t times) {
-          const size_t entry = layout_.AccessEntry(phase, times);
-          if (layout_.variants == 1) return through(entry);
-          double matrix[K * K];
-          const double price = RecomputeSeconds(phase, recompute_units);
-          for (size_t edge = 0; edge < K * K; ++edge) {
-            matrix[edge] = BestRecomputes(entry, edge, price).second;
-          }
-          const Froms from = Advance(matrix, values);
-          if constexpr (kRecord) StepsOf(*lane).push_back({static_cast<uint32_t>(entry), from});
-        });
+    const absl::Span<const uint32_t> life = layout_.LayOut(instance_, block, lane.entries);
+    std::vector<Froms>& froms = FromsOf(lane);
+    if (kRecord && froms.size() < life.size()) froms.resize(2 * life.size());
+    for (size_t step = 0; step < life.size(); ++step) {
+      const double* matrix = Cost(life[step]);
+      double with_recomputes[K * K];
+      if (kRecomputes && layout_.IsAccess(life[step])) {
+        PriceRecomputes(block_class, life[step], with_recomputes);
+        matrix = with_recomputes;
+      }
+      const Froms from = Advance(matrix, values);
+      if constexpr (kRecord) froms[step] = from;
+    }
     size_t state = 0;
     for (size_t other = 1; other < K; ++other) {
       if (values[other] < values[state]) state = other;
     }
-    const double seconds = bytes * values[state];
-    if constexpr (kRecord) Backtrack(block_class, state, *lane);
-    return seconds;
+    if constexpr (kRecord) Backtrack<kRecomputes>(block_class, life, state, lane);
+    return bytes * values[state];
   }
 
-  void Backtrack(const BlockClass& block_class, size_t state, HardScratch::Lane& lane) {
-    const std::vector<HardScratch::Step<Froms>>& steps = StepsOf(lane);
-    for (size_t i = steps.size(); i-- > 0;) {
-      const HardScratch::Step<Froms> step = steps[i];
-      const size_t from = step.from >> (4 * state) & 0xf;
+  void PriceRecomputes(const BlockClass& block_class, uint32_t entry, double* matrix) const {
+    const double price = RecomputeSeconds(block_class, layout_.PhaseOf(entry));
+    for (size_t edge = 0; edge < K * K; ++edge) {
+      matrix[edge] = BestRecomputes(entry, edge, price).second;
+    }
+  }
+
+  template <bool kRecomputes>
+  void Backtrack(const BlockClass& block_class, absl::Span<const uint32_t> life, size_t state,
+                 Lane& lane) {
+    const std::vector<Froms>& froms = FromsOf(lane);
+    for (size_t i = life.size(); i-- > 0;) {
+      const size_t from = froms[i] >> (4 * state) & 0xf;
       const size_t edge = from * K + state;
-      size_t entry = step.entry;
-      if (layout_.variants > 1 && entry >= layout_.table.entries()) {
-        const auto phase = static_cast<uint32_t>((entry - layout_.table.entries()) /
-                                                 (size_t{layout_.accesses_max} * layout_.variants));
-        const double units = static_cast<double>(block_class.recompute_units) /
-                             static_cast<double>(block_class.bytes);
-        const uint32_t times = BestRecomputes(entry, edge, RecomputeSeconds(phase, units)).first;
+      size_t entry = life[i];
+      if (kRecomputes && layout_.IsAccess(life[i])) {
+        const uint32_t phase = layout_.PhaseOf(life[i]);
+        const uint32_t times =
+            BestRecomputes(entry, edge, RecomputeSeconds(block_class, phase)).first;
         lane.recomputed[phase] +=
             static_cast<unsigned __int128>(block_class.recompute_units) * times;
         entry += times;
@@ -253,9 +255,9 @@ class Sweep {
 
   // All lanes' counts into the first's.
   void AddLanes() {
-    HardScratch::Lane& sum = scratch_.lanes.front();
+    Lane& sum = scratch_.lanes.front();
     for (size_t lane = 1; lane < scratch_.lanes.size(); ++lane) {
-      const HardScratch::Lane& other = scratch_.lanes[lane];
+      const Lane& other = scratch_.lanes[lane];
       for (size_t i = 0; i < sum.bytes.size(); ++i) sum.bytes[i] += other.bytes[i];
       for (size_t i = 0; i < sum.recomputed.size(); ++i) sum.recomputed[i] += other.recomputed[i];
     }
@@ -290,7 +292,7 @@ class Sweep {
   }
 
   void AddLoads(Evaluation& evaluation) const {
-    const HardScratch::Lane& sum = scratch_.lanes.front();
+    const Lane& sum = scratch_.lanes.front();
     const size_t resources = instance_.resources.size(), tiers = instance_.tiers.size();
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
       double* const load = &evaluation.load[phase * resources];

@@ -14,18 +14,13 @@ namespace kvtier::bound {
 
 // Memory that sweeps use again.
 struct HardScratch {
-  // One product that a block's path goes through, and four bits for each state at its end: the best
-  // state before it. Up to eight states have room in 32 bits.
-  template <typename Froms>
-  struct Step {
-    uint32_t entry = 0;
-    Froms from = 0;
-  };
   struct Lane {
     std::vector<uint64_t> bytes;                // [entry][from][to] of blocks that take it
     std::vector<unsigned __int128> recomputed;  // [phase] units
-    std::vector<Step<uint32_t>> steps;
-    std::vector<Step<uint64_t>> wide_steps;
+    std::vector<uint32_t> entries;              // that one block goes through
+    // [step] four bits for each state behind it: the best state before. Eight have room in 32 bits.
+    std::vector<uint32_t> froms;
+    std::vector<uint64_t> wide_froms;
   };
   std::vector<double> cost;          // [entry][from][to] seconds a byte
   std::vector<uint8_t> middle;       // [entry][from][to] state between the parts of a product

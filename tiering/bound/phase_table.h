@@ -13,7 +13,8 @@ namespace kvtier::bound {
 // has each phase's own matrix. Level l cuts the phases into halves of 2^l: an entry of an even half
 // is the product of its phase and all behind it in the half, one of an odd half that of all before
 // it in the half and its own. The run [first, last], first < last, is then entry (l, first) times
-// entry (l, last), l being the level at which the two fall into the halves of one pair.
+// entry (l, last), l being the level at which the two fall into the halves of one pair; that of one
+// phase is entry (0, first).
 class PhaseTable {
  public:
   explicit PhaseTable(uint32_t phases)
@@ -25,7 +26,7 @@ class PhaseTable {
   size_t entries() const { return size_t{phases_} * levels_; }
   size_t Entry(uint32_t level, uint32_t phase) const { return size_t{level} * phases_ + phase; }
   static uint32_t LevelOf(uint32_t first, uint32_t last) {
-    return static_cast<uint32_t>(std::bit_width(first ^ last)) - 1;
+    return static_cast<uint32_t>(std::bit_width((first ^ last) | 1)) - 1;
   }
 
   // Of a level above 0: calls start(phase) for entries that are their phase's matrix, and

@@ -7,6 +7,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "absl/types/span.h"
 #include "tiering/base/check.h"
 #include "tiering/bound/sweep_layout.h"
 
@@ -17,6 +18,8 @@ constexpr double kLog2 = 0.69314718055994530942;
 // In temperatures; see the header. Products of a few phases' weights stay in range with these.
 constexpr double kUsualRange = 500;
 constexpr double kWideRange = 2500;
+// Sums of a block's paths are brought back to 1 when they are so far from it.
+constexpr double kNear = 0x1p-64;
 
 // 2^-e for a `value` in [2^e, 2^(e+1)), and e.
 double Shrink(double value, int64_t& exponent) {
@@ -110,9 +113,11 @@ class Sweep {
 
   template <bool kRecord>
   double Item(size_t item, Lane& lane) {
+    const bool recomputes = layout_.variants > 1;
     double seconds = 0;
     for (uint32_t i = group_.item_begins[item]; i < group_.item_begins[item + 1]; ++i) {
-      seconds += Block<kRecord>(group_.blocks[i], lane);
+      seconds += recomputes ? Block<kRecord, true>(group_.blocks[i], lane)
+                            : Block<kRecord, false>(group_.blocks[i], lane);
     }
     return seconds;
   }
@@ -231,31 +236,26 @@ class Sweep {
     std::array<Number, K> values{};
     double log_scale = 0;
     int64_t exponent = 0;
-    size_t steps = 0;
   };
 
-  // way.values := way.values x matrix, brought near 1.
-  template <bool kRecord>
-  void Advance(size_t entry, const Number* matrix, uint32_t accesses, Way& way, Lane& lane) {
+  // way.values := way.values x matrix. Returns what that was multiplied with to stay near 1.
+  Number Advance(uint32_t entry, const Number* matrix, Way& way) const {
     Number sum = 0;
     std::array<Number, K> next;
-    for (size_t to = 0; to < K; ++to) {
+    ForEach<K>([&](size_t to) {
       Number value = 0;
-      for (size_t from = 0; from < K; ++from) value += way.values[from] * matrix[from * K + to];
+      ForEach<K>([&](size_t from) { value += way.values[from] * matrix[from * K + to]; });
       next[to] = value;
       sum += value;
-    }
+    });
+    way.values = next;
+    way.log_scale += memory_.log_scale[entry];
+    if (sum > kNear && sum < 1 / kNear) return 1;
     int64_t exponent = 0;
     const Number shrink = Shrink(sum, exponent);
-    if constexpr (kRecord) {
-      if (lane.steps.size() <= way.steps) lane.steps.resize(2 * way.steps + 16);
-      if (lane.values.size() < (way.steps + 1) * K) lane.values.resize(lane.steps.size() * K);
-      std::copy(way.values.begin(), way.values.end(), &lane.values[way.steps * K]);
-      lane.steps[way.steps++] = {static_cast<uint32_t>(entry), accesses, shrink};
-    }
-    for (size_t to = 0; to < K; ++to) way.values[to] = next[to] * shrink;
+    for (Number& value : way.values) value *= shrink;
     way.exponent += exponent;
-    way.log_scale += memory_.log_scale[entry];
+    return shrink;
   }
 
   // The weights of an access with all numbers of recomputes, each worth `recompute`.
@@ -275,83 +275,83 @@ class Sweep {
                            static_cast<double>(block_class.bytes);
     return std::exp(static_cast<Number>(-seconds / temperature_));
   }
-  uint32_t PhaseOfAccess(size_t entry) const {
-    return static_cast<uint32_t>((entry - layout_.table.entries()) /
-                                 (size_t{layout_.accesses_max} * layout_.variants));
-  }
 
-  template <bool kRecord>
+  template <bool kRecord, bool kRecomputes>
   double Block(size_t block, Lane& lane) {
     const BlockClass& block_class = instance_.ClassOf(block);
     Way way;
     for (size_t state = 0; state < K; ++state) {
       way.values[state] = (block_class.start_states >> state & 1) != 0 ? 1 : 0;
     }
-    WalkLife(
-        instance_, block,
-        [&](uint32_t first, uint32_t last) {
-          const uint32_t level = first == last ? 0 : PhaseTable::LevelOf(first, last);
-          const size_t entry = layout_.table.Entry(level, first);
-          Advance<kRecord>(entry, Weight(entry), 0, way, lane);
-          if (first == last) return;
-          const size_t behind = layout_.table.Entry(level, last);
-          Advance<kRecord>(behind, Weight(behind), 0, way, lane);
-        },
-        [&](uint32_t phase, uint32_t times) {
-          const size_t entry = layout_.AccessEntry(phase, times);
-          if (layout_.variants == 1)
-            return Advance<kRecord>(entry, Weight(entry), times, way, lane);
-          std::array<Number, K * K> matrix;
-          AddVariants(entry, RecomputeWeight(block_class, phase), matrix.data());
-          Advance<kRecord>(entry, matrix.data(), times, way, lane);
-        });
+    const absl::Span<const uint32_t> life = layout_.LayOut(instance_, block, lane.entries);
+    if (kRecord && lane.factors.size() < life.size()) {
+      lane.factors.resize(2 * life.size());
+      lane.values.resize(2 * life.size() * K);
+    }
+    for (size_t i = 0; i < life.size(); ++i) {
+      const Number* matrix = Weight(life[i]);
+      std::array<Number, K * K> with_recomputes;
+      if (kRecomputes && layout_.IsAccess(life[i])) {
+        AddVariants(life[i], RecomputeWeight(block_class, layout_.PhaseOf(life[i])),
+                    with_recomputes.data());
+        matrix = with_recomputes.data();
+      }
+      if constexpr (kRecord) std::copy_n(way.values.data(), K, &lane.values[i * K]);
+      const Number factor = Advance(life[i], matrix, way);
+      if constexpr (kRecord) lane.factors[i] = factor;
+    }
     Number sum = 0;
     for (const Number value : way.values) sum += value;
     if (!(sum > 0)) return std::numeric_limits<double>::infinity();  // all paths vanished
-    if constexpr (kRecord) GoBack(block_class, way.steps, sum, lane);
+    if constexpr (kRecord) GoBack<kRecomputes>(block_class, life, sum, lane);
     const double log_sum = static_cast<double>(std::log(sum)) +
                            kLog2 * static_cast<double>(way.exponent) + way.log_scale;
     return -temperature_ * log_sum * static_cast<double>(block_class.bytes);
   }
 
-  // A share as an integer. Of a block all of whose paths nearly vanish, numbers may be infinite or
-  // none at all; such shares are left out: they only say where to go next.
-  static int64_t Counted(double share) {
-    return share > 0 && share < 9e18 ? static_cast<int64_t>(share) : 0;
+  // A share, which is not negative, as an integer. Of a block all of whose paths nearly vanish,
+  // numbers may be infinite or none at all; such shares are left out: they only say where to go
+  // next.
+  static int64_t Counted(Number share) {
+    return static_cast<int64_t>(share < Number{9e18} ? share : Number{0});
   }
 
   // Shares of the block's bytes by edge: weights of the paths before, of the edge and of the paths
   // behind, over those of all paths.
-  void GoBack(const BlockClass& block_class, size_t steps, Number sum, Lane& lane) {
+  template <bool kRecomputes>
+  void GoBack(const BlockClass& block_class, absl::Span<const uint32_t> life, Number sum,
+              Lane& lane) {
     std::array<Number, K> behind;
     behind.fill(static_cast<Number>(static_cast<double>(block_class.bytes) * byte_scale_) / sum);
-    for (size_t i = steps; i-- > 0;) {
-      const auto& step = lane.steps[i];
+    for (size_t i = life.size(); i-- > 0;) {
+      const Number factor = lane.factors[i];
+      if (factor != 1) {
+        for (Number& value : behind) value *= factor;
+      }
       const Number* const before = &lane.values[i * K];
-      for (Number& value : behind) value *= step.before;
-      if (layout_.variants > 1 && step.accesses_of_phase > 0) {
-        BackThroughRecomputes(block_class, step.entry, before, behind, lane);
+      if (kRecomputes && layout_.IsAccess(life[i])) {
+        BackThroughRecomputes(block_class, life[i], before, behind, lane);
         continue;
       }
-      const Number* const matrix = Weight(step.entry);
-      int64_t* const share = &lane.share[size_t{step.entry} * K * K];
+      const Number* const matrix = Weight(life[i]);
+      int64_t* const share = &lane.share[size_t{life[i]} * K * K];
       std::array<Number, K> next;
-      for (size_t from = 0; from < K; ++from) {
+      ForEach<K>([&](size_t from) {
         Number value = 0;
-        for (size_t to = 0; to < K; ++to) {
+        ForEach<K>([&](size_t to) {
           const Number through = matrix[from * K + to] * behind[to];
           share[from * K + to] += Counted(before[from] * through);
           value += through;
-        }
+        });
         next[from] = value;
-      }
+      });
       behind = next;
     }
   }
 
-  void BackThroughRecomputes(const BlockClass& block_class, size_t entry, const Number* before,
+  void BackThroughRecomputes(const BlockClass& block_class, uint32_t entry, const Number* before,
                              std::array<Number, K>& behind, Lane& lane) {
-    const uint32_t phase = PhaseOfAccess(entry);
+    const uint32_t phase = layout_.PhaseOf(entry);
     const Number recompute = RecomputeWeight(block_class, phase);
     const double units_scale = static_cast<double>(block_class.recompute_units) * recompute_scale_ /
                                (static_cast<double>(block_class.bytes) * byte_scale_);
@@ -359,7 +359,7 @@ class Sweep {
     Number factor = 1, recomputed = 0;
     for (uint32_t times = 0; times < layout_.variants; ++times, factor *= recompute) {
       const Number* const matrix = Weight(entry + times);
-      int64_t* const share = &lane.share[(entry + times) * K * K];
+      int64_t* const share = &lane.share[(size_t{entry} + times) * K * K];
       for (size_t from = 0; from < K; ++from) {
         for (size_t to = 0; to < K; ++to) {
           const Number through = factor * matrix[from * K + to] * behind[to];

@@ -15,16 +15,12 @@ namespace kvtier::bound {
 // Memory that sweeps use again, in one kind of number.
 template <typename Number>
 struct SoftMemory {
-  struct Step {
-    uint32_t entry = 0;
-    uint32_t accesses_of_phase = 0;  // not zero: entry is of an access
-    Number before = 0;               // what the values behind it were multiplied with
-  };
   struct Lane {
     std::vector<int64_t> share;       // [entry][from][to], fixed point
     std::vector<int64_t> recomputed;  // [phase], fixed point of another scale
-    std::vector<Step> steps;
-    std::vector<Number> values;  // [step][state], before the step
+    std::vector<uint32_t> entries;    // that one block goes through
+    std::vector<Number> values;       // [step][state], before the step
+    std::vector<Number> factors;      // [step] what the values behind it were multiplied with
   };
   std::vector<Number> weight;        // [entry][from][to], up to the entry's scale
   std::vector<double> log_scale;     // [entry] log of what the weights are to be multiplied with
