@@ -147,6 +147,8 @@ void BoundRun::OfferBestOf(const BoundRun& lesser) {
   if (best_feasible_s && *best_feasible_s <= *lesser.best_feasible_s) return;
   best_feasible_s = lesser.best_feasible_s;
   best_from = lesser.best_from;
+  schedule = lesser.schedule;
+  schedule_time = lesser.schedule_time;
   simulated = lesser.simulated;
 }
 

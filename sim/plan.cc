@@ -231,11 +231,12 @@ class Planner {
     return point.run.Check();
   }
 
-  // What takes so long on a machine need not take longer on one that has more.
+  // What takes so long on a machine need not take longer on one that has more, and whose staging
+  // buffers leave no less.
   void OfferToMore() {
     for (PlanPoint& point : points_) {
       for (const PlanPoint& other : points_) {
-        if (other.load != point.load) continue;
+        if (other.load != point.load || !HasRoomOf(point, other)) continue;
         if (HasNoLess(point.problem.instance, other.problem.instance))
           point.run.OfferBestOf(other.run);
       }

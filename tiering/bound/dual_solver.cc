@@ -21,6 +21,11 @@ namespace {
 constexpr double kCold = 0.1;
 constexpr double kLifted = 0.05;
 constexpr double kEnd = 0.003;
+// Where smoothing at the end costs more than so much of the bound, all temperatures are lower; but
+// the end's is not below kCoolest. Some 0.1 % is usual; requests that a few blocks serve, whose
+// accesses are worth a recompute each or next to nothing, lost all of the bound and more.
+constexpr double kSmoothing = 0.03;
+constexpr double kCoolest = 0.0001;
 // Of the time that is left, an ascent's at most: those on everything, and those before them.
 constexpr double kLastPart = 0.95;
 constexpr double kEarlierPart = 0.5;
@@ -68,7 +73,6 @@ class Solver {
 
   DualResult Run() {
     Evaluator evaluator(instance_, executor_);
-    result_.last_temperature = kEnd * PriceSpace(instance_).unit();
     Take(RooflinePrices(evaluator));
     result_.roofline_seconds = result_.bound;
     const uint32_t stride = StrideOf(instance_, options_);
@@ -128,8 +132,18 @@ class Solver {
   Priced Special(Evaluator& evaluator) {
     Priced found =
         BestSpecialPrices(evaluator, [this] { return Report("special", 0, 1, result_.bound); });
-    Report("special", 1, 1, Bound(evaluator, found.bound));
+    if (!result_.ended_early && Report("special", 1, 1, Bound(evaluator, found.bound)))
+      FixTemperatures(evaluator, found);
     return found;
+  }
+
+  void FixTemperatures(Evaluator& evaluator, const Priced& at) {
+    const double end = kEnd * PriceSpace(evaluator.instance()).unit();
+    cooler_ = 1;
+    while (cooler_ * kEnd >= 2 * kCoolest &&
+           evaluator.Soft(at.prices, cooler_ * end, nullptr) < at.bound * (1 - kSmoothing)) {
+      cooler_ /= 2;
+    }
   }
 
   // Of everything, where so much was found with an evaluator, which may be a part's.
@@ -154,8 +168,8 @@ class Solver {
   Priced Climb(Evaluator& evaluator, const Prices& start, double first_temperature,
                uint32_t iterations, std::string_view stage, double last_temperature = kEnd) {
     AscentOptions options = {.iterations = iterations,
-                             .first_temperature = first_temperature,
-                             .last_temperature = last_temperature};
+                             .first_temperature = cooler_ * first_temperature,
+                             .last_temperature = cooler_ * last_temperature};
     if (options_.spent && stage != "window") {
       const double from = options_.spent();
       const double length =
@@ -224,6 +238,7 @@ class Solver {
   DualOptions options_;
   Executor& executor_;
   const DualCallback& progress_;
+  double cooler_ = 1;  // what temperatures are multiplied with
   DualResult result_;
 };
 

@@ -52,7 +52,6 @@ struct DualResult {
   double bound = 0;             // seconds, Evaluator::Hard at `prices`
   double roofline_seconds = 0;  // of RooflinePrices
   double special_seconds = 0;   // BestSpecialPrices, found on the sample if there is one
-  double last_temperature = 0;  // seconds a byte, that of the last smoothed ascent
   bool ended_early = false;     // by the callback
 };
 

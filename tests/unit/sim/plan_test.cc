@@ -274,6 +274,42 @@ TEST(PlanTest, PointsWhoseEngineHasNoRoomAreLeftOut) {
   EXPECT_EQ(bounds->size(), 1u);
 }
 
+// A machine with more memory may keep more of it free, and then has no room for all that fits where
+// there is less.
+TEST(PlanTest, LargerStagingBuffersLeaveLessRoom) {
+  AttentionOptions generated;
+  generated.geometry = {
+      .model = "llama-3.1-8b", .planes = 32, .block_tokens = 16, .prompt_tokens = 160, .steps = 6};
+  const auto bytes = GenerateAttentionTrace(generated, [] { return absl::OkStatus(); });
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  const auto attention = DecodeAttentionTrace(*bytes, "made up");
+  ASSERT_TRUE(attention.ok()) << attention.status();
+  const ModelSpec model = *ReadModel("llama-3.1-8b");
+  constexpr uint64_t kTwoBlocksEach = 4 << 20;  // bytes whose sixteenth is two buffers of two
+  PlanOptions options = Quick(100);
+  options.problem.mode = AttentionMode::kStream;
+  options.problem.tier_names = {"hbm", "dram"};
+  InlineExecutor executor;
+  const auto points = RunPlan(
+      AnyTrace(*attention), *ReadMachine("h100-pcie5"), model,
+      Axes({absl::StrFormat("hbm=%dB,%dB", model.weight_bytes + kTwoBlocksEach - 1,
+                            model.weight_bytes + kTwoBlocksEach)}),
+      options, executor);
+  ASSERT_TRUE(points.ok()) << points.status();
+  ASSERT_EQ(points->size(), 2u);
+  EXPECT_LT((*points)[0].problem.schedules.kept_bytes, (*points)[1].problem.schedules.kept_bytes);
+  EXPECT_LT(*(*points)[0].run.best_feasible_s, *(*points)[1].run.best_feasible_s);
+  for (const PlanPoint& point : *points) {
+    const auto instance = ForSchedules(point.problem.instance, point.problem.schedules);
+    ASSERT_TRUE(instance.ok()) << instance.status();
+    ASSERT_TRUE(point.run.schedule);
+    const auto time = bound::CheckSchedule(*instance, *point.run.schedule);
+    ASSERT_TRUE(time.ok()) << time.status();
+    EXPECT_NEAR(static_cast<double>(time->picoseconds) * 1e-12 / *point.run.best_feasible_s, 1,
+                1e-9);
+  }
+}
+
 // What is said of the best is said of one and the same: a schedule, or what a policy did.
 TEST(BoundRunTest, AFasterPolicyTakesTheSchedulesPlace) {
   bound::Instance instance;
