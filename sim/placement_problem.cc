@@ -94,6 +94,8 @@ absl::StatusOr<ProblemTerms> TermsOf(const AnyTrace& trace, const Machine& machi
   const auto* const prompts = std::get_if<Trace>(&trace);
   terms.block_tokens = prompts != nullptr ? prompts->block_tokens
                                           : std::get<AttentionTrace>(trace).geometry.block_tokens;
+  if (parts.machine_tier.front() != 0)
+    terms.gpu_memory_bytes = machine.tiers.front().capacity_bytes;
   terms.phase = prompts != nullptr                        ? "request"
                 : options.phase == AttentionPhase::kLayer ? "layer"
                                                           : "step";

@@ -47,10 +47,13 @@ absl::StatusOr<AttentionMode> ModeOf(const Machine& machine, const ProblemOption
 // What a problem and a simulation of the same arguments have in common.
 struct ProblemTerms {
   std::vector<bound::Tier> tiers{};  // that may hold cache, the GPU's own without the weights
-  bool inclusive = false;            // the last of them holds a copy of all that is stored
-  std::string phase{};               // "request", "step" or "layer"
-  std::string mode{};                // "in_place", "stream" or "strict"; empty of requests
-  uint32_t block_tokens = 0;         // of the trace
+  // Of the GPU's own memory, with the weights, where it is none of them: buffers for staging are a
+  // part of it in any case.
+  std::optional<uint64_t> gpu_memory_bytes{};
+  bool inclusive = false;     // the last of them holds a copy of all that is stored
+  std::string phase{};        // "request", "step" or "layer"
+  std::string mode{};         // "in_place", "stream" or "strict"; empty of requests
+  uint32_t block_tokens = 0;  // of the trace
 };
 
 // Errors: as MakeMachineParts.

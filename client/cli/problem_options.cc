@@ -143,6 +143,8 @@ void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& t
   json["tiers"] = Json::array();
   for (const bound::Tier& tier : terms.tiers)
     json["tiers"].push_back({{"name", tier.name}, {"capacity_bytes", tier.capacity_bytes}});
+  json["gpu_memory_bytes"] =
+      terms.gpu_memory_bytes ? Json(*terms.gpu_memory_bytes) : Json(nullptr);
   json["inclusive"] = terms.inclusive;
   json["overrides"] = absl::StrJoin(arguments.overrides, " ");
   json["mode"] = terms.mode;

@@ -49,8 +49,8 @@ sim::ProblemOptions ProblemOptionsOf(const ProblemArguments& arguments);
 // Whether any option that says what a trace is made of was given, by the name of the first.
 std::string FirstProblemOption(const CLI::App& command);
 
-// Fields that name the problem in JSON: trace, machine, model, tiers, inclusive, overrides, mode,
-// phase, requests, sessions, block_tokens, staging_bytes, seed.
+// Fields that name the problem in JSON: trace, machine, model, tiers, gpu_memory_bytes, inclusive,
+// overrides, mode, phase, requests, sessions, block_tokens, staging_bytes, seed.
 void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& terms, Json& json);
 
 }  // namespace kvtier::cli

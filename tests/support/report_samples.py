@@ -12,7 +12,7 @@ _TIERS = ("hbm", "dram")
 def _head(rng):
     return {"trace": "conversation.jsonl", "machine": "h100", "model": "llama", "overrides": "", "inclusive": False,
             "mode": "in_place", "phase": "request", "requests": 100, "sessions": 1, "block_tokens": 512, "staging_bytes": 1 << 30,
-            "seed": 0,
+            "gpu_memory_bytes": 80 << 30, "seed": 0,
             "tiers": [{"name": tier, "capacity_bytes": (place + 1) << 36} for place, tier in enumerate(_TIERS)],
             "phases": rng.randrange(1, 20000), "accesses": rng.randrange(1, 1 << 40)}
 

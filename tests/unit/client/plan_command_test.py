@@ -74,12 +74,21 @@ class Cases:
             for field in ("phases", "blocks", "accesses", "tiers"):
                 assert bound[field] == point[field], field
             simulated = self.json("sim", *self.what, *size, "--policy", "lru,min")
-            for field in ("tiers", "inclusive", "mode", "phase", "phases"):
+            for field in ("tiers", "gpu_memory_bytes", "inclusive", "mode", "phase", "phases"):
                 assert simulated[field] == point[field], (field, simulated[field], point[field])
             simulated = simulated["policies"]
             for name, policy in simulated.items():
                 for field in ("time_s", "hit_rate", "hit_rate_by_tier"):
                     assert policy[field] == point["policies"][name][field], (name, field)
+
+    def own_memory(self):
+        """Its capacity is said where it is no tier for cache, too: buffers for staging are a part of it."""
+        for args, wanted in ((["--tiers", "dram", "--hbm", "40GiB"], 40 * GIB), (["--tiers", "dram", "--set", "hbm=30GiB"], 30 * GIB),
+                             (["--tiers", "hbm,dram", "--hbm", "40GiB"], None), (["--hbm", "40GiB"], None)):
+            simulated = self.json("sim", *self.what[:-2], *args, "--policy", "lru")
+            assert simulated["gpu_memory_bytes"] == wanted, (args, simulated["gpu_memory_bytes"])
+        plan = self.json("plan", *self.what, "--vary", "hbm=20GiB,40GiB", "--policies", "none", "--time-limit", "1s")
+        assert [point["gpu_memory_bytes"] for point in plan["points"]] == [20 * GIB, 40 * GIB], plan["points"]
 
     def for_people(self):
         text = self.run("plan", *self.what, "--vary", "dram=2GiB,8GiB", "--policies", "none", "--price", "dram=1", "--target",
@@ -143,7 +152,7 @@ def main():
     report = junit.Report("plan_command_test")
     with tempfile.TemporaryDirectory(prefix="kvtier-plan-") as directory:
         cases = Cases(directory)
-        for case in (cases.fields, cases.other_commands, cases.for_people, cases.too_small, cases.report, cases.wrong):
+        for case in (cases.fields, cases.other_commands, cases.own_memory, cases.for_people, cases.too_small, cases.report, cases.wrong):
             report.run(case.__name__, case)
     return report.finish()
 

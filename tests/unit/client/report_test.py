@@ -245,7 +245,7 @@ def results_of_one_curve_differ_in_memory_alone(directory):
 
     assert curves(bound(1 << 30), bound(2 << 30))[0] == [2]
     for changes in ({"overrides": "link.pcie=1GB/s"}, {"requests": None}, {"sessions": 2}, {"block_tokens": 16}, {"seed": 1},
-                    {"staging_bytes": None}, {"inclusive": True}, {"mode": "stream"}, {"phase": "layer"}, {"machine": "other"}):
+                    {"staging_bytes": None}, {"gpu_memory_bytes": None}, {"gpu_memory_bytes": 40 << 30}, {"inclusive": True}, {"mode": "stream"}, {"phase": "layer"}, {"machine": "other"}):
         assert curves(bound(1 << 30), bound(2 << 30, **changes))[0] == [], changes
         found, titles = curves(bound(1 << 30), bound(2 << 30, **changes), bound(4 << 30), bound(8 << 30, **changes))
         assert found == [2, 2], (changes, found)

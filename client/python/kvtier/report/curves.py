@@ -34,7 +34,7 @@ class _Family:
 
 # What results of one family have in common, beside the tiers that they have. The last two are of simulations.
 _COMMON = ("trace", "machine", "model", "overrides", "inclusive", "mode", "phase", "requests", "sessions", "block_tokens",
-           "staging_bytes", "seed", "settle", "segment_bytes")
+           "staging_bytes", "gpu_memory_bytes", "seed", "settle", "segment_bytes")
 
 
 def _common(fields):

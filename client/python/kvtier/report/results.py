@@ -125,7 +125,7 @@ _POLICY = _object({
 _HEAD = {
     "trace": _name, "machine": _name, "model": _name, "overrides": _name, "inclusive": _flag, "mode": _maybe(_name),
     "phase": _name, "requests": _maybe(_amount), "sessions": _amount, "block_tokens": _maybe(_amount),
-    "staging_bytes": _maybe(_amount), "seed": _amount, "settle": _flag, "segment_bytes": _maybe(_amount),
+    "staging_bytes": _maybe(_amount), "gpu_memory_bytes": _maybe(_amount), "seed": _amount, "settle": _flag, "segment_bytes": _maybe(_amount),
     "tiers": _list(_object({"name": _name, "capacity_bytes": _amount}, needed=("name", "capacity_bytes")), ENTRIES_MAX),
 }
 _OUTCOME = {
