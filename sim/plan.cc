@@ -64,7 +64,8 @@ class Planner {
       count *= axes_[i].values.size();
       if (count > kPlanPointsMax) {
         return absl::InvalidArgumentError(absl::StrCat(
-            "there are ", count, " combinations or more; the limit is ", kPlanPointsMax));
+            "there are ", count, " combinations or more; the limit is ", kPlanPointsMax,
+            ": --vary NAME=A..B/3 has three values, and --vary NAME=A,B these two"));
       }
     }
     points_.resize(count);

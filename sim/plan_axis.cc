@@ -17,6 +17,12 @@
 namespace kvtier::sim {
 namespace {
 
+// Values of a range that does not say how many, and nobody else does: each is a bound that takes
+// seconds or minutes.
+constexpr uint32_t kFewAxesPoints = 5;
+constexpr uint32_t kManyAxesPoints = 3;
+constexpr size_t kFewAxesMax = 2;
+
 absl::Status Problem(absl::string_view name, absl::string_view what) {
   return absl::InvalidArgumentError(absl::StrCat("--vary ", name.substr(0, 80), " ", what));
 }
@@ -156,6 +162,23 @@ absl::StatusOr<PlanAxis> ParsePlanAxis(absl::string_view text, uint32_t points) 
       axis.values.push_back(value);
   }
   return axis;
+}
+
+absl::StatusOr<std::vector<PlanAxis>> ParsePlanAxes(const std::vector<std::string>& texts,
+                                                    uint32_t points, size_t combinations_max) {
+  const bool chosen = points != 0;
+  if (!chosen) points = texts.size() <= kFewAxesMax ? kFewAxesPoints : kManyAxesPoints;
+  for (;; --points) {
+    std::vector<PlanAxis> axes;
+    size_t combinations = 1;
+    for (const std::string& text : texts) {
+      KVTIER_ASSIGN_OR_RETURN(PlanAxis axis, ParsePlanAxis(text, points));
+      // No further than it matters, so that it cannot overflow.
+      if (combinations <= combinations_max) combinations *= axis.values.size();
+      axes.push_back(std::move(axis));
+    }
+    if (chosen || combinations <= combinations_max || points == 2) return axes;
+  }
 }
 
 }  // namespace kvtier::sim

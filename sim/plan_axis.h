@@ -1,6 +1,7 @@
 // What a plan varies, and through which values.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -34,5 +35,10 @@ struct PlanAxis {
 // (operations a second), "tier.TIER.bandwidth", or else a tier, whose capacity it is: whether it
 // exists is for the machine to say. INVALID_ARGUMENT names the axis.
 absl::StatusOr<PlanAxis> ParsePlanAxis(absl::string_view text, uint32_t points);
+
+// All axes of a plan. `points` 0: 5, or 3 of three axes or more, and 2 where the combinations would
+// else be more than `combinations_max`. They may be more all the same.
+absl::StatusOr<std::vector<PlanAxis>> ParsePlanAxes(const std::vector<std::string>& texts,
+                                                    uint32_t points, size_t combinations_max);
 
 }  // namespace kvtier::sim

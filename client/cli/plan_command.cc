@@ -36,6 +36,7 @@ struct PlanArguments {
   ProblemArguments problem{};
   std::vector<std::string> vary{};
   uint64_t points = 5;
+  bool points_given = false;
   std::vector<std::string> policies = {"lru", "min"};
   std::string price{};
   absl::Duration target;
@@ -217,13 +218,17 @@ absl::StatusOr<std::string> WithLinkNamed(const std::string& vary, const PlanArg
 
 absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   Plan plan;
+  std::vector<std::string> vary;
   for (const std::string& text : arguments.vary) {
-    KVTIER_ASSIGN_OR_RETURN(const std::string named, WithLinkNamed(text, arguments));
-    auto axis = sim::ParsePlanAxis(named, static_cast<uint32_t>(arguments.points));
-    if (!axis.ok()) return UsageError(std::string(axis.status().message()));
-    KVTIER_RETURN_IF_ERROR(CheckVariedOnce(arguments, *axis));
-    plan.axes.push_back(*std::move(axis));
+    KVTIER_ASSIGN_OR_RETURN(std::string named, WithLinkNamed(text, arguments));
+    vary.push_back(std::move(named));
   }
+  auto axes =
+      sim::ParsePlanAxes(vary, arguments.points_given ? static_cast<uint32_t>(arguments.points) : 0,
+                         sim::kPlanPointsMax);
+  if (!axes.ok()) return UsageError(std::string(axes.status().message()));
+  for (const sim::PlanAxis& axis : *axes) KVTIER_RETURN_IF_ERROR(CheckVariedOnce(arguments, axis));
+  plan.axes = *std::move(axes);
   if (arguments.target > absl::ZeroDuration() && arguments.price.empty())
     return UsageError("--target needs --price: it asks which point is the cheapest");
   KVTIER_RETURN_IF_ERROR(CheckPolicies("--policies", arguments.policies));
@@ -280,7 +285,8 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
       ->allow_extra_args(false)
       ->type_name("NAME=VALUES");
   AddCountOption(*command, "--points", arguments->points, 2, sim::kAxisValuesMax,
-                 "Values of a range that does not say how many");
+                 "Values of a range that does not say how many; by default 3 where --vary is given "
+                 "three times or\nmore, 2 where that makes too many combinations");
   command
       ->add_option("--policies", arguments->policies,
                    absl::StrCat("none, or some of ", absl::StrJoin(sim::PolicyNames(), ", "),
@@ -306,7 +312,8 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
       "Example: kvtier plan --trace conversation.jsonl --machine h100-pcie5 --model llama-3.1-8b "
       "--tiers dram \\\n         --vary dram=64GiB..1TiB --price dram=4.5 --target 2h\n"
       "docs/PLANNING.md walks through one question.");
-  SetAction(*command, exit_code, [arguments]() -> absl::Status {
+  SetAction(*command, exit_code, [arguments, command]() -> absl::Status {
+    arguments->points_given = command->count("--points") > 0;
     auto plan = MakePlan(*arguments);
     if (CaughtSignal() != 0) return CheckInterrupted();
     if (!plan.ok()) return plan.status();

@@ -119,6 +119,14 @@ class Cases:
         text = self.run("plan", *self.what[:2], "--machine", "2xh100-nvlink", *self.what[4:], "--vary", "link=1GB/s", rc=2)
         assert "link.nvlink and link.pcie" in text, text
 
+    def four_ranges(self):
+        """Of four ranges that do not say how many values they have there are not too many combinations."""
+        vary = [arg for text in ("dram=4..8GiB", "link.pcie=32..64GB/s", "compute=400..800TFLOP/s", "load=1..2") for arg in ("--vary", text)]
+        plan = self.json("plan", *self.what, *vary, "--requests", "8", "--policies", "none", "--time-limit", "50ms")
+        assert [len(axis["values"]) for axis in plan["vary"]] == [3, 3, 3, 2] and len(plan["points"]) == 54, plan["vary"]
+        text = self.run("plan", *self.what, *vary, "--points", "6", rc=1)
+        assert "the limit is 256" in text, text
+
     def report(self):
         try:
             import matplotlib  # noqa: F401
@@ -141,7 +149,7 @@ class Cases:
             text = self.run("plan", *self.what, *args, rc=2)
             assert wanted in text, f"{args}: {text}"
         for args, wanted in ((("--vary", "tape=1GiB"), "tape"), (("--vary", "dram=1GiB", "--vary", "dram=2GiB"), "sets what --vary dram sets"),
-                             (("--vary", "link.c2c=1GB/s"), "c2c"), (("--vary", "dram=1GiB..2GiB/64", "--vary", "load=1..9"), "256")):
+                             (("--vary", "link.c2c=1GB/s"), "c2c"), (("--vary", "dram=1GiB..2GiB/64", "--vary", "load=1..9"), "the limit is 256: --vary NAME=A..B/3")):
             text = self.run("plan", *self.what, *args, rc=1)
             assert wanted in text, f"{args}: {text}"
         text = self.run("plan", "--trace", str(self.directory / "none"), *self.what[2:], "--vary", "dram=1GiB", rc=1)
@@ -152,7 +160,7 @@ def main():
     report = junit.Report("plan_command_test")
     with tempfile.TemporaryDirectory(prefix="kvtier-plan-") as directory:
         cases = Cases(directory)
-        for case in (cases.fields, cases.other_commands, cases.own_memory, cases.for_people, cases.too_small, cases.report, cases.wrong):
+        for case in (cases.fields, cases.other_commands, cases.own_memory, cases.for_people, cases.too_small, cases.four_ranges, cases.report, cases.wrong):
             report.run(case.__name__, case)
     return report.finish()
 

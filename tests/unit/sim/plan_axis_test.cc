@@ -62,6 +62,29 @@ TEST(PlanAxisTest, LoadsAreWholeNumbers) {
   EXPECT_THAT(Values("load=3..4/9"), ElementsAre(3, 4));
 }
 
+TEST(PlanAxisTest, RangesOfManyAxesHaveFewerValues) {
+  const auto sizes = [](const std::vector<std::string>& texts, uint32_t points) {
+    const auto axes = ParsePlanAxes(texts, points, 256);
+    EXPECT_TRUE(axes.ok()) << axes.status();
+    std::vector<size_t> found;
+    for (size_t i = 0; axes.ok() && i < axes->size(); ++i)
+      found.push_back((*axes)[i].values.size());
+    return found;
+  };
+  const std::string dram = "dram=64GiB..1TiB", link = "link.pcie=25..100GB/s";
+  const std::string compute = "compute=500..1000TFLOP/s", load = "load=1..4";
+  EXPECT_THAT(sizes({dram}, 0), ElementsAre(5));
+  EXPECT_THAT(sizes({dram, link}, 0), ElementsAre(5, 5));
+  EXPECT_THAT(sizes({dram, link, compute}, 0), ElementsAre(3, 3, 3));
+  EXPECT_THAT(sizes({dram, link, compute, load}, 0), ElementsAre(3, 3, 3, 4));
+  EXPECT_THAT(sizes({dram, link, compute, "load=1..20"}, 0), ElementsAre(2, 2, 2, 20));
+  // What is said is done, whether there is room for it or not.
+  EXPECT_THAT(sizes({dram, link, compute, load}, 5), ElementsAre(5, 5, 5, 4));
+  EXPECT_THAT(sizes({"dram=64GiB..1TiB/9", link, compute, load}, 0), ElementsAre(9, 2, 2, 4));
+  EXPECT_THAT(sizes({"dram=1GiB..2GiB/64", "load=1..9"}, 0), ElementsAre(64, 9));
+  EXPECT_FALSE(ParsePlanAxes({dram, "link.pcie=fast"}, 0, 256).ok());
+}
+
 TEST(PlanAxisTest, OverridesSetTheValue) {
   EXPECT_EQ(ParsePlanAxis("dram=1GiB", 5)->Override(7), "dram=7B");
   EXPECT_EQ(ParsePlanAxis("link.pcie=1GB/s", 5)->Override(kGb), "link.pcie=1000000000B/s");
