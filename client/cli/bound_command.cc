@@ -325,7 +325,7 @@ void AddBoundCommand(CLI::App& app, int& exit_code) {
                  "those of all.\nMay help on long traces, and only where the time limit is long: "
                  "cut off among its windows the bound\nis far lower. 0: no windows");
   command
-      ->add_option("--policies", options->policies,
+      ->add_option("--policies,--policy", options->policies,
                    absl::StrCat("Simulated beside it: none, or some of ",
                                 absl::StrJoin(sim::PolicyNames(), ", "),
                                 "\n(default: lru, static and min where they can be)"))

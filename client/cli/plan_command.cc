@@ -288,7 +288,7 @@ void AddPlanCommand(CLI::App& app, int& exit_code) {
                  "Values of a range that does not say how many; by default 3 where --vary is given "
                  "three times or\nmore, 2 where that makes too many combinations");
   command
-      ->add_option("--policies", arguments->policies,
+      ->add_option("--policies,--policy", arguments->policies,
                    absl::StrCat("none, or some of ", absl::StrJoin(sim::PolicyNames(), ", "),
                                 " (default lru,min)"))
       ->delimiter(',')

@@ -131,7 +131,7 @@ void AddSimCommand(CLI::App& app, int& exit_code) {
   for (const char* needed : {"--trace", "--machine", "--model"})
     command->get_option(needed)->required();
   command
-      ->add_option("--policy", options->policies,
+      ->add_option("--policy,--policies", options->policies,
                    absl::StrCat("One or more of ", absl::StrJoin(sim::PolicyNames(), ", ")))
       ->required()
       ->delimiter(',')

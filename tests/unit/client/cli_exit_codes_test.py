@@ -61,6 +61,10 @@ class Cases:
             ("bound", *problem, "--set", "link.pcie=-1GB/s"): 'link.pcie is "-1GB/s"; a rate such as',
             ("bound", *problem, "--set", "tier.ssd.capacity=1GiB"): "names no tier",
             ("sim", *problem, "--policy", "lru,lru"): "--policy has lru twice",
+            # One spelling is as good as the other.
+            ("bound", *problem, "--policy", "best"): '--policies has "best"',
+            ("plan", *problem, "--vary", "load=1", "--policy", "best"): '--policies has "best"',
+            ("sim", *problem, "--policies", "best"): '--policy has "best"',
             ("sim", *problem, "--policy", "none"): '--policy has "none"; one or more of lru, ',
             ("plan", *problem, "--vary", "dram=1GiB", "--target", "1s"): "--target needs --price",
             ("bound", "verify"): "FILE is required",
