@@ -14,7 +14,6 @@ _NAMED = {"lower bound": BOUND, "best feasible": FEASIBLE, "lru": "#4878b0", "lf
 _OTHERS = ("#4878b0", "#e08a3c", "#5a9e6f", "#b0649c", "#45a8b8", "#8c6d4f", "#7a6bb5", "#c9a227", "#c8453b", "#8f8f8f")
 _WIDTH = 9.6  # inches; the page is about as wide
 _LABEL_CHARACTERS_MAX = 36
-_BELOW = 0.1  # of the span of times: how far below the least of them an axis begins
 _STYLE = {
     "font.size": 9.5, "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8b95a1",
     "axes.grid": True, "grid.color": "#e4e8ee", "axes.axisbelow": True, "axes.titlesize": 10, "axes.titlelocation": "left",
@@ -65,16 +64,9 @@ def _figure(height, columns=1, **options):
     return figure, axes
 
 
-def axis_start(values, longest):
-    """Where an axis begins on which differences of a few percent show: a little below the least of `values`, or at zero where
-    they are far apart anyway."""
-    least = min(values, default=0)
-    return max(0.0, least - _BELOW * (longest - least)) if longest / 2 < least < longest else 0.0
-
-
 def times(bars, marks):
-    """Horizontal bars, {name: seconds}, against vertical lines, {name: (seconds, colour, line style)}. A roofline may be left
-    of where the axis begins."""
+    """Horizontal bars, {name: seconds}, against vertical lines, {name: (seconds, colour, line style)}. They begin at zero, as a
+    bar's length is what is seen of it; small differences are in the numbers beside them."""
     with matplotlib.rc_context(_STYLE):
         figure, (axes,) = _figure(0.9 + 0.33 * max(len(bars), 2))
         names = list(bars)
@@ -85,12 +77,10 @@ def times(bars, marks):
         axes.set_ylim(max(len(names), 2) - 0.5, -0.5)
         axes.grid(False, axis="y")
         longest = max([*bars.values(), *(m[0] for m in marks.values()), 1e-9])
-        start = axis_start([*bars.values(), *(m[0] for name, m in marks.items() if name != "roofline")], longest)
         for name, (value, colour, style) in marks.items():
-            beyond = ", left of the axis" if value < start else ""
-            axes.axvline(value, color=colour, linestyle=style, linewidth=1.6, label=f"{label(name)}: {value:.4g} s{beyond}")
-        axes.set_xlim(start, longest + 0.12 * (longest - start))
-        axes.set_xlabel(f"seconds; the axis begins at {start:.4g} s, not at 0" if start else "seconds")
+            axes.axvline(value, color=colour, linestyle=style, linewidth=1.6, label=f"{label(name)}: {value:.4g} s")
+        axes.set_xlim(0, 1.12 * longest)
+        axes.set_xlabel("seconds")
         if marks:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(marks), borderaxespad=0.2)
     return figure
