@@ -150,10 +150,13 @@ void AddSimCommand(CLI::App& app, int& exit_code) {
                 "Of requests: tiers come in segments of this size, as the daemon's pools; by "
                 "default small ones");
   command->add_flag("--phases", options->phases, "Each phase's time and hits, in the JSON");
-  command->footer(
-      "min, frequency, page and sa know the future. No daemon is needed; time is simulated.\n"
+  std::vector<std::string> knowing = sim::PolicyNames();
+  std::erase_if(knowing, [](const std::string& name) { return !sim::KnowsFuture(name); });
+  command->footer(absl::StrCat(
+      "Policies that know the future: ", absl::StrJoin(knowing, ", "),
+      ". No daemon is needed; time is simulated.\n"
       "Example: kvtier sim --trace t.jsonl --machine h100-pcie5 --model llama-3.1-8b --tiers dram "
-      "--dram 256GiB --policy lru,s3fifo,min");
+      "--dram 256GiB --policy lru,s3fifo,min"));
   SetAction(*command, exit_code, [options] { return RunSim(*options); });
 }
 

@@ -84,10 +84,13 @@ Json PolicyJson(const sim::SimulationResult& result) {
   for (const sim::SimulationResult::Port& port : result.ports) {
     if (port.name != "compute") by_link[port.name] = port.units;
   }
-  return {
-      {"time_s", Seconds(result.time_ns)},      {"stall_s", Seconds(result.stall_ns)},
-      {"hit_rate", result.HitRate()},           {"hit_rate_last_half", result.HitRateLastHalf()},
-      {"hit_rate_by_tier", std::move(by_tier)}, {"bytes_by_link", std::move(by_link)}};
+  return {{"knows_future", sim::KnowsFuture(result.policy)},
+          {"time_s", Seconds(result.time_ns)},
+          {"stall_s", Seconds(result.stall_ns)},
+          {"hit_rate", result.HitRate()},
+          {"hit_rate_last_half", result.HitRateLastHalf()},
+          {"hit_rate_by_tier", std::move(by_tier)},
+          {"bytes_by_link", std::move(by_link)}};
 }
 
 Json SimulationJson(const sim::SimulationResult& result, double seconds, bool phases) {

@@ -17,8 +17,8 @@ def _head(rng):
             "phases": rng.randrange(1, 20000), "accesses": rng.randrange(1, 1 << 40)}
 
 
-def _policy(rng):
-    return {"time_s": rng.uniform(100, 200), "hit_rate": rng.random(), "hit_rate_last_half": rng.random(),
+def _policy(rng, knows_future):
+    return {"knows_future": knows_future, "time_s": rng.uniform(100, 200), "hit_rate": rng.random(), "hit_rate_last_half": rng.random(),
             "hit_rate_by_tier": {tier: rng.random() for tier in _TIERS},
             "bytes_by_link": {link: rng.randrange(1 << 45) for link in _LINKS}, "stall_s": rng.uniform(0, 0.01)}
 
@@ -33,7 +33,7 @@ def _outcome(rng):
             "links": {link: {"units": rng.randrange(1 << 50), "units_per_second": rng.randrange(1, 1 << 45),
                              "binding": rng.random()} for link in _LINKS},
             "room": {tier: {"binding": rng.random()} for tier in _TIERS},
-            "policies": {name: _policy(rng) for name in _POLICIES}}
+            "policies": {name: _policy(rng, name == "min") for name in _POLICIES}}
 
 
 def bound(seed, buckets=40):
@@ -50,7 +50,7 @@ def bound(seed, buckets=40):
 
 def simulation(seed, buckets=40):
     rng = random.Random(seed)
-    fields = {"kind": "sim", **_head(rng), "policies": {name: _policy(rng) for name in _POLICIES}}
+    fields = {"kind": "sim", **_head(rng), "policies": {name: _policy(rng, name == "min") for name in _POLICIES}}
     fields.update(settle=False, segment_bytes=1 << 20)
     for policy in fields["policies"].values():
         policy["seconds"] = rng.random()

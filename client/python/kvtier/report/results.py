@@ -117,7 +117,7 @@ def _shown(value):
 
 _STEP = ("phases", "time_s", "stall_s", "accesses", "hits")  # of a run of phases, all of them together
 _POLICY = _object({
-    "time_s": _amount, "hit_rate": _amount, "hit_rate_last_half": _amount, "hit_rate_by_tier": _map(_amount),
+    "knows_future": _flag, "time_s": _amount, "hit_rate": _amount, "hit_rate_last_half": _amount, "hit_rate_by_tier": _map(_amount),
     "bytes_by_link": _map(_amount), "bytes_by_tier": _map(_amount), "stall_s": _amount, "seconds": _amount,
     "hits_by_plane": _list(_amount, SERIES_MAX),
     "steps": _list(_object({name: _amount for name in _STEP}, needed=_STEP), SERIES_MAX),

@@ -8,7 +8,6 @@ from .parts import Plot, Section, Table, Text, Title
 from .quantities import byte_rate, bytes_text, count, name_text, operation_rate, operations, seconds, seconds_text, share, share_text, size
 
 GIB = 1 << 30
-KNOW_THE_FUTURE = {"min", "frequency", "page", "sa"}  # of sim/policy/policy_factory.cc
 
 
 def all_sections(results):
@@ -71,7 +70,7 @@ def _times(results):
                 ("best feasible", (feasible, figures.FEASIBLE, "--"))) if mark[0] is not None}
             if taken:
                 parts.append(Plot(figures.times(taken, marks), "Time of each policy against the bound"))
-                parts.append(Text(_left_to_gain(taken, bound)))
+                parts.append(Text(_left_to_gain(taken, {name: policies[name].get("knows_future") for name in taken}, bound)))
             rows = [[name, seconds(value), share(value / bound - 1 if bound else None), share(None), share(None), seconds(None)]
                     for name, (value, _, _) in marks.items()]
             rows += [[name, seconds(value), share(value / bound - 1 if bound else None), share(policies[name].get("hit_rate")),
@@ -86,14 +85,16 @@ def _times(results):
     return Section("times", "Time against the bound", parts or [_missing("a result of kvtier bound or kvtier sim")])
 
 
-def _left_to_gain(taken, bound):
-    """`taken` is by time. What knows the future is no choice, and is named beside the others."""
-    knowing = [name for name in taken if name in KNOW_THE_FUTURE]
-    name, value = next(((n, v) for n, v in taken.items() if n not in KNOW_THE_FUTURE), (None, None))
+def _left_to_gain(taken, knows, bound):
+    """`taken` is by time. What knows the future is no choice, and is named beside the others; `knows` says of each whether it
+    does, or None, as results did that had no such field."""
+    knowing = [name for name in taken if knows[name]]
+    name, value = next(((n, v) for n, v in taken.items() if not knows[n]), (None, None))
+    which = "policy here" if None in knows.values() else "policy that does not know the future"
     known = (f" {name_text(knowing[0])}, which knows the future, takes {seconds_text(taken[knowing[0]])}." if knowing else "")
     if name is None:
         return "All policies here know the future." + known
-    text = f"{name_text(name)} is the quickest policy that does not know the future, with {seconds_text(value)}."
+    text = f"{name_text(name)} is the quickest {which}, with {seconds_text(value)}."
     if bound is None:
         return f"{text} How far that is from the best is not in this result: kvtier bound says it.{known}"
     left = share_text(max(0.0, 1 - bound / value)) if value > 0 else share_text(0)
