@@ -4,9 +4,11 @@
 #include <cstring>
 #include <type_traits>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "proto/wire/checksum.h"
 #include "sim/input_file.h"
+#include "sim/printable.h"
 #include "tiering/base/check.h"
 #include "tiering/base/status_macros.h"
 
@@ -89,6 +91,14 @@ absl::Status CheckRange(const std::string& place, const char* field, uint64_t va
   if (value >= min && value <= max) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(place, ": ", field, " is ", value, "; ", min, " to ", max, " is needed"));
+}
+
+absl::Status CheckShown(const std::string& place, const char* what, const std::string& text,
+                        size_t bytes_max) {
+  if (text.size() <= bytes_max && IsPrintable(text)) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat(place, ": ", what, " is \"", absl::CHexEscape(text.substr(0, kNameBytesMax)),
+                   "\"; at most ", bytes_max, " printable ASCII characters are needed"));
 }
 
 class Decoder {
@@ -202,11 +212,8 @@ absl::Status CheckGeometry(const AttentionGeometry& geometry, const std::string&
       CheckRange(place, "prompt_tokens", geometry.prompt_tokens, 0, 1'000'000'000));
   const uint64_t blocks = uint64_t{geometry.planes} * geometry.BlocksAt(geometry.steps);
   KVTIER_RETURN_IF_ERROR(CheckRange(place, "number of blocks", blocks, 1, kAttentionBlocksMax));
-  for (const std::string* text : {&geometry.model, &geometry.provenance}) {
-    KVTIER_RETURN_IF_ERROR(CheckRange(place, "length of the model's name, or of the provenance,",
-                                      text->size(), 0, kAttentionTextBytesMax));
-  }
-  return absl::OkStatus();
+  KVTIER_RETURN_IF_ERROR(CheckShown(place, "the model's name", geometry.model, kNameBytesMax));
+  return CheckShown(place, "the provenance", geometry.provenance, kAttentionTextBytesMax);
 }
 
 AttentionTraceWriter::AttentionTraceWriter(const AttentionGeometry& geometry)

@@ -23,7 +23,7 @@ namespace kvtier::sim {
 
 struct AttentionGeometry {
   std::string model{};       // its name, as in its ModelSpec
-  std::string provenance{};  // where the trace comes from, for people
+  std::string provenance{};  // where the trace comes from, for people: printable ASCII
   uint32_t planes = 0;
   uint32_t block_tokens = 0;
   uint64_t prompt_tokens = 0;
@@ -68,7 +68,7 @@ inline constexpr uint32_t kStepsMax = 1 << 20;
 inline constexpr uint64_t kAttentionBlocksMax = 1 << 26;  // of all planes at the end
 inline constexpr uint64_t kAttentionAccessesMax = 1 << 30;
 inline constexpr size_t kAttentionFileBytesMax = size_t{4} << 30;
-inline constexpr size_t kAttentionTextBytesMax = 1024;
+inline constexpr size_t kAttentionTextBytesMax = 1024;  // of the provenance
 inline constexpr std::string_view kAttentionMagic = "KVTATTN\n";
 
 // INVALID_ARGUMENT "PLACE: ..." names the field and its limit.

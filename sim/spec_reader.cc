@@ -2,12 +2,14 @@
 
 #include <functional>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/types/span.h"
 #include "proto/yaml/config_tree.h"
 #include "sim/built_in_specs.h"
 #include "sim/input_file.h"
+#include "sim/printable.h"
 #include "sim/spec_fields.h"
 #include "tiering/base/status_macros.h"
 
@@ -52,9 +54,11 @@ absl::StatusOr<std::string> ReadFields(absl::string_view yaml, absl::string_view
       SetAll(root, file, "", [&](absl::string_view path, absl::string_view value) {
         if (path != "name") return set(path, value);
         name = std::string(value);
-        const bool fits = !name.empty() && name.size() <= 64;
-        return fits ? absl::OkStatus()
-                    : absl::InvalidArgumentError("name has 0 or more than 64 bytes");
+        const bool fits = !name.empty() && name.size() <= kNameBytesMax && IsPrintable(name);
+        if (fits) return absl::OkStatus();
+        return absl::InvalidArgumentError(
+            absl::StrCat("name is \"", absl::CHexEscape(value.substr(0, kNameBytesMax)),
+                         "\"; 1 to ", kNameBytesMax, " printable ASCII characters are needed"));
       }));
   if (name.empty()) return At(file, 0, "there is no name");
   return name;

@@ -1,6 +1,7 @@
 // Finds and reads the YAML files of machines and models: those that come with kvtier by their
 // names, others by path. spec_fields.h says which fields there are; all of a machine's tiers and
-// links stand under "tier" and "link", and "name" is what results call it.
+// links stand under "tier" and "link", and "name" is what results call it: 1 to 64 printable ASCII
+// characters.
 //
 // Errors: INVALID_ARGUMENT "FILE:LINE: FIELD ..." with what was found and what is needed, also for
 // a field that there is not; NOT_FOUND names what comes with kvtier; PERMISSION_DENIED or DATA_LOSS

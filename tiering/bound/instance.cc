@@ -45,6 +45,10 @@ absl::Status CheckMachine(const Instance& instance) {
     const Tier& tier = instance.tiers[i];
     const absl::Status status = CheckName("tier", i, tier.name);
     if (!status.ok()) return status;
+    for (size_t before = 0; before < i; ++before) {
+      if (instance.tiers[before].name == tier.name)
+        return Bad("tiers %d and %d have the same name, %s", before, i, tier.name);
+    }
     if (tier.capacity_bytes > kUnitsMax)
       return Bad("tier %s has a capacity of %d bytes; the limit is %d", tier.name,
                  tier.capacity_bytes, kUnitsMax);

@@ -90,8 +90,8 @@ struct Instance {
 
 // INVALID_ARGUMENT names the object, the number and the limit. Checks all that the comments above
 // say, that every block has a path (no access that none of its states can serve), and that the
-// bytes of all blocks are at most kUnitsMax. Names are without control characters, and resources'
-// differ. What a phase can load in all is below 2^92: sums of
+// bytes of all blocks are at most kUnitsMax. Names are without control characters; those of tiers
+// differ, and those of resources. What a phase can load in all is below 2^92: sums of
 // loads over blocks are for __int128. Takes time in proportion to accesses and phases.
 absl::Status Check(const Instance& instance);
 

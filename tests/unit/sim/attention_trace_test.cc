@@ -129,6 +129,23 @@ TEST(AttentionTrace, SaysWhatIsWrong) {
   EXPECT_THAT(changed(body + 1, "\xff\xff\xff\xff\x7f"), HasSubstr("32 bits"));
 }
 
+// Both are printed, by `kvtier trace info` for one.
+TEST(AttentionTrace, HasTextsThatATerminalCanShow) {
+  const auto error_of = [](const std::string& model, const std::string& provenance) {
+    AttentionGeometry geometry = SmallGeometry();
+    geometry.model = model;
+    geometry.provenance = provenance;
+    return std::string(CheckGeometry(geometry, "f").message());
+  };
+  EXPECT_EQ(error_of(std::string(64, 'm'), std::string(1024, 'p')), "");
+  EXPECT_THAT(error_of("m\x1b[2J", ""),
+              HasSubstr("f: the model's name is \"m\\x1b[2J\"; at most 64"));
+  EXPECT_THAT(error_of(std::string(65, 'm'), ""), HasSubstr("at most 64 printable ASCII"));
+  EXPECT_THAT(error_of("m", "by\nhand"), HasSubstr("f: the provenance is \"by\\nhand\"; at most"));
+  EXPECT_THAT(error_of("m", "\xc2\x9b"), HasSubstr("f: the provenance is"));
+  EXPECT_THAT(error_of("m", std::string(1025, 'p')), HasSubstr("at most 1024 printable"));
+}
+
 // A header that promises much must not make it allocate much: 2^30 accesses are 5 GiB.
 TEST(AttentionTrace, TakesNoMemoryForWhatIsNotThere) {
   std::string bytes = SmallFile();

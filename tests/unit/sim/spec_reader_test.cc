@@ -18,8 +18,10 @@ namespace kvtier::sim {
 namespace {
 
 using ::kvtier::test_support::IsOk;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 constexpr absl::string_view kMachine = R"(name: m
 compute: 1TFLOP/s
@@ -127,6 +129,17 @@ TEST(SpecReader, RefusesWhatIsWrongInAMachineAndSaysWhere) {
   EXPECT_THAT(ErrorOf(Changed("kind: dram", "kind: hbm")), HasSubstr("tier.dram: the first tier"));
   EXPECT_THAT(ErrorOf(Changed("to_gpu: 10GB/s, ", "")), HasSubstr("link.pcie.to_gpu is 0"));
   EXPECT_THAT(ErrorOf(Changed("name: m\n", "")), HasSubstr("there is no name"));
+  const std::string needed = "; 1 to 64 printable ASCII characters are needed";
+  for (const char* name : {R"("\e[2Jm")", R"("\x9b2J")", R"("m\nx")", "größe", R"("\x7f")"}) {
+    EXPECT_THAT(ErrorOf(Changed("name: m", absl::StrCat("name: ", name))),
+                AllOf(HasSubstr("f:1: name is \""), HasSubstr(needed), Not(HasSubstr("\x1b"))));
+  }
+  EXPECT_THAT(ErrorOf(Changed("name: m", absl::StrCat("name: ", std::string(65, 'm')))),
+              HasSubstr(std::string(64, 'm') + "\"" + needed));
+  EXPECT_THAT(ErrorOf(Changed("name: m", "name: \"\"")), HasSubstr("name is \"\"" + needed));
+  EXPECT_TRUE(ParseMachine(Changed("name: m", "name: a machine (H100)"), "f").ok());
+  EXPECT_THAT(ErrorOf(Changed("  dram:", "  hbm:")), HasSubstr("given twice"));
+  EXPECT_THAT(ErrorOf(Changed("  dram:", "  \"\\e[2J\":")), HasSubstr("is no name of a-z"));
   EXPECT_THAT(ErrorOf(Changed("  dram:", "  compute:")), HasSubstr("named compute"));
   EXPECT_THAT(ErrorOf("[1, 2]"), HasSubstr("the file is a list"));
   EXPECT_THAT(ErrorOf(""), HasSubstr("the file is empty"));
@@ -140,6 +153,7 @@ TEST(SpecReader, RefusesWhatIsWrongInAModel) {
   };
   EXPECT_THAT(error_of("name: x\nlayers: 1.5\n"), HasSubstr("f:2: layers is \"1.5\""));
   EXPECT_THAT(error_of("name: x\nlayers: 1e3\n"), HasSubstr("f:2: layers is \"1e3\""));
+  EXPECT_THAT(error_of("name: \"\\e]0;x\\a\"\nlayers: 1\n"), HasSubstr("f:1: name is \"\\x1b]0;x"));
   EXPECT_THAT(error_of("name: x\nheads: 1\n"), HasSubstr("f:2: heads is no field"));
   EXPECT_THAT(error_of("name: x\nlayers: 1\n"), HasSubstr("query_heads is 0"));
   constexpr absl::string_view kModel =

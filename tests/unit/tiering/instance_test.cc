@@ -148,6 +148,7 @@ TEST(CheckInstance, Names) {
             "the name of resource 0 has the byte 10");
   ExpectBad([](Instance& i) { i.resources[2].name = "hbm port"; },
             "resources 0 and 2 have the same name, hbm port");
+  ExpectBad([](Instance& i) { i.tiers[1].name = "hbm"; }, "tiers 0 and 1 have the same name, hbm");
 }
 
 TEST(CheckInstance, Phases) {
