@@ -24,6 +24,27 @@ std::string Shown(const Json& value) {
   return value.dump(-1, ' ', true, Json::error_handler_t::replace);
 }
 
+// A name that an object has twice, which the parser would take the last of.
+class RepeatedName {
+ public:
+  void See(Json::parse_event_t event, const Json& parsed) {
+    if (event == Json::parse_event_t::object_start) {
+      names_.emplace_back();
+    } else if (event == Json::parse_event_t::object_end) {
+      names_.pop_back();
+    } else if (event == Json::parse_event_t::key &&
+               !names_.back().insert(parsed.get_ref<const std::string&>()).second) {
+      name_ = parsed;
+    }
+  }
+  // The last that was seen; null if there was none.
+  const Json& name() const { return name_; }
+
+ private:
+  std::vector<absl::flat_hash_set<std::string>> names_;  // of the objects that are open
+  Json name_;
+};
+
 bool IsCount(const Json& value) {
   return value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0);
 }
@@ -32,20 +53,26 @@ bool IsCount(const Json& value) {
 
 absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& place, int depth_max) {
   bool deep = false;
-  const auto check_depth = [&](int depth, Json::parse_event_t, Json&) {
+  RepeatedName repeated;
+  const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
     deep = deep || depth > depth_max;
+    if (!deep) repeated.See(event, parsed);
     return depth <= depth_max;
   };
   std::string problem;
   try {
-    Json value = Json::parse(text.begin(), text.end(), check_depth);
-    if (!deep) return value;
+    Json value = Json::parse(text.begin(), text.end(), check);
+    if (!deep && repeated.name().is_null()) return value;
   } catch (const Json::exception& error) {
     problem = error.what();
   }
   if (deep) {
     return absl::InvalidArgumentError(
         absl::StrCat(place, ": nested too deeply; the limit is ", depth_max, " levels"));
+  }
+  if (problem.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(place, ": field ", Shown(repeated.name()), " is there twice"));
   }
   // "[json.exception.parse_error.101] parse error at line 1, column 7: ..."
   const size_t kind_end = problem.find("] ");

@@ -14,8 +14,8 @@ namespace kvtier::sim {
 
 using Json = nlohmann::json;
 
-// INVALID_ARGUMENT "PLACE: ..." for anything but one JSON value of nesting `depth_max` at most;
-// never throws.
+// INVALID_ARGUMENT "PLACE: ..." for anything but one JSON value of nesting `depth_max` at most
+// in which no object has a name twice; never throws.
 absl::StatusOr<Json> ParseJson(std::string_view text, const std::string& place, int depth_max);
 
 // One object of a trace. Errors are INVALID_ARGUMENT "PLACE: FIELD is VALUE; ... is needed". The

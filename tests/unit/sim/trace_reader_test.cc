@@ -56,7 +56,7 @@ TEST_F(TraceReaderTest, LinesOfMooncake) {
   // A blank line, Windows' line ends, a last line without one, a field that nobody knows.
   const std::string text =
       absl::StrCat(Line("0", "0, 1, 2", "48"), "\r\n\n", Line("1500.5", "0, 7", "17"),
-                   "\n{\"extra\": [{}], ", Line("2000", "").substr(1));
+                   "\n{\"extra\": [{\"a\": {\"a\": 1}}, {\"a\": 2}], ", Line("2000", "").substr(1));
   ASSERT_OK_AND_ASSIGN(const Trace trace, Read("t.jsonl", text, {.block_tokens = 16}));
   EXPECT_EQ(trace.block_tokens, 16u);
   EXPECT_TRUE(trace.sessions.empty());
@@ -115,6 +115,9 @@ TEST_F(TraceReaderTest, BadLinesAreNamed) {
       {"{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1}", "there is no hash_ids"},
       {"{\"timestamp\": 0, \"input_length\": 1, \"output_length\": 1, \"hash_ids\": {}}",
        "hash_ids is an object; a list is needed"},
+      {Line("0", "1").insert(1, "\"hash_ids\": [2], "), "field \"hash_ids\" is there twice"},
+      {Line("0", "1").insert(1, "\"x\": {\"\": [{}], \"\\u0000\": 1, \"\": 2}, "),
+       "field \"\" is there twice"},
       {std::string(100'000, '['), "nested too deeply; the limit is 16 levels"},
       {std::string("{\"timestamp\": \0}", 16), "no JSON"},
       {"{\"timestamp\": \"\xff\xfe\"}", "no JSON"},
@@ -261,6 +264,7 @@ TEST_F(TraceReaderTest, BadSessionsAreNamed) {
       {"{\"block_size\": 64, \"requests\": 5}", "requests is 5; a list is needed"},
       {"{\"block_size\": 64, \"tool_tokens\": -1, \"requests\": []}", "tool_tokens is -1"},
       {"{\"block_size\": 64, \"id\": 5, \"requests\": []}", "id is 5; a text of at most 1024"},
+      {Session(Request("0", "1"), "\"id\": \"t\", "), "field \"id\" is there twice"},
       {Session("5"), "requests[0]: is 5; an object is needed"},
       {Session(Request("0", "1") + ", {\"hash_ids\": []}"), "requests[1]: there is no t"},
       {Session(Request("-0.5", "1")), "requests[0]: t is -0.5; a number from 0 to 1000000000"},
