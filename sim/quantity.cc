@@ -36,6 +36,23 @@ absl::string_view Kind(Unit unit) {
   return "";
 }
 
+absl::string_view Units(Unit unit) {
+  switch (unit) {
+    case Unit::kNone:
+      return "";
+    case Unit::kBytes:
+    case Unit::kCapacity:
+      return "B, kB, MB, GB, TB, PB and KiB, MiB, GiB, TiB, PiB";
+    case Unit::kBytesPerSecond:
+      return "B/s, kB/s, MB/s, GB/s, TB/s, PB/s and KiB/s to PiB/s";
+    case Unit::kFlopsPerSecond:
+      return "FLOP/s, kFLOP/s, MFLOP/s, GFLOP/s, TFLOP/s and PFLOP/s";
+    case Unit::kTime:
+      return "ns, us, ms and s";
+  }
+  return "";
+}
+
 // What one of `name` is; none: there is no such unit.
 std::optional<uint64_t> Multiplier(absl::string_view name, Unit unit) {
   if (unit == Unit::kTime) {
@@ -116,9 +133,13 @@ absl::StatusOr<uint64_t> ParseQuantity(absl::string_view text, Unit unit, uint64
                                                    "B if so few bytes are meant"));
   }
   if (number && *number >= min && *number <= max) return static_cast<uint64_t>(*number);
+  // It may be the unit that is none.
+  const bool has_digits = !text.empty() && absl::ascii_isdigit(static_cast<unsigned char>(text[0]));
+  const absl::string_view units = has_digits && !number ? Units(unit) : "";
   return absl::InvalidArgumentError(
       absl::StrCat("is \"", absl::CHexEscape(text.substr(0, kTextBytesMax)), "\"; ", Kind(unit),
-                   " from ", Written(min, unit), " to ", Written(max, unit), " is needed"));
+                   " from ", Written(min, unit), " to ", Written(max, unit), " is needed",
+                   units.empty() ? "" : "; units are ", units));
 }
 
 }  // namespace kvtier::sim

@@ -18,8 +18,8 @@ enum class Unit : uint8_t {
 };
 
 // A decimal number, a prefix (k, M, G, T, P, or Ki to Pi) and the unit; fractions of a whole unit
-// are rounded up. INVALID_ARGUMENT "is \"TEXT\"; ... from MIN to MAX is needed": the caller says
-// what is.
+// are rounded up. INVALID_ARGUMENT "is \"TEXT\"; ... from MIN to MAX is needed", and which units
+// there are where that may be what is wrong: the caller says what is.
 absl::StatusOr<uint64_t> ParseQuantity(absl::string_view text, Unit unit, uint64_t min,
                                        uint64_t max);
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "sim/nearest_names.h"
 #include "sim/quantity.h"
 #include "tiering/base/status_macros.h"
 
@@ -48,6 +49,43 @@ bool IsName(absl::string_view text) {
   return !text.empty() && text.size() <= 32 && std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
   });
+}
+
+struct SmallField {
+  const char* name;
+  uint32_t ModelSpec::*member;
+};
+constexpr uint64_t kSmallMax = 1 << 16;
+constexpr SmallField kSmallFields[] = {
+    {"layers", &ModelSpec::layers},         {"query_heads", &ModelSpec::query_heads},
+    {"kv_heads", &ModelSpec::kv_heads},     {"head_dim", &ModelSpec::head_dim},
+    {"latent_dim", &ModelSpec::latent_dim}, {"bytes_per_value", &ModelSpec::bytes_per_value},
+    {"score_dim", &ModelSpec::score_dim},   {"value_dim", &ModelSpec::value_dim}};
+struct LargeField {
+  const char* name;
+  uint64_t ModelSpec::*member;
+  Unit unit;
+};
+constexpr LargeField kLargeFields[] = {
+    {"weight_bytes", &ModelSpec::weight_bytes, Unit::kBytes},
+    {"pass_weight_bytes", &ModelSpec::pass_weight_bytes, Unit::kBytes},
+    {"active_parameters", &ModelSpec::active_parameters, Unit::kNone}};
+
+std::vector<std::string> ModelFieldNames() {
+  std::vector<std::string> names;
+  for (const SmallField& small : kSmallFields) names.emplace_back(small.name);
+  for (const LargeField& large : kLargeFields) names.emplace_back(large.name);
+  return names;
+}
+
+// Where there is no field `path`: ": did you mean A or B?", as far as there is one like it.
+std::string Meant(absl::string_view path, const MachineFields& fields) {
+  std::vector<std::string> paths = fields.Paths();
+  for (const std::string& name : ModelFieldNames()) paths.push_back("model." + name);
+  if (std::find(paths.begin(), paths.end(), path) != paths.end()) return {};
+  const std::vector<std::string> nearest = NearestNames(path, paths);
+  return nearest.empty() ? std::string()
+                         : absl::StrCat(": did you mean ", absl::StrJoin(nearest, " or "), "?");
 }
 
 template <typename Items, typename Name>
@@ -162,6 +200,20 @@ absl::Status MachineFields::SetLink(absl::string_view path, absl::string_view na
   return absl::OkStatus();
 }
 
+std::vector<std::string> MachineFields::Paths() const {
+  std::vector<std::string> paths = {"compute", "read", "inclusive"};
+  for (const Tier& item : tiers_) {
+    paths.push_back(item.tier.name);
+    for (const char* const field : {"kind", "capacity", "bandwidth", "latency"})
+      paths.push_back(absl::StrCat("tier.", item.tier.name, ".", field));
+  }
+  for (const MachineLink& link : links_) {
+    for (const char* const field : {"", ".to_gpu", ".from_gpu", ".latency"})
+      paths.push_back(absl::StrCat("link.", link.name, field));
+  }
+  return paths;
+}
+
 absl::StatusOr<Machine> MachineFields::Build(absl::string_view name) const {
   Machine machine = machine_;
   machine.name = std::string(name);
@@ -188,31 +240,16 @@ absl::StatusOr<Machine> MachineFields::Build(absl::string_view name) const {
 }
 
 absl::Status SetModelField(absl::string_view field, absl::string_view value, ModelSpec& model) {
-  constexpr uint64_t kSmall = 1 << 16;
-  struct Small {
-    absl::string_view name;
-    uint32_t ModelSpec::*member;
-  };
-  constexpr Small kSmallFields[] = {
-      {"layers", &ModelSpec::layers},         {"query_heads", &ModelSpec::query_heads},
-      {"kv_heads", &ModelSpec::kv_heads},     {"head_dim", &ModelSpec::head_dim},
-      {"latent_dim", &ModelSpec::latent_dim}, {"bytes_per_value", &ModelSpec::bytes_per_value},
-      {"score_dim", &ModelSpec::score_dim},   {"value_dim", &ModelSpec::value_dim}};
-  for (const Small& small : kSmallFields) {
+  for (const SmallField& small : kSmallFields) {
     if (field == small.name)
-      return SetNumber(field, value, Unit::kNone, 0, kSmall, model.*small.member);
+      return SetNumber(field, value, Unit::kNone, 0, kSmallMax, model.*small.member);
   }
-  if (field == "weight_bytes")
-    return SetNumber(field, value, Unit::kBytes, 0, kCapacityBytesMax, model.weight_bytes);
-  if (field == "pass_weight_bytes")
-    return SetNumber(field, value, Unit::kBytes, 0, kCapacityBytesMax, model.pass_weight_bytes);
-  if (field == "active_parameters") {
-    return SetNumber(field, value, Unit::kNone, 0, kCapacityBytesMax, model.active_parameters);
+  for (const LargeField& large : kLargeFields) {
+    if (field == large.name)
+      return SetNumber(field, value, large.unit, 0, kCapacityBytesMax, model.*large.member);
   }
   return Problem(field,
-                 "is no field; a model has layers, query_heads, kv_heads, head_dim, latent_dim, "
-                 "bytes_per_value, score_dim, value_dim, weight_bytes, pass_weight_bytes and "
-                 "active_parameters");
+                 absl::StrCat("is no field; a model has ", absl::StrJoin(ModelFieldNames(), ", ")));
 }
 
 absl::Status ApplyOverrides(const std::vector<std::string>& overrides, Machine& machine,
@@ -233,7 +270,8 @@ absl::Status ApplyOverrides(const std::vector<std::string>& overrides, Machine& 
     } else {
       status = fields.Set(path, parts.second, false);
     }
-    KVTIER_RETURN_IF_ERROR(status);
+    if (!status.ok())
+      return absl::InvalidArgumentError(absl::StrCat(status.message(), Meant(path, fields)));
   }
   KVTIER_RETURN_IF_ERROR(CheckModel(changed));
   KVTIER_ASSIGN_OR_RETURN(machine, fields.Build(machine.name));

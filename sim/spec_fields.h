@@ -25,6 +25,8 @@ class MachineFields {
   // Sets the field. With `create`, tiers and links that are not there yet are added, tiers behind
   // those that are. INVALID_ARGUMENT "PATH ...": no such field, tier or link, or not its value.
   absl::Status Set(absl::string_view path, absl::string_view value, bool create);
+  // What can be set without `create`; and tiers' names, which ApplyOverrides takes.
+  std::vector<std::string> Paths() const;
   // What was set, checked as by CheckMachine.
   absl::StatusOr<Machine> Build(absl::string_view name) const;
 
@@ -48,7 +50,8 @@ class MachineFields {
 absl::Status SetModelField(absl::string_view field, absl::string_view value, ModelSpec& model);
 
 // Applies "PATH=VALUE" to each; "hbm=40GiB" and the like, with a tier's name alone, is its
-// capacity. Both are checked again. INVALID_ARGUMENT names the override.
+// capacity. Both are checked again. INVALID_ARGUMENT names the override, and of a field that
+// there is not the nearest that there are.
 absl::Status ApplyOverrides(const std::vector<std::string>& overrides, Machine& machine,
                             ModelSpec& model);
 

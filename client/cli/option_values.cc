@@ -121,7 +121,12 @@ CLI::Option* AddSizeOption(CLI::App& command, const std::string& name, uint64_t&
                     absl::StrCat(description, ", ", range, " (default ", SizeText(value), ")"),
                     [&value, min, max, name, range](const std::string& text) -> absl::Status {
                       const absl::StatusOr<uint64_t> size = ParseSize(text);
-                      if (!size.ok() || *size < min || *size > max)
+                      if (!size.ok()) {
+                        return absl::InvalidArgumentError(
+                            absl::StrCat(NotAllowed(name, text, "a size from " + range).message(),
+                                         ": a number of bytes, or one with KiB, MiB, GiB or TiB"));
+                      }
+                      if (*size < min || *size > max)
                         return NotAllowed(name, text, "a size from " + range);
                       value = *size;
                       return absl::OkStatus();

@@ -79,6 +79,15 @@ absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
   Machinery machinery;
   KVTIER_ASSIGN_OR_RETURN(machinery.machine, sim::ReadMachine(arguments.machine));
   KVTIER_ASSIGN_OR_RETURN(machinery.model, sim::ReadModel(arguments.model));
+  for (const std::string& name : arguments.tiers) {
+    if (!name.empty()) continue;
+    return UsageError(absl::StrCat(
+        "--tiers has an empty name; ", arguments.machine, " has ",
+        absl::StrJoin(
+            machinery.machine.tiers, ", ",
+            [](std::string* out, const sim::MachineTier& tier) { out->append(tier.name); }),
+        ", and without --tiers all of them may hold cache"));
+  }
   std::vector<std::string> overrides = arguments.overrides;
   for (const auto& [tier, size] : {std::pair{"hbm", arguments.hbm}, {"dram", arguments.dram}}) {
     if (size.empty()) continue;
@@ -143,8 +152,7 @@ void AppendProblem(const ProblemArguments& arguments, const sim::ProblemTerms& t
   json["tiers"] = Json::array();
   for (const bound::Tier& tier : terms.tiers)
     json["tiers"].push_back({{"name", tier.name}, {"capacity_bytes", tier.capacity_bytes}});
-  json["gpu_memory_bytes"] =
-      terms.gpu_memory_bytes ? Json(*terms.gpu_memory_bytes) : Json(nullptr);
+  json["gpu_memory_bytes"] = terms.gpu_memory_bytes ? Json(*terms.gpu_memory_bytes) : Json(nullptr);
   json["inclusive"] = terms.inclusive;
   json["overrides"] = absl::StrJoin(arguments.overrides, " ");
   json["mode"] = terms.mode;

@@ -57,6 +57,13 @@ class Cases:
             ("bound", *problem, "--policies", "lru,lru"): "--policies has lru twice",
             ("bound", *problem, "--dram", ""): "--dram has 0 bytes",
             ("plan", *problem, "--vary", "load=1,2", "--dram", "256"): 'tier.dram.capacity is "256", without a unit; 256GiB is',
+            ("bound", *problem, "--dram", "900KB"): 'tier.dram.capacity is "900KB"; a size such as 64GiB or 80GB from 1B to 1PiB is '
+                                                    "needed; units are B, kB, MB",
+            ("bound", *problem, "--staging", "900KB"): '--staging is "900KB"; a size from 1 B to 1024 TiB is needed: a number of '
+                                                       "bytes, or one with KiB, MiB, GiB or TiB",
+            ("bound", *problem, "--tiers", ""): "--tiers has an empty name; h100-sxm has hbm, dram",
+            ("bound", *problem, "--set", "tier.dram.capcity=1GiB"): ": did you mean tier.dram.capacity?",
+            ("bound", *problem, "--set", "model.weights=8GB"): "is no field; a model has layers, ",
             ("bound", *problem, "--dram", "nan"): 'tier.dram.capacity is "nan"; a size such as 64GiB',
             ("bound", *problem, "--set", "link.pcie=-1GB/s"): 'link.pcie is "-1GB/s"; a rate such as',
             ("bound", *problem, "--set", "tier.ssd.capacity=1GiB"): "names no tier",

@@ -20,7 +20,9 @@ namespace {
 using ::kvtier::test_support::IsOk;
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using ::testing::EndsWith;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Not;
 
 constexpr absl::string_view kMachine = R"(name: m
@@ -213,6 +215,50 @@ TEST(Overrides, AreRefusedWithTheirPathAndChangeNothing) {
                         "if so few bytes are meant"));
   EXPECT_THAT(error_of("inclusive=yes"), HasSubstr("true or false is needed"));
   EXPECT_EQ(machine.tiers[0].capacity_bytes, capacity);
+}
+
+TEST(Overrides, SuggestWhatMayHaveBeenMeant) {
+  Machine machine = *ReadMachine("h100-pcie5");
+  ModelSpec model = *ReadModel("llama-3.1-8b");
+  const auto error_of = [&](const std::string& text) {
+    return std::string(ApplyOverrides({text}, machine, model).message());
+  };
+  EXPECT_THAT(error_of("dramm=1GiB"), EndsWith(": did you mean dram?"));
+  EXPECT_THAT(error_of("hmb=1GiB"), EndsWith(": did you mean hbm?"));
+  EXPECT_THAT(error_of("tier.drm.capacity=1GiB"), EndsWith(": did you mean tier.dram.capacity?"));
+  EXPECT_THAT(error_of("tier.dram.bandwith=1GB/s"), EndsWith("did you mean tier.dram.bandwidth?"));
+  EXPECT_THAT(error_of("bandwidth=1GB/s"),
+              EndsWith(": did you mean tier.hbm.bandwidth or tier.dram.bandwidth?"));
+  EXPECT_THAT(error_of("pcie=1GB/s"), EndsWith(": did you mean link.pcie?"));
+  EXPECT_THAT(error_of("link.pcei=1GB/s"), EndsWith(": did you mean link.pcie?"));
+  EXPECT_THAT(error_of("link.pcie.to_gpuu=1GB/s"), EndsWith(": did you mean link.pcie.to_gpu?"));
+  EXPECT_THAT(error_of("model.layer=3"), EndsWith(": did you mean model.layers?"));
+  EXPECT_THAT(error_of("modle.head_dim=3"), EndsWith(": did you mean model.head_dim?"));
+  EXPECT_THAT(error_of("weigth_bytes=8GB"), EndsWith("did you mean model.weight_bytes?"));
+  EXPECT_THAT(error_of("Compute=1TFLOP/s"), EndsWith(": did you mean compute?"));
+  // Nothing of the kind, or a field that there is, with another fault.
+  for (const char* text : {"nothing=1", "=1", "x=1", "tier..=1", "model.layers=x", "dram=fast",
+                           "link.pcie=nan", "\x1b[2J=1"}) {
+    EXPECT_THAT(error_of(text), AllOf(Not(IsEmpty()), Not(HasSubstr("did you mean")))) << text;
+  }
+  EXPECT_FALSE(ApplyOverrides({std::string(100'000, 'd') + "=1"}, machine, model).ok());
+}
+
+TEST(Quantity, SaysWhichUnitsThereAre) {
+  const auto error_of = [](const char* text, Unit unit) {
+    return std::string(ParseQuantity(text, unit, 1, uint64_t{1} << 50).status().message());
+  };
+  for (const Unit unit : {Unit::kBytes, Unit::kCapacity}) {
+    EXPECT_THAT(error_of("900KB", unit),
+                EndsWith("is needed; units are B, kB, MB, GB, TB, PB and KiB, MiB, GiB, TiB, PiB"));
+  }
+  EXPECT_THAT(error_of("50Gbit/s", Unit::kBytesPerSecond),
+              EndsWith("; units are B/s, kB/s, MB/s, GB/s, TB/s, PB/s and KiB/s to PiB/s"));
+  EXPECT_THAT(error_of("50TFLOPS", Unit::kFlopsPerSecond), EndsWith("TFLOP/s and PFLOP/s"));
+  EXPECT_THAT(error_of("5min", Unit::kTime), EndsWith("; units are ns, us, ms and s"));
+  for (const char* text : {"99PiB", "0", "fast", ""})
+    EXPECT_THAT(error_of(text, Unit::kCapacity), EndsWith("is needed")) << text;
+  EXPECT_THAT(error_of("5GB", Unit::kNone), EndsWith("is needed"));
 }
 
 TEST(Quantity, IsExactAndRoundedUp) {
