@@ -56,7 +56,9 @@ struct LookAhead {
 
 // Knows the reads of the next `window_steps` steps. Of what was read elsewhere and will be read
 // again by then, the better share comes to the fastest pool, by the sum over those reads of
-// 1 / steps until then, for blocks that are not read by then. look_ahead_search.h finds the two.
+// 1 / phases until then, for blocks that are not read by then. The paper counts tokens, which is
+// the same where phases are steps; where they are layers, nearly, as a block is read in one phase
+// of a step. look_ahead_search.h finds the two.
 class LookAheadPolicy : public BlockPolicy {
  public:
   LookAheadPolicy(AccessFuture* future, const LookAhead& look_ahead)
