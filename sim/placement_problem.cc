@@ -31,6 +31,7 @@ absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& ma
                            .schedules = std::move(made.schedules)};
   problem.blocks = workload.chunks.size();
   problem.accesses = workload.request_chunks.size();
+  problem.uncached_s = made.uncached_s;
   return problem;
 }
 

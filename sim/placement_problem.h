@@ -67,6 +67,8 @@ struct PlacementProblem {
   // Of the trace, with those about which nothing can be decided and which the instance leaves out.
   uint64_t blocks = 0;
   uint64_t accesses = 0;
+  // Of requests: what they take where nothing is kept.
+  std::optional<double> uncached_s{};
 };
 
 // INVALID_ARGUMENT: as MakePrefixWorkload, MakePrefixInstance and MakeAttentionInstance; or options

@@ -1,5 +1,6 @@
 #include "sim/prefix_instance.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
@@ -79,6 +80,21 @@ class PrefixInstanceBuilder {
   absl::flat_hash_map<std::pair<uint64_t, uint64_t>, uint32_t> classes_;
 };
 
+double UncachedSeconds(const PrefixWorkload& workload, const Machine& machine,
+                       const ModelSpec& model) {
+  const double weights_s = static_cast<double>(model.pass_weight_bytes) /
+                           static_cast<double>(machine.tiers.front().bytes_per_second);
+  double seconds = 0;
+  for (const PrefixRequest& request : workload.requests) {
+    if (request.chunk_count == 0 && request.extra_flops == 0) continue;
+    auto flops = static_cast<double>(request.extra_flops);
+    for (const uint32_t chunk : workload.ChunksOf(request))
+      flops += static_cast<double>(workload.chunks[chunk].recompute_flops);
+    seconds += std::max(weights_s, flops / static_cast<double>(machine.flops_per_second));
+  }
+  return seconds;
+}
+
 }  // namespace
 
 absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload,
@@ -99,6 +115,7 @@ absl::StatusOr<PrefixInstance> MakePrefixInstance(const PrefixWorkload& workload
   builder.AddBaseLoads(model);
   builder.AddBlocks();
   KVTIER_RETURN_IF_ERROR(bound::Check(instance));
+  result.uncached_s = UncachedSeconds(workload, machine, model);
   return result;
 }
 

@@ -25,6 +25,8 @@ struct PrefixInstance {
   // By block of the instance: which chunk it is. Chunks that only one request has are not blocks:
   // nothing can be decided about them, and that they are computed once is base load.
   std::vector<uint32_t> block_chunk;
+  // That all requests take where nothing is kept: each computes its whole prompt.
+  double uncached_s = 0;
 };
 
 // A block is a chunk, all planes together, from the first request that has it, which computes it,

@@ -96,6 +96,7 @@ void AppendBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
   json["best_feasible_s"] = OrNull(run.best_feasible_s);
   json["gap"] = OrNull(run.gap());
   json["roofline_s"] = run.roofline_s;
+  json["uncached_s"] = OrNull(problem.uncached_s);
   json["blocks"] = problem.blocks;
   json["phases"] = instance.phase_count;
   json["accesses"] = problem.accesses;
@@ -134,8 +135,12 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
         run.simulated ? ", %.2f %% above (%s, simulated)" : ", %.2f %% above (searched, from %s)",
         100 * *run.gap(), run.best_from.c_str());
   }
-  std::printf("\nall memories read at once    %s (the roofline)\n\n",
+  std::printf("\nall memories read at once    %s (the roofline)\n",
               LowerSecondsText(run.roofline_s).c_str());
+  if (problem.uncached_s)
+    std::printf("every prompt computed whole  %s (no cache)\n",
+                SecondsText(problem.uncached_s).c_str());
+  std::printf("\n");
   std::printf("%llu blocks, %llu reads of them in %u phases (each a %s)",
               static_cast<unsigned long long>(problem.blocks),
               static_cast<unsigned long long>(problem.accesses), instance.phase_count,

@@ -96,6 +96,20 @@ std::string WhatBinds(const sim::PlanPoint& point) {
   return text.empty() ? "-" : text;
 }
 
+// It does not depend on memories but the GPU's own, so it is the same at most points.
+void PrintUncached(const std::vector<sim::PlanPoint>& points) {
+  std::optional<double> least, most;
+  for (const sim::PlanPoint& point : points) {
+    if (!point.problem.uncached_s) return;
+    least = std::min(least.value_or(*point.problem.uncached_s), *point.problem.uncached_s);
+    most = std::max(most.value_or(0), *point.problem.uncached_s);
+  }
+  if (!least) return;
+  std::printf("with no cache, every prompt computed whole: %.5g s", *least);
+  if (*most > *least) std::printf(" to %.5g s", *most);
+  std::printf("\n");
+}
+
 void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   std::vector<std::string> titles;
   for (const sim::PlanAxis& axis : plan.axes) titles.push_back(axis.name + ">");
@@ -127,6 +141,7 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   }
   std::fputs(table.Text().c_str(), stdout);
   if (!plan.points.empty()) PrintStar(plan.points[0].policies);
+  PrintUncached(plan.points);
   if (wide) PrintWideGap();
   if (arguments.target == absl::ZeroDuration()) return;
   const std::string target = absl::FormatDuration(arguments.target);

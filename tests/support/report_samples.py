@@ -27,7 +27,7 @@ def _outcome(rng):
     bound = rng.uniform(50, 90)
     feasible = bound * rng.uniform(1, 1.1)
     return {**_head(rng), "lower_bound_s": bound, "best_feasible_s": feasible, "gap": feasible / bound - 1,
-            "roofline_s": bound * rng.random(), "blocks": rng.randrange(1, 1 << 40), "seconds": rng.uniform(1e-4, 7200),
+            "roofline_s": bound * rng.random(), "uncached_s": 12.5 * bound, "blocks": rng.randrange(1, 1 << 40), "seconds": rng.uniform(1e-4, 7200),
             "peak_bytes": rng.randrange(1 << 36), "best_feasible_from": "gibbs",
             "best_feasible_simulated": False,
             "links": {link: {"units": rng.randrange(1 << 50), "units_per_second": rng.randrange(1, 1 << 45),

@@ -5,6 +5,7 @@ same settings, that `kvtier report` takes them, and that what cannot be planned 
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -46,7 +47,8 @@ class Cases:
         for point in plan["points"]:
             assert point["price"] == 4.5 * point["set"]["dram"] / GIB + 80 * 100, point["price"]
             assert point["tiers"] == [{"name": "dram", "capacity_bytes": point["set"]["dram"]}], point["tiers"]
-            assert 0 < point["lower_bound_s"] <= point["best_feasible_s"], point
+            assert 0 < point["lower_bound_s"] <= point["best_feasible_s"] < point["uncached_s"], point
+            assert point["uncached_s"] == plan["points"][point["set"]["load"] - 1]["uncached_s"], "it depends on the load alone"
             assert set(point["policies"]) == {"lru", "min"}
             for name, policy in point["policies"].items():
                 assert policy["time_s"] >= point["lower_bound_s"], name
@@ -71,7 +73,7 @@ class Cases:
             size = ["--dram", str(point["set"]["dram"])]
             bound = self.json("bound", *self.what, *size, "--time-limit", "5s")
             assert abs(bound["lower_bound_s"] / point["lower_bound_s"] - 1) < 0.01, (bound["lower_bound_s"], point)
-            for field in ("phases", "blocks", "accesses", "tiers"):
+            for field in ("phases", "blocks", "accesses", "tiers", "uncached_s"):
                 assert bound[field] == point[field], field
             simulated = self.json("sim", *self.what, *size, "--policy", "lru,min")
             for field in ("tiers", "gpu_memory_bytes", "inclusive", "mode", "phase", "phases"):
@@ -96,6 +98,10 @@ class Cases:
         lines = text.splitlines()
         assert lines[0].split() == ["dram", "price", "bound", "best", "found", "gap", "what", "binds"], lines[0]
         assert lines[1].split()[:3] == ["2", "GiB", "2.00"], lines[1]
+        bound = self.json("bound", *self.what, "--dram", "2GiB", "--time-limit", "1s", "--policies", "none")
+        assert lines[3] == f"with no cache, every prompt computed whole: {bound['uncached_s']:.5g} s", lines
+        text = self.run("bound", *self.what, "--dram", "2GiB", "--time-limit", "1s", "--policies", "none")
+        assert re.search(rf"\nevery prompt computed whole  {bound['uncached_s']:.10g} s \(no cache\)\n", text), text
         assert lines[-1] == "cheapest that the bound does not rule out: none of these", lines[-1]
 
     def too_small(self):

@@ -167,6 +167,8 @@ def numbers_of_a_bound(directory):
                                   f'{fields["best_feasible_from"]}, simulated', fields["gap"], fields["blocks"], fields["seconds"],
                                   fields["peak_bytes"]]])
     check_texts(page)
+    whole = next(text for text in page.texts if text.startswith("Without any cache")).rstrip(".").split(" ")
+    assert abs(float(whole[-2]) * UNITS[whole[-1]] / fields["uncached_s"] - 1) < 1e-3, whole
     assert len(page.images) == 6, [image["alt"] for image in page.images]
 
 

@@ -164,6 +164,22 @@ TEST_F(PrefixInstanceTest, ComputesAgainWhatDoesNotFit) {
   EXPECT_NEAR(LeastSeconds(made.instance), expected, 1e-9 * expected);
 }
 
+// What no cache at all takes is what the best schedule takes where there is room for no chunk.
+TEST_F(PrefixInstanceTest, KnowsWhatNoCacheTakes) {
+  Set({"compute=1TFLOP/s", absl::StrCat("dram=", kBlock * model_.KvBytesPerToken() - 1, "B")});
+  Add({1, 2});
+  Add({1});
+  Add({});
+  Add({1, 2, 3});
+  const PrefixInstance made = Make({"dram"});
+  const double expected = Seconds({0, 1}) + Seconds({0}) + Seconds({0, 1, 2});
+  EXPECT_NEAR(made.uncached_s, expected, 1e-12 * expected);
+  EXPECT_NEAR(FoundSeconds(made.instance), expected, 1e-9 * expected);
+  // The weights bind where computing is quick.
+  Set({"compute=1000TFLOP/s"});
+  EXPECT_NEAR(Make({"dram"}).uncached_s, 3 * Seconds({}), 1e-12);
+}
+
 // A slow link: it is better to compute again than to read.
 TEST_F(PrefixInstanceTest, ComputesAgainWhatIsReadTooSlowly) {
   Set({"compute=1TFLOP/s", "link.pcie.to_gpu=1MB/s"});

@@ -131,6 +131,7 @@ _HEAD = {
 _OUTCOME = {
     **_HEAD,
     "lower_bound_s": _amount, "best_feasible_s": _maybe(_amount), "gap": _maybe(_number), "roofline_s": _amount,
+    "uncached_s": _maybe(_amount),
     "blocks": _amount, "phases": _amount, "accesses": _amount, "seconds": _amount, "peak_bytes": _amount,
     "best_feasible_from": _maybe(_name), "best_feasible_simulated": _flag, "policies": _map(_POLICY),
     "links": _map(_object({"units": _maybe(_amount), "units_per_second": _amount, "binding": _amount})),

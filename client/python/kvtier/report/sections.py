@@ -77,6 +77,8 @@ def _times(results):
                       share(policies[name].get("hit_rate_last_half")), seconds(policies[name].get("stall_s"))]
                      for name, value in taken.items()]
             parts.append(Table(f"times-{number}", ["", "time", "above the bound", "hit rate", "its last half", "stalled"], rows))
+        if fields.get("uncached_s") is not None:
+            parts.append(Text(f"Without any cache, with every prompt computed whole, it takes {seconds_text(fields['uncached_s'])}."))
         tiers = {tier: None for policy in policies.values() for tier in policy.get("hit_rate_by_tier", {})}
         if tiers:
             parts.append(Table(f"tiers-{number}", ["hits by tier", *tiers], [
