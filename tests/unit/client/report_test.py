@@ -6,7 +6,6 @@ damaged or hostile are refused with the field's name, or shown as text; the page
 import base64
 import contextlib
 import copy
-import html.parser
 import importlib.util
 import json
 import os
@@ -24,6 +23,7 @@ BIN = pathlib.Path(os.environ.get("KVTIER_BIN_DIR", ROOT / "build/release/bin"))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 import junit  # noqa: E402
 import report_samples as samples  # noqa: E402
+from report_page import UNITS, Page, check_table, check_texts  # noqa: E402
 
 # The report needs nothing else of the package, whose extension may not be built.
 package = sys.modules["kvtier"] = types.ModuleType("kvtier")
@@ -32,50 +32,6 @@ from kvtier.report import results  # noqa: E402
 
 HAS_MATPLOTLIB = importlib.util.find_spec("matplotlib") is not None
 SECONDS_MAX = 120
-UNITS = {"h": 3600, "min": 60, "s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9, "bytes": 1, "%": 0.01, "": 1,
-         **{f"{letter}iB{rate}": 1024 ** power for power, letter in enumerate("KMGTP", 1) for rate in ("", "/s")},
-         **{f"{letter}FLOP{rate}": 1000 ** power for power, letter in enumerate(("", *"kMGTPE")) for rate in ("", "/s")}}
-
-
-class Page(html.parser.HTMLParser):
-    """`tables`: {id: rows of cells}; a cell is (number, text), or (None, text)."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tables, self.marked, self.images, self.tags, self.texts = {}, {}, [], set(), []
-        self._table, self._cell, self._number = None, None, None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.tags.add(tag)
-        if tag == "table":
-            self._table = self.tables.setdefault(attributes["id"], [])
-            self.marked[attributes["id"]] = []
-        elif tag == "tr":
-            if attributes.get("class") == "marked":
-                self.marked[list(self.tables)[-1]].append(len(self._table) - 1)
-            self._table.append([])
-        elif tag in ("td", "th"):
-            self._cell, self._number = "", None
-        elif tag == "data":
-            self._number = json.loads(attributes["value"])
-        elif tag == "img":
-            self.images.append(attributes)
-        for name, value in attributes.items():
-            assert not name.startswith("on"), f"<{tag} {name}={value}>"
-            assert name not in ("href", "src", "action") or value.startswith("data:image/svg+xml;base64,"), value
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self._cell is not None:
-            self._cell += data
-
-    def handle_endtag(self, tag):
-        if tag in ("td", "th"):
-            self._table[-1].append((self._number, self._cell))
-            self._cell = None
 
 
 def report(*paths, output="-", rc=0, python=sys.executable, **options):
@@ -102,25 +58,6 @@ def drawn_here(*fields):
     with unittest.mock.patch.object(figures, "svg", lambda figure: b""):
         return Page(page.render([results.parse_result(f"result-{number}", json.dumps(each))
                                  for number, each in enumerate(fields)]))
-
-
-def check_texts(page):
-    """What people read is the number, to four digits."""
-    for name, rows in page.tables.items():
-        for row in rows:
-            for number, text in row:
-                if number is None:
-                    continue
-                digits, unit = re.fullmatch(r"(-?[\d.,]+(?:e[+-]?\d+)?) ?(\D*)", text).groups()
-                shown = float(digits.replace(",", "")) * UNITS[unit]
-                assert abs(shown - number) <= 6e-4 * abs(number), f"{name}: {text} for {number}"
-
-
-def check_table(page, name, wanted):
-    """`wanted`: rows of numbers and texts; None is a dash."""
-    found = [[number if number is not None else text for number, text in row] for row in page.tables[name][1:]]
-    wanted = [["–" if cell is None else cell for cell in row] for row in wanted]
-    assert found == wanted, f"table {name}:\n{found}\nnot\n{wanted}"
 
 
 def seconds_above(time, bound):
