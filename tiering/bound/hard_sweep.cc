@@ -181,8 +181,7 @@ class Sweep {
   // A byte's.
   double RecomputeSeconds(const BlockClass& block_class, uint32_t phase) const {
     return static_cast<double>(block_class.recompute_units) /
-           static_cast<double>(block_class.bytes) *
-           UnitPricesOf(phase)[instance_.compute_resource];
+           static_cast<double>(block_class.bytes) * UnitPricesOf(phase)[instance_.compute_resource];
   }
 
   template <bool kRecord>

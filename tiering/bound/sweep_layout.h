@@ -83,7 +83,8 @@ struct SweepLayout {
 template <size_t K, typename Visit>
 void ForEach(const Visit& visit) {
   if constexpr (K <= 4) {
-    [&]<size_t... I>(std::index_sequence<I...>) { (visit(I), ...); }(std::make_index_sequence<K>());
+    [&]<size_t... I>(std::index_sequence<I...>) { (visit(I), ...); }
+    (std::make_index_sequence<K>());
   } else {
     for (size_t i = 0; i < K; ++i) visit(i);
   }

@@ -290,11 +290,11 @@ TEST(PlanTest, LargerStagingBuffersLeaveLessRoom) {
   options.problem.mode = AttentionMode::kStream;
   options.problem.tier_names = {"hbm", "dram"};
   InlineExecutor executor;
-  const auto points = RunPlan(
-      AnyTrace(*attention), *ReadMachine("h100-pcie5"), model,
-      Axes({absl::StrFormat("hbm=%dB,%dB", model.weight_bytes + kTwoBlocksEach - 1,
-                            model.weight_bytes + kTwoBlocksEach)}),
-      options, executor);
+  const auto points =
+      RunPlan(AnyTrace(*attention), *ReadMachine("h100-pcie5"), model,
+              Axes({absl::StrFormat("hbm=%dB,%dB", model.weight_bytes + kTwoBlocksEach - 1,
+                                    model.weight_bytes + kTwoBlocksEach)}),
+              options, executor);
   ASSERT_TRUE(points.ok()) << points.status();
   ASSERT_EQ(points->size(), 2u);
   EXPECT_LT((*points)[0].problem.schedules.kept_bytes, (*points)[1].problem.schedules.kept_bytes);
