@@ -6,9 +6,11 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "tiering/base/executor.h"
+#include "tiering/base/stoppable_executor.h"
 #include "tiering/host/thread_executor.h"
 
 namespace kvtier {
@@ -18,6 +20,26 @@ struct Implementation {
   std::string name;
   std::function<std::unique_ptr<Executor>()> make;
 };
+
+// That nothing stops, around one of its own.
+class NeverStopped : public Executor {
+ public:
+  explicit NeverStopped(std::unique_ptr<Executor> inner)
+      : inner_(std::move(inner)), stoppable_(*inner_, [] { return false; }) {}
+  size_t lanes() const override { return stoppable_.lanes(); }
+  void Run(size_t items, const std::function<void(size_t item, size_t lane)>& work) override {
+    stoppable_.Run(items, work);
+  }
+  bool stopped() const override { return stoppable_.stopped(); }
+
+ private:
+  std::unique_ptr<Executor> inner_;
+  StoppableExecutor stoppable_;
+};
+
+std::unique_ptr<Executor> Around(std::unique_ptr<Executor> inner) {
+  return std::make_unique<NeverStopped>(std::move(inner));
+}
 
 class ExecutorContract : public ::testing::TestWithParam<Implementation> {
  protected:
@@ -31,6 +53,7 @@ TEST_P(ExecutorContract, RunsEachItemOnceAndWaitsForAll) {
     std::vector<int> calls(items);
     executor_->Run(items, [&](size_t item, size_t) { ++calls[item]; });
     for (const int count : calls) ASSERT_EQ(count, 1);
+    ASSERT_FALSE(executor_->stopped());
   }
 }
 
@@ -66,7 +89,11 @@ INSTANTIATE_TEST_SUITE_P(
         Implementation{"OneThread", [] { return std::make_unique<ThreadExecutor>(1); }},
         Implementation{"TwoThreads", [] { return std::make_unique<ThreadExecutor>(2); }},
         Implementation{"FiveThreads", [] { return std::make_unique<ThreadExecutor>(5); }},
-        Implementation{"AllProcessors", [] { return std::make_unique<ThreadExecutor>(0); }}),
+        Implementation{"AllProcessors", [] { return std::make_unique<ThreadExecutor>(0); }},
+        Implementation{"StoppableInline",
+                       [] { return Around(std::make_unique<InlineExecutor>()); }},
+        Implementation{"StoppableFiveThreads",
+                       [] { return Around(std::make_unique<ThreadExecutor>(5)); }}),
     [](const auto& one) { return one.param.name; });
 
 }  // namespace

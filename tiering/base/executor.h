@@ -17,6 +17,9 @@ class Executor {
   // Calls `work(item, lane)` once for each item in [0, items); calls with one lane, in [0,
   // lanes()), never overlap. Returns when all have ended. Not reentrant.
   virtual void Run(size_t items, const std::function<void(size_t item, size_t lane)>& work) = 0;
+  // Whether items were skipped, of the last Run or of one before: then what was made of it is of no
+  // use (stoppable_executor.h). Never, but where work may be stopped.
+  virtual bool stopped() const { return false; }
 };
 
 // Everything on the caller's thread, in order.

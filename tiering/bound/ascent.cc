@@ -45,7 +45,8 @@ class Ascent {
   Priced Run(const AscentCallback& progress) {
     for (uint32_t i = 0; i < options_.iterations; ++i) {
       const auto go_on = [&] {
-        return !progress || progress({i + 1, options_.iterations, best_.bound});
+        return !evaluator_.stopped() &&
+               (!progress || progress({i + 1, options_.iterations, best_.bound}));
       };
       const bool ended = !Iterate(i, go_on);
       const bool last = i + 1 == options_.iterations;
@@ -81,7 +82,8 @@ class Ascent {
     return spent < kPatience ? part : std::max(part, spent);
   }
 
-  // False if `go_on`, asked between evaluations, ended it on the way.
+  // False if `go_on`, asked between evaluations, ended it on the way; so it does where one of them
+  // was stopped, and nothing is made of that.
   template <typename GoOn>
   bool Iterate(uint32_t iteration, const GoOn& go_on) {
     const double temperature = TemperatureOf(iteration);
@@ -97,6 +99,7 @@ class Ascent {
       if (!go_on()) return false;
       next = space_.Step(ahead_, slope_, curvature_);
       const double reached = evaluator_.Soft(next, temperature, nullptr) / space_.value_unit();
+      if (evaluator_.stopped()) return false;
       const double promised =
           value + space_.Gain(slope_, ahead_, next) - curvature_ * space_.HalfSquare(ahead_, next);
       if (reached >= promised - 1e-12 * std::abs(promised)) break;

@@ -39,6 +39,7 @@ using AscentCallback = std::function<bool(const AscentProgress&)>;
 // The best prices met, `start` included. FISTA (Beck, Teboulle, "A fast iterative
 // shrinkage-thresholding algorithm", 2009) with backtracking, and restarted where its momentum
 // leads downhill (O'Donoghue, Candes, 2015). Deterministic; the same for every number of lanes.
+// Where the evaluator is stopped it ends with the best that was evaluated as a whole.
 Priced Ascend(Evaluator& evaluator, const Prices& start, const AscentOptions& options,
               const AscentCallback& progress);
 

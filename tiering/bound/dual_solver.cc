@@ -140,7 +140,7 @@ class Solver {
   void FixTemperatures(Evaluator& evaluator, const Priced& at) {
     const double end = kEnd * PriceSpace(evaluator.instance()).unit();
     cooler_ = 1;
-    while (cooler_ * kEnd >= 2 * kCoolest &&
+    while (!evaluator.stopped() && cooler_ * kEnd >= 2 * kCoolest &&
            evaluator.Soft(at.prices, cooler_ * end, nullptr) < at.bound * (1 - kSmoothing)) {
       cooler_ /= 2;
     }
@@ -152,7 +152,8 @@ class Solver {
   }
 
   bool Report(std::string_view stage, uint32_t iteration, uint32_t iterations, double bound) {
-    if (!progress_ || progress_({stage, iteration, iterations, bound})) return true;
+    if (!executor_.stopped() && (!progress_ || progress_({stage, iteration, iterations, bound})))
+      return true;
     result_.ended_early = true;
     return false;
   }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <string_view>
 
 #include "tiering/base/executor.h"
@@ -49,10 +50,14 @@ struct DualResult {
   // Before the polish, whose prices prove more but change more from phase to phase: a schedule is
   // better searched for with these. Empty without a polish, and where only a sample was ascended.
   Prices ascended;
-  double bound = 0;             // seconds, Evaluator::Hard at `prices`
+  double bound = 0;             // seconds, Evaluator::Hard at `prices`; or not found()
   double roofline_seconds = 0;  // of RooflinePrices
   double special_seconds = 0;   // BestSpecialPrices, found on the sample if there is one
-  bool ended_early = false;     // by the callback
+  bool ended_early = false;     // by the callback, or as the executor was stopped
+
+  // Whether one evaluation at least came to its end before the executor was stopped: else the bound
+  // is minus infinity, and the prices are of no use.
+  bool found() const { return bound > -std::numeric_limits<double>::infinity(); }
 };
 
 // Special prices; then, where it pays, ascents with phases merged so that none has more accesses of
@@ -60,7 +65,8 @@ struct DualResult {
 // a short polish before; and at the end a polish on everything, which finds most where ascents
 // found little: on sessions of a coding agent (3.7 million accesses) 150 evaluations raised the
 // bound by 1.3 %, after a sample's 60 had raised it by 30 %. Deterministic: a function of instance
-// and options, and of what `spent` and the callback say. `instance` passed Check.
+// and options, and of what `spent` and the callback say. Where the executor is stopped it ends at
+// once with the best prices that were evaluated as a whole. `instance` passed Check.
 DualResult SolveDual(const Instance& instance, const DualOptions& options, Executor& executor,
                      const DualCallback& progress);
 

@@ -1,5 +1,6 @@
 #include "tiering/bound/evaluation.h"
 
+#include <limits>
 #include <memory>
 
 #include "tiering/base/check.h"
@@ -37,14 +38,21 @@ double Evaluator::BaseValue(const Prices& prices, Evaluation* evaluation) const 
   return value;
 }
 
+// A sum that lacks blocks says nothing: smoothed, it may be above what all would come to.
+double Evaluator::Finished(double value, Evaluation* evaluation) const {
+  if (stopped()) value = -std::numeric_limits<double>::infinity();
+  if (evaluation != nullptr) evaluation->value = value;
+  return value;
+}
+
 double Evaluator::Hard(const Prices& prices, Evaluation* evaluation) {
   double value = BaseValue(prices, evaluation);
   const std::vector<double> unit_prices = UnitPrices(instance_, prices);
   for (const CostGroup& group : groups_) {
+    if (stopped()) break;
     value += HardSweep(instance_, group, prices, unit_prices, executor_, *hard_, evaluation);
   }
-  if (evaluation != nullptr) evaluation->value = value;
-  return value;
+  return Finished(value, evaluation);
 }
 
 double Evaluator::Soft(const Prices& prices, double temperature, Evaluation* evaluation) {
@@ -52,11 +60,11 @@ double Evaluator::Soft(const Prices& prices, double temperature, Evaluation* eva
   double value = BaseValue(prices, evaluation);
   const std::vector<double> unit_prices = UnitPrices(instance_, prices);
   for (const CostGroup& group : groups_) {
+    if (stopped()) break;
     value += SoftSweep(instance_, group, prices, unit_prices, temperature, executor_, *soft_,
                        evaluation);
   }
-  if (evaluation != nullptr) evaluation->value = value;
-  return value;
+  return Finished(value, evaluation);
 }
 
 }  // namespace kvtier::bound

@@ -25,7 +25,8 @@ struct Evaluation {
 struct HardScratch;
 struct SoftScratch;
 
-// Results are the same, to the bit, for every number of lanes. Holds memory of about
+// Results are the same, to the bit, for every number of lanes. Where the executor was stopped, a
+// value is less than every bound, and loads and occupancy are of no use. Holds memory of about
 // phases x log2(phases) x states^2 x (8 x lanes + 17) bytes between calls. One call at a time.
 class Evaluator {
  public:
@@ -47,9 +48,12 @@ class Evaluator {
 
   const Instance& instance() const { return instance_; }
   Executor& executor() { return executor_; }
+  // Whether the executor was: then no evaluation is of use any more.
+  bool stopped() const { return executor_.stopped(); }
 
  private:
   double BaseValue(const Prices& prices, Evaluation* evaluation) const;
+  double Finished(double value, Evaluation* evaluation) const;
 
   const Instance& instance_;
   Executor& executor_;

@@ -126,7 +126,8 @@ Priced Polish(Evaluator& evaluator, Priced start, uint32_t iterations,
   };
   Point best{std::move(start), {}};
   const auto go_on = [&](uint32_t iteration) {
-    return !progress || progress({iteration, iterations, best.priced.bound});
+    return !evaluator.stopped() &&
+           (!progress || progress({iteration, iterations, best.priced.bound}));
   };
   if (iterations == 0 || !go_on(1)) return std::move(best.priced);
   evaluator.Hard(best.priced.prices, &best.slope);
@@ -139,6 +140,7 @@ Priced Polish(Evaluator& evaluator, Priced start, uint32_t iterations,
     if (!next) break;
     at.priced.prices = *std::move(next);
     at.priced.bound = evaluator.Hard(at.priced.prices, &at.slope);
+    if (evaluator.stopped()) break;
     const double gain = at.priced.bound / best.priced.bound - 1;
     if (gain > 0) best = at;
     if (gain > kGoodGain * reach) reach = std::min(2 * reach, kReachMax);

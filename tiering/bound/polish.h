@@ -15,7 +15,7 @@ namespace kvtier::bound {
 // efficiency of subgradient projection methods", 1996). A target further off than can be reached
 // is halved, and it goes on from the best; one that is reached is doubled. Deterministic; the same
 // for every number of lanes. `start.bound` is Hard of its prices; false from `progress`, asked
-// before each evaluation, ends it.
+// before each evaluation, ends it, and so does an evaluation that is stopped.
 Priced Polish(Evaluator& evaluator, Priced start, uint32_t iterations,
               const AscentCallback& progress);
 

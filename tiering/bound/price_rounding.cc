@@ -90,6 +90,7 @@ absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& pric
     status = CheckFinite(prices.room, prices.tier_count, "the price of room in tier");
   if (!status.ok()) return status;
 
+  if (go_on && !go_on()) return absl::CancelledError("a certificate's making was ended");
   Certificate certificate{.instance_digest = InstanceDigest(instance),
                           .quanta_per_second = kQuantaPerSecondMax,
                           .phase_count = prices.phase_count,

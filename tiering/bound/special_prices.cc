@@ -110,7 +110,7 @@ class Search {
   double Evaluate(const Prices& prices, Evaluation* evaluation) {
     if (ended_) return -std::numeric_limits<double>::infinity();
     const double bound = evaluator_.Hard(prices, evaluation);
-    ended_ = go_on_ && !go_on_();
+    ended_ = evaluator_.stopped() || (go_on_ && !go_on_());
     return bound;
   }
   void Offer(const Prices& prices, double bound) {

@@ -400,7 +400,8 @@ absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificat
   return quanta;
 }
 
-absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate) {
+absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate,
+                                       const std::function<bool()>& go_on) {
   const wire::Sha256Digest digest = InstanceDigest(instance);
   if (certificate.instance_digest != digest)
     return absl::FailedPreconditionError(absl::StrFormat(
@@ -412,7 +413,7 @@ absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certifica
         instance.phase_count, instance.resources.size(), instance.tiers.size(),
         instance.block_count(), instance.access_count(), HexText(certificate.instance_digest),
         HexText(digest)));
-  const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate);
+  const absl::StatusOr<__int128> proven = ProvenQuanta(instance, certificate, go_on);
   if (!proven.ok()) return proven.status();
   if (certificate.claimed_quanta > *proven)
     return absl::FailedPreconditionError(

@@ -33,7 +33,8 @@ absl::StatusOr<__int128> ProvenQuanta(const Instance& instance, const Certificat
 // The claimed bound in seconds, rounded down, if the certificate names this instance and its prices
 // prove at least what it claims. FAILED_PRECONDITION if it is another instance's or claims too
 // much; else as ProvenQuanta.
-absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate);
+absl::StatusOr<double> VerifiedSeconds(const Instance& instance, const Certificate& certificate,
+                                       const std::function<bool()>& go_on = {});
 
 // Rounded down.
 double SecondsOf(__int128 quanta, uint64_t quanta_per_second);

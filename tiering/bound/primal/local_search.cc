@@ -9,7 +9,7 @@
 namespace kvtier::bound {
 namespace {
 
-constexpr size_t kBlocksBetweenQuestions = 4096;
+constexpr size_t kBlocksBetweenQuestions = 256;
 
 void RefreshPath(const Instance& instance, size_t block, const Path& path, MoveCosts& moves) {
   ForEachEdge(instance, block, path,

@@ -13,6 +13,7 @@ namespace kvtier::bound {
 namespace {
 
 constexpr uint32_t kPhasesAtOnce = 64;
+constexpr size_t kGatheredAtOnce = 4096;
 
 // Blocks of a class that make the same transition in the same phase, and it has several options.
 struct Group {
@@ -42,7 +43,13 @@ class Splitter {
   }
 
   SplitResult Run(Executor& executor) {
-    for (size_t block = 0; block < instance_.block_count(); ++block) Gather(block);
+    // One item at a time, so that it can be stopped.
+    for (size_t first = 0; first < instance_.block_count(); first += kGatheredAtOnce) {
+      executor.Run(1, [&](size_t, size_t) {
+        const size_t end = std::min(first + kGatheredAtOnce, instance_.block_count());
+        for (size_t block = first; block < end; ++block) Gather(block);
+      });
+    }
     std::vector<Group> groups = SortedGroups();
     SplitResult result;
     result.shares.resize(size_t{instance_.phase_count} * resources_);

@@ -19,7 +19,8 @@ struct SplitResult {
 };
 
 // Replaces the schedule's parts by those with which every phase ends soonest, or nearly so where
-// many blocks may be computed again; see whole_split.h. The paths are legal.
+// many blocks may be computed again; see whole_split.h. The paths are legal. Where the executor was
+// stopped, result and parts are of no use.
 SplitResult SplitOptions(const Instance& instance, Schedule& schedule, Executor& executor);
 
 }  // namespace kvtier::bound

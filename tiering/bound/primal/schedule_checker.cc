@@ -50,6 +50,8 @@ std::string Blocks(Wide parts) {
                          static_cast<uint64_t>(parts % kWholePart), kWholePart);
 }
 
+constexpr size_t kFollowedBetweenQuestions = 1024;
+
 class Checker {
  public:
   Checker(const Instance& instance, const Schedule& schedule)
@@ -60,10 +62,12 @@ class Checker {
         load_(instance.base_load.begin(), instance.base_load.end()),
         bytes_((size_t{instance.phase_count} + 1) * tiers_) {}
 
-  absl::StatusOr<ScheduleTime> Run() {
+  absl::StatusOr<ScheduleTime> Run(const StopCheck& stop) {
     if (absl::Status status = SortParts(); !status.ok()) return status;
     if (absl::Status status = CheckShape(); !status.ok()) return status;
     for (size_t block = 0; block < instance_.block_count(); ++block) {
+      if (block % kFollowedBetweenQuestions == 0 && stop && stop())
+        return absl::CancelledError("the check of a schedule was ended");
       if (absl::Status status = Follow(block); !status.ok()) return status;
     }
     if (absl::Status status = CheckParts(); !status.ok()) return status;
@@ -357,8 +361,9 @@ class Checker {
 
 }  // namespace
 
-absl::StatusOr<ScheduleTime> CheckSchedule(const Instance& instance, const Schedule& schedule) {
-  return Checker(instance, schedule).Run();
+absl::StatusOr<ScheduleTime> CheckSchedule(const Instance& instance, const Schedule& schedule,
+                                           const StopCheck& stop) {
+  return Checker(instance, schedule).Run(stop);
 }
 
 }  // namespace kvtier::bound

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "tiering/base/stop_check.h"
 #include "tiering/bound/instance.h"
 #include "tiering/bound/schedule.h"
 
@@ -25,7 +26,9 @@ struct ScheduleTime {
 // behind death, starts in a state that its class may not have, takes a transition without options
 // or reads where no option reads; parts that name nothing, do not sum to the blocks they divide or
 // compute a part of a block; more bytes in a tier at a phase's start than its capacity; more than
-// 2^63 picoseconds. `instance` has passed Check. Reentrant.
-absl::StatusOr<ScheduleTime> CheckSchedule(const Instance& instance, const Schedule& schedule);
+// 2^63 picoseconds. CANCELLED by `stop`, which is asked now and then. `instance` has passed Check.
+// Reentrant.
+absl::StatusOr<ScheduleTime> CheckSchedule(const Instance& instance, const Schedule& schedule,
+                                           const StopCheck& stop = {});
 
 }  // namespace kvtier::bound

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "tiering/base/rng.h"
+#include "tiering/base/stoppable_executor.h"
 #include "tiering/bound/primal/batch_min.h"
 #include "tiering/bound/primal/cost_to_go.h"
 #include "tiering/bound/primal/exchange_search.h"
@@ -35,6 +36,7 @@ constexpr double kHopeless = 1.5;
 constexpr double kRareMoves = 0.01;
 constexpr size_t kBlocksAtOnce = 1024;
 constexpr size_t kItemsAtOnce = 16;
+constexpr size_t kPutBetweenQuestions = 1024;
 // Times by cuts that are short of the exact ones by more than this part ask for more cuts.
 constexpr double kCutsMissing = 2e-4;
 
@@ -71,7 +73,7 @@ class Search {
          Executor& executor, const std::function<bool(const SearchProgress&)>& progress)
       : instance_(instance),
         options_(options),
-        executor_(executor),
+        executor_(executor, options.stop),
         progress_(progress),
         prices_(instance, prices),
         readers_(instance),
@@ -92,7 +94,9 @@ class Search {
     }
     if (!small && candidates_.empty()) ConstructPlainly();
     for (const NamedSchedule& other : others) {
-      if (absl::Status status = CheckSchedule(instance_, other.schedule).status(); !status.ok()) {
+      absl::Status status = CheckSchedule(instance_, other.schedule, options_.stop).status();
+      if (absl::IsCancelled(status)) break;
+      if (!status.ok()) {
         return absl::InvalidArgumentError(absl::StrCat(other.name, ": ", status.message()));
       }
       (void)Offer(other.name, other.schedule);
@@ -124,7 +128,8 @@ class Search {
     return Asked();
   }
   bool Asked() {
-    if (!stopped_ && !progress_({trying_, best_.seconds})) stopped_ = true;
+    if (stopped_) return false;
+    stopped_ = (options_.stop && options_.stop()) || !progress_({trying_, best_.seconds});
     return !stopped_;
   }
 
@@ -192,6 +197,7 @@ class Search {
         }
       });
     }
+    if (executor_.stopped()) return std::numeric_limits<double>::infinity();
     if (number == 0) HarvestCuts(paths);
     return Construct(name, std::move(paths));
   }
@@ -202,6 +208,7 @@ class Search {
     if (paths.size() != instance_.block_count()) return never;
     WorkingSchedule schedule(instance_, cuts_);
     for (size_t block = 0; block < paths.size(); ++block) {
+      if (block % kPutBetweenQuestions == 0 && !Asked()) return never;
       schedule.Put(block, std::move(paths[block]));
     }
     if (schedule.Seconds() > kHopeless * best_.seconds) return never;
@@ -240,12 +247,13 @@ class Search {
       schedule.changes.insert(schedule.changes.end(), path.begin(), path.end());
       schedule.first_change.push_back(schedule.changes.size());
     }
-    (void)AddCuts(SplitOptions(instance_, schedule, executor_).shares);
+    const SplitResult split = SplitOptions(instance_, schedule, executor_);
+    if (!executor_.stopped()) (void)AddCuts(split.shares);
   }
 
   // Times a schedule exactly and remembers it if it is the best so far.
   double Judge(const std::string& name, const Schedule& schedule) {
-    absl::StatusOr<ScheduleTime> time = CheckSchedule(instance_, schedule);
+    absl::StatusOr<ScheduleTime> time = CheckSchedule(instance_, schedule, options_.stop);
     if (!time.ok()) return std::numeric_limits<double>::infinity();
     const double seconds = static_cast<double>(time->picoseconds) * 1e-12;
     if (best_.name.empty() || time->picoseconds < best_.time.picoseconds) {
@@ -263,6 +271,7 @@ class Search {
     Candidate candidate;
     candidate.time.name = name;
     (void)SplitOptions(instance_, schedule, executor_);
+    if (executor_.stopped()) return std::numeric_limits<double>::infinity();
     candidate.time.first_seconds = Judge(name, schedule);
     candidate.time.seconds = candidate.time.first_seconds;
     const double seconds = candidate.time.first_seconds;
@@ -276,6 +285,7 @@ class Search {
     for (int round = 0; round < 2; ++round) {
       WorkingSchedule working(instance_, cuts_);
       for (size_t block = 0; block < instance_.block_count(); ++block) {
+        if (block % kPutBetweenQuestions == 0 && !Asked()) return;
         const absl::Span<const StateChange> changes = candidate.schedule.Changes(block);
         working.Put(block, Path(changes.begin(), changes.end()));
       }
@@ -292,6 +302,7 @@ class Search {
       const double by_cuts = working.Seconds();
       candidate.schedule = working.ToSchedule();
       const SplitResult split = SplitOptions(instance_, candidate.schedule, executor_);
+      if (executor_.stopped()) return;
       candidate.time.seconds =
           std::min(candidate.time.seconds, Judge(candidate.time.name, candidate.schedule));
       if (split.divided_seconds - by_cuts < kCutsMissing * split.divided_seconds ||
@@ -302,7 +313,7 @@ class Search {
 
   const Instance& instance_;
   const ScheduleSearchOptions& options_;
-  Executor& executor_;
+  StoppableExecutor executor_;
   const std::function<bool(const SearchProgress&)>& progress_;
   const PathPrices prices_;
   const PhaseReaders readers_;

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "tiering/base/executor.h"
+#include "tiering/base/stop_check.h"
 #include "tiering/bound/instance.h"
 #include "tiering/bound/prices.h"
 #include "tiering/bound/primal/schedule_checker.h"
@@ -39,6 +40,9 @@ struct ScheduleSearchOptions {
   // the dive only if its tables have no more entries than these. With more accesses than these the
   // static fill comes first.
   uint64_t work_accesses = 40'000'000;
+  // Once it is true the search ends as by `progress`, and a schedule whose division or check is
+  // under way is thrown away. May be empty.
+  StopCheck stop{};
 };
 
 struct SearchProgress {
@@ -66,7 +70,7 @@ struct FoundSchedule {
 // returned with its work divided exactly. What it returns depends on instance, prices, options and
 // `others` only, not on the executor's lanes; `progress` is asked now and then and may end the
 // search by returning false, then the best so far is returned, after one more division of its work
-// and one check.
+// and one check. `options.stop` does not wait for these.
 //
 // NOT_FOUND if no candidate is feasible, INVALID_ARGUMENT if one of `others` is not. The instance
 // has passed Check.
