@@ -20,6 +20,7 @@ namespace {
 // Rounds of moves before the first phase.
 constexpr int kStartRoundsMax = 1000;
 constexpr int64_t kStartRoundNs = 1'000'000'000;
+constexpr uint32_t kAddedBetweenQuestions = 64;
 
 uint64_t DivideUp(uint64_t value, uint64_t by) { return (value + by - 1) / by; }
 
@@ -67,6 +68,10 @@ class AttentionSimulation {
     return result_.phase_ns.size() + 1 > uint64_t{steps_} * parts_ * (strict_ ? 2 : 1) / 2;
   }
   absl::Status CheckSection() const;
+  absl::Status Asked() const {
+    return options_.stop && options_.stop() ? absl::CancelledError("the simulation was ended")
+                                            : absl::OkStatus();
+  }
 
   const AttentionTrace& trace_;
   const AttentionGeometry& geometry_;
@@ -176,6 +181,7 @@ absl::Status AttentionSimulation::Add(uint32_t end, bool counts) {
   const auto first = static_cast<uint32_t>(leases_.size());
   std::vector<wire::ChunkKey> keys;
   for (uint32_t chunk = first; chunk < end; ++chunk) {
+    if (chunk % kAddedBetweenQuestions == 0) KVTIER_RETURN_IF_ERROR(Asked());
     ReserveArgs reserve;
     reserve.model = sim_->model();
     if (chunk > 0) reserve.parent = SimChunkKey(chunk - 1);
@@ -223,6 +229,7 @@ absl::Status AttentionSimulation::Start() {
   KVTIER_RETURN_IF_ERROR(Add(prompt_chunks_, false));
   mass_.assign(geometry_.planes, std::vector<uint8_t>(prompt_chunks_));
   for (int round = 0; round < kStartRoundsMax; ++round) {
+    KVTIER_RETURN_IF_ERROR(Asked());
     const uint64_t moves = sim_->engine().counters().moves_done;
     KVTIER_RETURN_IF_ERROR(sim_->Pass(kStartRoundNs, kTicksPerPhase));
     if (sim_->engine().counters().moves_done == moves) break;
@@ -267,6 +274,7 @@ absl::Status AttentionSimulation::RunPhase(uint32_t step, uint32_t first_plane,
   std::vector<uint64_t> bytes(options_.tiers.size());
   uint64_t reads = 0;
   for (uint32_t plane = first_plane; plane < end_plane; ++plane) {
+    KVTIER_RETURN_IF_ERROR(Asked());
     reads += trace_.BlocksOf(step, plane).size();
     KVTIER_RETURN_IF_ERROR(ReadPlane(step, plane, bytes));
   }

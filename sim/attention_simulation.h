@@ -14,6 +14,7 @@
 #include "sim/policy/attention_policies.h"
 #include "sim/simulation_faults.h"
 #include "sim/simulation_result.h"
+#include "tiering/base/stop_check.h"
 
 namespace kvtier::sim {
 
@@ -27,6 +28,7 @@ struct AttentionSimulationOptions {
   AttentionMode mode = AttentionMode::kInPlace;
   uint64_t staging_bytes = 0;  // of kStream: MakeStagingBuffers
   uint32_t steps_max = kStepsMax;
+  StopCheck stop;    // asked several times in a step; true ends the simulation. May be empty
   SimFaults faults;  // no tier is lost: nothing could compute its blocks again
 };
 
@@ -48,7 +50,7 @@ struct AttentionSimulationOptions {
 //
 // Errors: as SimulatedEngine::Create and MakePolicy; INVALID_ARGUMENT for a trace of another model,
 // and as StrictRoom and MakeStagingBuffers; RESOURCE_EXHAUSTED for too little room beside what is
-// kept free, or where the tiers have no room for all blocks; DATA_LOSS or
+// kept free, or where the tiers have no room for all blocks; CANCELLED by `stop`; DATA_LOSS or
 // INTERNAL for what the engine must never do; OUT_OF_RANGE when simulated time runs over.
 absl::StatusOr<SimulationResult> SimulateAttention(const AttentionTrace& trace,
                                                    const ModelSpec& model,

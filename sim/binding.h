@@ -19,7 +19,7 @@ struct Binding {
   std::vector<double> room;  // by tier
 };
 
-// `instance` passed Check.
+// `instance` passed Check. Where the executor was stopped, zeros.
 Binding FindBinding(const bound::Instance& instance, const bound::Prices& prices,
                     Executor& executor);
 

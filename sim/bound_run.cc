@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "tiering/base/status_macros.h"
+#include "tiering/base/stoppable_executor.h"
 #include "tiering/bound/evaluation.h"
 #include "tiering/bound/price_rounding.h"
 #include "tiering/bound/verifier.h"
@@ -16,6 +17,8 @@ namespace {
 
 // Of the time limit; the rest is for certificate and schedule.
 constexpr double kDualPart = 0.5;
+// Of the first evaluation, without which there is no bound, at least.
+constexpr double kFirstSeconds = 1;
 // Of a bound, what rounding its prices may cost at most.
 constexpr double kRounding = 1e-6;
 // Of points that are kept, each at least so much later than the one before, in parts of the time
@@ -39,12 +42,19 @@ class Run {
     dual_options.spent = [this] {
       return (options_.now_s() - start_s_) / (kDualPart * options_.time_limit_s);
     };
+    double evaluation_limit_s = std::max(options_.time_limit_s, kFirstSeconds);
+    StoppableExecutor executor(
+        executor_, [&] { return Stopped() || options_.now_s() - start_s_ >= evaluation_limit_s; });
     bound::DualResult dual = bound::SolveDual(
-        instance_, dual_options, executor_, [this](const bound::DualProgress& dual_progress) {
+        instance_, dual_options, executor, [&](const bound::DualProgress& dual_progress) {
           now_.stage = std::string(dual_progress.stage);
           now_.lower_bound_s = std::max(now_.lower_bound_s, dual_progress.bound);
+          // What was begun in the solver's part of the time may be worth nothing before one more
+          // evaluation, of prices of a sample; a polish loses no more than its last step.
+          evaluation_limit_s = (now_.stage == "polish" ? kDualPart : 1) * options_.time_limit_s;
           return Report(kDualPart * options_.time_limit_s);
         });
+    if (!dual.found()) return NothingFound();
     now_.lower_bound_s = std::max(now_.lower_bound_s, dual.bound);
     run_.roofline_s = dual.roofline_seconds;
     now_.stage = "certifying";
@@ -77,6 +87,18 @@ class Run {
   }
 
  private:
+  // Any lane may ask.
+  bool Stopped() const { return options_.stop && options_.stop(); }
+
+  absl::Status NothingFound() const {
+    if (ended_ || Stopped()) return absl::CancelledError("ended before there was any bound");
+    return absl::DeadlineExceededError(absl::StrFormat(
+        "no evaluation of the bound came to its end within the time limit of %g s: the problem has "
+        "%d blocks with %d accesses in %d phases",
+        options_.time_limit_s, instance_.block_count(), instance_.access_count(),
+        instance_.phase_count));
+  }
+
   // False once the time is up or the caller wants an end.
   bool Report(double limit_s) {
     const bool changed = run_.progress.empty() ||
@@ -86,7 +108,7 @@ class Run {
     if (changed && (run_.progress.empty() || now_.stage == "done" || now_.stage == "certified" ||
                     now_.seconds > run_.progress.back().seconds * (1 + kLaterBy)))
       run_.progress.push_back(now_);
-    if (options_.on_progress && !options_.on_progress(now_)) ended_ = true;
+    if (Stopped() || (options_.on_progress && !options_.on_progress(now_))) ended_ = true;
     return !ended_ && now_.seconds < limit_s;
   }
 
@@ -95,8 +117,12 @@ class Run {
     if (!schedules_.none()) {
       KVTIER_ASSIGN_OR_RETURN(other, ForSchedules(instance_, schedules_));
     }
+    // The time is asked for between parts of the search alone: what has been found is of no use
+    // without the division and the check that follow.
+    bound::ScheduleSearchOptions search_options = options_.search;
+    search_options.stop = options_.stop;
     absl::StatusOr<bound::FoundSchedule> found =
-        bound::FindSchedule(other ? *other : instance_, prices, options_.search, others_, executor_,
+        bound::FindSchedule(other ? *other : instance_, prices, search_options, others_, executor_,
                             [this](const bound::SearchProgress& search) {
                               now_.stage = search.candidate;
                               if (std::isfinite(search.best_seconds))

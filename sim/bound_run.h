@@ -12,6 +12,7 @@
 #include "sim/schedule_terms.h"
 #include "sim/simulation_result.h"
 #include "tiering/base/executor.h"
+#include "tiering/base/stop_check.h"
 #include "tiering/bound/certificate.h"
 #include "tiering/bound/dual_solver.h"
 #include "tiering/bound/instance.h"
@@ -31,13 +32,17 @@ struct BoundRunOptions {
   bound::DualOptions dual{};
   bound::ScheduleSearchOptions search{};
   bool find_schedule = true;
-  // Checked now and then; each part ends with the best it has. The certificate is made whatever the
-  // time: that takes one evaluation of the prices in integers.
+  // Checked now and then, also within evaluations; each part ends with the best it has. The
+  // certificate is made whatever the time: that takes one evaluation of the prices in integers. The
+  // first evaluation has a second even where the limit is shorter.
   double time_limit_s = 60;
-  // Seconds of a clock that does not go back.
+  // Seconds of a clock that does not go back. Asked by all lanes of the executor at once.
   std::function<double()> now_s{};
   // False ends the run, which is CANCELLED if it has no bound yet. May be empty.
   std::function<bool(const BoundProgress&)> on_progress{};
+  // The same for once it is true, and at once: it is asked within evaluations and within the
+  // division and the check of schedules. May be empty.
+  StopCheck stop{};
 };
 
 struct BoundRun {
@@ -82,7 +87,7 @@ struct BoundRun {
 // `instance` passed Check; `schedules` is its own. `others` are candidates from elsewhere, a
 // policy's schedule. The bound does not depend on the executor's lanes, except by what the time
 // limit cuts off. INTERNAL if a schedule is faster than the bound allows, which is a mistake in one
-// of the two.
+// of the two; DEADLINE_EXCEEDED if not one evaluation came to its end within the time limit.
 absl::StatusOr<BoundRun> RunBound(const bound::Instance& instance, const ScheduleTerms& schedules,
                                   const BoundRunOptions& options,
                                   absl::Span<const bound::NamedSchedule> others,

@@ -12,6 +12,7 @@
 #include "sim/trace_load.h"
 #include "sim/trace_simulation.h"
 #include "tiering/base/status_macros.h"
+#include "tiering/base/stoppable_executor.h"
 #include "tiering/bound/evaluation.h"
 #include "tiering/bound/price_rounding.h"
 #include "tiering/bound/verifier.h"
@@ -28,7 +29,7 @@ class Planner {
         model_(model),
         axes_(axes),
         options_(options),
-        executor_(executor) {}
+        executor_(executor, options.run.stop) {}
 
   absl::StatusOr<std::vector<PlanPoint>> Do() {
     KVTIER_RETURN_IF_ERROR(LayOut());
@@ -46,6 +47,7 @@ class Planner {
       KVTIER_RETURN_IF_ERROR(TryOthersSchedules(points_[i]));
       points_[i].binding =
           FindBinding(points_[i].problem.instance, points_[i].run.prices, executor_);
+      if (executor_.stopped()) return Ended();
     }
     for (PlanPoint& point : points_) KVTIER_RETURN_IF_ERROR(OfferPolicies(point));
     OfferToMore();
@@ -144,10 +146,15 @@ class Planner {
     return &loaded_.emplace(load, AnyTrace(std::move(more))).first->second;
   }
 
-  absl::Status Report(size_t point, const std::string& what) const {
-    if (!options_.on_progress || options_.on_progress(point, points_.size(), what))
-      return absl::OkStatus();
+  bool Stopped() const { return options_.run.stop && options_.run.stop(); }
+
+  static absl::Status Ended() {
     return absl::CancelledError("the plan was ended before it was whole");
+  }
+
+  absl::Status Report(size_t point, const std::string& what) const {
+    const bool goes_on = !options_.on_progress || options_.on_progress(point, points_.size(), what);
+    return goes_on && !Stopped() ? absl::OkStatus() : Ended();
   }
 
   absl::Status Bound(size_t index) {
@@ -161,7 +168,7 @@ class Planner {
     KVTIER_ASSIGN_OR_RETURN(points_[index].run,
                             RunBound(points_[index].problem.instance,
                                      points_[index].problem.schedules, options, {}, executor_));
-    return goes_on ? absl::OkStatus() : absl::CancelledError("the plan was ended early");
+    return goes_on && !Stopped() ? absl::OkStatus() : Ended();
   }
 
   absl::Status TryOthersPrices(PlanPoint& point) {
@@ -172,13 +179,16 @@ class Planner {
     for (size_t i = 0; i < points_.size(); ++i) {
       if (&points_[i] == &point || points_[i].load != point.load) continue;
       const double value = evaluator.Hard(prices_[i], nullptr);
+      if (evaluator.stopped()) return Ended();
       if (value <= best_value) continue;
       best_value = value;
       best = &prices_[i];
     }
     if (best == nullptr) return absl::OkStatus();
-    KVTIER_ASSIGN_OR_RETURN(bound::Certificate certificate, bound::Certify(instance, *best));
-    KVTIER_ASSIGN_OR_RETURN(const double seconds, bound::VerifiedSeconds(instance, certificate));
+    const auto go_on = [this] { return !Stopped(); };
+    KVTIER_ASSIGN_OR_RETURN(bound::Certificate certificate, bound::Certify(instance, *best, go_on));
+    KVTIER_ASSIGN_OR_RETURN(const double seconds,
+                            bound::VerifiedSeconds(instance, certificate, go_on));
     if (seconds <= point.run.lower_bound_s) return absl::OkStatus();
     point.run.prices = *best;
     point.run.certificate = std::move(certificate);
@@ -219,8 +229,9 @@ class Planner {
     for (const PlanPoint& other : points_) {
       if (&other == &point || other.load != point.load || !other.run.schedule) continue;
       if (!HasRoomOf(point, other)) continue;
-      KVTIER_ASSIGN_OR_RETURN(bound::ScheduleTime time,
-                              bound::CheckSchedule(instance, *other.run.schedule));
+      KVTIER_ASSIGN_OR_RETURN(
+          bound::ScheduleTime time,
+          bound::CheckSchedule(instance, *other.run.schedule, options_.run.stop));
       if (point.run.schedule && time.picoseconds >= point.run.schedule_time->picoseconds) continue;
       // A double holds 2^53 exactly: the next one is not below.
       point.run.best_feasible_s =
@@ -249,8 +260,9 @@ class Planner {
     KVTIER_ASSIGN_OR_RETURN(const AnyTrace* const loaded, Loaded(point.load));
     for (const std::string& policy : options_.policies) {
       KVTIER_RETURN_IF_ERROR(Report(index, policy));
-      KVTIER_ASSIGN_OR_RETURN(SimulationResult result, SimulateTrace(*loaded, point.machine, model_,
-                                                                     ProblemOf(point), policy));
+      KVTIER_ASSIGN_OR_RETURN(SimulationResult result,
+                              SimulateTrace(*loaded, point.machine, model_, ProblemOf(point),
+                                            policy, {.stop = options_.run.stop}));
       point.policies.push_back(std::move(result));
     }
     return absl::OkStatus();
@@ -266,7 +278,7 @@ class Planner {
   const ModelSpec& model_;
   const std::vector<PlanAxis>& axes_;
   const PlanOptions& options_;
-  Executor& executor_;
+  StoppableExecutor executor_;
   std::map<uint32_t, AnyTrace> loaded_;
   std::vector<PlanPoint> points_;
   std::vector<bound::Prices> prices_;  // that each point's own solver found

@@ -34,7 +34,7 @@ struct PlanPoint {
 struct PlanOptions {
   ProblemOptions problem{};
   std::vector<std::string> policies{};
-  // Of each point; `on_progress` is not called.
+  // Of each point; `on_progress` is not called, and `stop` ends all of the plan.
   BoundRunOptions run{};
   // What is being done at which point, of how many; false ends the plan.
   std::function<bool(size_t point, size_t points, const std::string& what)> on_progress{};

@@ -113,6 +113,7 @@ absl::StatusOr<SimulationResult> PrefixSimulation::Run() {
   KVTIER_RETURN_IF_ERROR(Create());
   uint64_t next_check = 1;
   for (uint32_t phase = 0; phase < workload_.requests.size(); ++phase) {
+    if (options_.stop && options_.stop()) return absl::CancelledError("the simulation was ended");
     future_.set_now(phase);
     lost_pools_ |= DrawFaults(options_.faults, rng_, *sim_);
     absl::Status status = Serve(workload_.requests[phase]);

@@ -13,6 +13,7 @@
 #include "sim/prefix_workload.h"
 #include "sim/simulation_faults.h"
 #include "sim/simulation_result.h"
+#include "tiering/base/stop_check.h"
 
 namespace kvtier::sim {
 
@@ -28,6 +29,7 @@ struct PrefixSimulationOptions {
   bool settle = false;
   uint64_t segment_bytes = 0;  // SimulatedEngineOptions
   SimFaults faults;
+  StopCheck stop;  // asked before each request; true ends it. May be empty
 };
 
 // A phase is one request's prefill: it looks its chunks up, reads the prefix that is there from
@@ -36,7 +38,7 @@ struct PrefixSimulationOptions {
 // with loads as docs/BOUND.md counts them, or higher ones. A function of its arguments.
 //
 // Errors: as SimulatedEngine::Create and MakePolicy; DATA_LOSS or INTERNAL for what the engine must
-// never do; OUT_OF_RANGE when simulated time runs over.
+// never do; CANCELLED by `stop`; OUT_OF_RANGE when simulated time runs over.
 absl::StatusOr<SimulationResult> SimulatePrefix(const PrefixWorkload& workload,
                                                 const ModelSpec& model,
                                                 const PrefixSimulationOptions& options);

@@ -35,6 +35,7 @@ absl::StatusOr<SimulationResult> Simulate(const AnyTrace& trace, const Machine& 
     options.staging_bytes = problem.staging_bytes;
     options.steps_max = static_cast<uint32_t>(std::min<uint64_t>(problem.requests_max, kStepsMax));
     options.faults = simulation.faults;
+    options.stop = simulation.stop;
     return SimulateAttention(*attention, model, options);
   }
   KVTIER_RETURN_IF_ERROR(CheckForRequests(problem));
@@ -52,6 +53,7 @@ absl::StatusOr<SimulationResult> Simulate(const AnyTrace& trace, const Machine& 
   options.faults = simulation.faults;
   options.settle = simulation.settle;
   options.segment_bytes = simulation.segment_bytes;
+  options.stop = simulation.stop;
   return SimulatePrefix(workload, model, options);
 }
 

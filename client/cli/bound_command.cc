@@ -3,6 +3,7 @@
 
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -26,6 +27,7 @@
 #include "sim/policy/policy_factory.h"
 #include "sim/trace_simulation.h"
 #include "tiering/base/status_macros.h"
+#include "tiering/base/stoppable_executor.h"
 #include "tiering/bound/certificate.h"
 #include "tiering/bound/instance_file.h"
 #include "tiering/bound/verifier.h"
@@ -86,11 +88,24 @@ absl::Status CheckArguments(const Problem& problem, const std::string& given) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem) {
-  if (problem.instance.empty()) {
-    KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(problem.arguments));
-    KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(problem.arguments));
-    return sim::MakeProblem(trace, machinery.machine, machinery.model,
+// What an instance is made of.
+struct Source {
+  Machinery machinery{};
+  sim::AnyTrace trace{};
+};
+
+absl::StatusOr<Source> LoadSource(const ProblemArguments& arguments) {
+  Source source;
+  KVTIER_ASSIGN_OR_RETURN(source.machinery, LoadMachinery(arguments));
+  KVTIER_ASSIGN_OR_RETURN(source.trace, LoadTrace(arguments));
+  return source;
+}
+
+// `source` is none where the problem is a file.
+absl::StatusOr<sim::PlacementProblem> Load(const Problem& problem,
+                                           const std::optional<Source>& source) {
+  if (source) {
+    return sim::MakeProblem(source->trace, source->machinery.machine, source->machinery.model,
                             ProblemOptionsOf(problem.arguments));
   }
   KVTIER_ASSIGN_OR_RETURN(const std::string bytes,
@@ -120,27 +135,34 @@ std::string ProgressText(const sim::BoundProgress& now) {
   return text;
 }
 
-// Those that were asked for by name must work on the trace; the others may not.
-absl::StatusOr<std::vector<sim::SimulationResult>> SimulatePolicies(const BoundOptions& options) {
+// Those that were asked for by name must work on the trace, however long they take; the others may
+// not, and each of them has the time limit for itself.
+absl::StatusOr<std::vector<sim::SimulationResult>> SimulatePolicies(
+    const BoundOptions& options, const std::optional<Source>& source) {
   std::vector<sim::SimulationResult> results;
   const bool wanted = !options.policies.empty();
-  if (!options.problem.instance.empty() || (wanted && options.policies.front() == "none"))
-    return results;
-  const ProblemArguments& arguments = options.problem.arguments;
-  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(arguments));
-  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(arguments));
+  if (!source || (wanted && options.policies.front() == "none")) return results;
   std::vector<std::string> policies = options.policies;
   if (!wanted) policies.assign(std::begin(kDefaultPolicies), std::end(kDefaultPolicies));
   for (const std::string& policy : policies) {
-    absl::StatusOr<sim::SimulationResult> result = sim::SimulateTrace(
-        trace, machinery.machine, machinery.model, ProblemOptionsOf(arguments), policy);
+    const absl::Time end = wanted ? absl::InfiniteFuture() : absl::Now() + options.time_limit;
+    absl::StatusOr<sim::SimulationResult> result =
+        sim::SimulateTrace(source->trace, source->machinery.machine, source->machinery.model,
+                           ProblemOptionsOf(options.problem.arguments), policy,
+                           {.stop = [end] { return CaughtSignal() != 0 || absl::Now() >= end; }});
+    KVTIER_RETURN_IF_ERROR(CheckInterrupted());
     if (!result.ok() && wanted) return result.status();
+    if (absl::IsCancelled(result.status())) {
+      PrintError(absl::StrCat(
+          policy, " is left out: its simulation takes longer than --time-limit ",
+          absl::FormatDuration(options.time_limit), "; --policies ", policy, " waits for it"));
+      continue;
+    }
     if (!result.ok()) {
       PrintError(absl::StrCat(policy, " is left out: ", result.status().message()));
       continue;
     }
     results.push_back(*std::move(result));
-    KVTIER_RETURN_IF_ERROR(CheckInterrupted());
   }
   return results;
 }
@@ -168,7 +190,11 @@ uint64_t PeakBytes() {
 }
 
 absl::Status RunBoundCommand(const BoundOptions& options) {
-  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem));
+  std::optional<Source> source;
+  if (options.problem.instance.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(source, LoadSource(options.problem.arguments));
+  }
+  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem, source));
   CatchSignals();
   if (!options.export_instance.empty()) {
     KVTIER_RETURN_IF_ERROR(
@@ -181,7 +207,8 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   }
   // First, as one that cannot run should not cost the time of a bound.
   KVTIER_ASSIGN_OR_RETURN(const std::vector<sim::SimulationResult> policies,
-                          SimulatePolicies(options));
+                          SimulatePolicies(options, source));
+  source.reset();  // its memory is the solver's
   ThreadExecutor executor(options.threads);
   sim::BoundRunOptions run_options;
   run_options.search.seed = options.problem.arguments.seed;
@@ -189,12 +216,13 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   run_options.find_schedule = !options.bound_only;
   run_options.time_limit_s = absl::ToDoubleSeconds(options.time_limit);
   run_options.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  run_options.stop = [] { return CaughtSignal() != 0; };
   absl::StatusOr<sim::BoundRun> run;
   {
     Progress progress("bound", 0, options.progress);
     run_options.on_progress = [&](const sim::BoundProgress& now) {
       progress.Show(ProgressText(now));
-      return CaughtSignal() == 0;
+      return true;
     };
     run = sim::RunBound(problem.instance, problem.schedules, run_options, {}, executor);
   }
@@ -202,6 +230,9 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   if (!run.ok()) return run.status();
   for (const sim::SimulationResult& result : policies) run->Offer(result);
   KVTIER_RETURN_IF_ERROR(run->Check());
+  StoppableExecutor stoppable(executor, run_options.stop);
+  const sim::Binding binding = sim::FindBinding(problem.instance, run->prices, stoppable);
+  if (stoppable.stopped()) return CheckInterrupted();
   // The result is printed even where this fails: it may have taken hours.
   absl::Status written;
   if (certificate != nullptr) {
@@ -209,7 +240,6 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
     written = certificate->Write(bytes.data(), bytes.size());
     if (written.ok()) written = certificate->Commit();
   }
-  const sim::Binding binding = sim::FindBinding(problem.instance, run->prices, executor);
   if (options.problem.json) {
     Json json;
     json["kind"] = "bound";
@@ -235,7 +265,12 @@ absl::Status RunVerify(const VerifyOptions& options) {
     return absl::Status(certificate.status().code(),
                         absl::StrCat(options.certificate, ": ", certificate.status().message()));
   }
-  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem));
+  std::optional<Source> source;
+  if (options.problem.instance.empty()) {
+    KVTIER_ASSIGN_OR_RETURN(source, LoadSource(options.problem.arguments));
+  }
+  KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem, source));
+  source.reset();
   const absl::StatusOr<double> seconds = bound::VerifiedSeconds(problem.instance, *certificate);
   if (!seconds.ok()) {
     return absl::Status(seconds.status().code(),

@@ -262,6 +262,7 @@ absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   options.run.find_schedule = !arguments.bound_only;
   options.run.time_limit_s = absl::ToDoubleSeconds(arguments.time_limit);
   options.run.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  options.run.stop = [] { return CaughtSignal() != 0; };
   Progress progress("plan", 0, arguments.progress);
   options.on_progress = [&](size_t point, size_t points, const std::string& what) {
     progress.Show(absl::StrFormat("point %d of %d, %s", point + 1, points, what));
