@@ -7,6 +7,8 @@ import json
 import math
 import os
 import pathlib
+import re
+import signal
 import struct
 import sys
 import tempfile
@@ -233,6 +235,38 @@ class Cases:
         assert "computed only where they are read" in output, output
         assert "gap" in error and "bound: " in error, error
 
+    def stopped(self):
+        """A signal ends it within what is under way, in whatever it is; the limit alone would let it run for an hour."""
+        large = self.path("large.kvattn")
+        self.run("trace", "generate", "--kind", "attention", "--steps", "150", "--prompt-tokens", "65536", "-o", large)
+        problem = ("--trace", large, "--machine", "gh200", "--model", "llama-3.1-8b", "--hbm", "18GiB", "--policies", "none",
+                   "--progress")
+        # Half of the time is the bound's: schedules are looked for after ten seconds.
+        for limit, stage in (("1h", "sample,"), ("20s", "(min|static|dive|sampled [0-9.]+),")):
+            with self.world.popen("bound", *problem, "--time-limit", limit, socket=False) as bound:
+                lines = iter(bound.stderr.readline, b"")
+                seen = next((line for line in lines if re.search(f" s, {stage}".encode(), line)), None)
+                assert seen is not None, f"ended before {stage}"
+                bound.send_signal(signal.SIGTERM)
+                output, error = bound.communicate(timeout=cli_world.SECONDS_MAX)
+            error = error.decode().splitlines()
+            assert bound.returncode == 143 and output == b"", (stage, bound.returncode, output, error)
+            # Progress is a line a second, and one more at the end.
+            assert "interrupted by SIGTERM" in error[-1] and len(error) <= 4, (stage, error)
+
+    def policies_by_default(self):
+        """Each has the time limit for itself and is left out beyond it; one that was named is waited for."""
+        many = self.path("many.jsonl")
+        self.run("trace", "generate", "--kind", "chat", "--requests", "3000", "-o", many)
+        problem = ("--trace", many, "--machine", "h100-sxm", "--model", "llama-3.1-8b", "--tiers", "dram", "--dram", "4GiB",
+                   "--time-limit", "1ms", "--bound-only")
+        output, error = self.run("bound", *problem)
+        assert "no schedule takes less than" in output, output
+        for policy in ("lru", "min"):
+            assert f"{policy} is left out: its simulation takes longer than --time-limit 1ms" in error, error
+        output, error = self.run("bound", *problem, "--policies", "lru")
+        assert "(lru, simulated)" in output and not error, (output, error)
+
     def errors(self):
         machine = self.path("machine.yaml")
         pathlib.Path(machine).write_text("name: m\ncompute: .nan\n")
@@ -272,6 +306,8 @@ def main():
             report.run("only files are read", cases.only_files_are_read)
             report.run("results outlive files that cannot be written", cases.results_outlive_files)
             report.run("progress shows the gap", cases.progress)
+            report.run("a signal ends it at once", cases.stopped)
+            report.run("policies that nobody named", cases.policies_by_default)
             report.run("errors say what is wrong", cases.errors)
     return report.finish()
 

@@ -5,7 +5,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <utility>
 #include <variant>
@@ -18,6 +20,7 @@
 #include "sim/trace_simulation.h"
 #include "tests/support/sim/small_scenarios.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/stop_after.h"
 #include "tests/support/test_seed.h"
 #include "tiering/base/rng.h"
 
@@ -68,6 +71,36 @@ TEST(SimulationSwarm, FaultsBreakNothing) {
   EXPECT_GT(moved, 1000u);
   EXPECT_GT(lost, 50u);
   EXPECT_GT(dropped, 1000u);
+}
+
+// Stopped at any question a simulation is cancelled, soon; asked once more, it is what it would be.
+TEST(SimulationSwarm, IsStoppedBetweenPhases) {
+  const uint64_t seed = TestSeed(5000);
+  const std::vector<std::string> policies = sim::PolicyNames();
+  for (uint64_t run = seed; run < seed + 60; ++run) {
+    const SmallScenario scenario = MakeSmallScenario(run);
+    Rng rng(run);
+    const std::string& policy = policies[run % policies.size()];
+    SCOPED_TRACE("policy " + policy + ", " + scenario.text);
+    const auto simulate = [&](StopAfter& question) {
+      return sim::SimulateTrace(scenario.trace, scenario.machine, scenario.model, scenario.problem,
+                                policy, {.stop = question.Check()});
+    };
+    StopAfter never(std::numeric_limits<uint64_t>::max());
+    const auto whole = simulate(never);
+    ASSERT_THAT(whole, IsOk());
+    ASSERT_GE(never.asked(), whole->phase_ns.size() / 2);  // strict phases come in pairs
+    for (int i = 0; i < 4; ++i) {
+      const uint64_t questions = rng.Below(never.asked());
+      StopAfter some(questions);
+      EXPECT_THAT(simulate(some), StatusIs(absl::StatusCode::kCancelled)) << questions;
+      EXPECT_EQ(some.asked(), questions + 1);
+    }
+    StopAfter late(never.asked());
+    const auto again = simulate(late);
+    ASSERT_THAT(again, IsOk());
+    EXPECT_EQ(again->phase_ns, whole->phase_ns);
+  }
 }
 
 // The search for `sa` asks for what it may, returns the best of it, and passes errors on.

@@ -88,7 +88,7 @@ class World:
     def json(self, *args):
         return json.loads(self.run(*args, "--json")[0])
 
-    def popen(self, *args, **options):
+    def popen(self, *args, socket=True, **options):
         """Runs on; stdin, stdout and stderr are pipes unless the options say otherwise."""
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return Running(self.command(*args), **{**pipes, **options})
+        return Running(self.command(*args, socket=socket), **{**pipes, **options})

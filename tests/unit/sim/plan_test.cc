@@ -7,6 +7,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -19,6 +21,7 @@
 #include "sim/spec_reader.h"
 #include "sim/trace_generator.h"
 #include "sim/trace_reader.h"
+#include "tests/support/stop_after.h"
 #include "tests/support/test_seed.h"
 #include "tiering/bound/evaluation.h"
 
@@ -367,6 +370,33 @@ PlanPoint Made(uint64_t dram_gib, double bound_s, double best_s, std::vector<dou
     point.policies.push_back(result);
   }
   return point;
+}
+
+// Wherever it is stopped: in a bound, in a search, in prices or schedules of other points, in what
+// binds, in a simulation.
+TEST(PlanTest, StoppedItIsCancelled) {
+  const Trace trace = ChatTrace(12, 6);
+  PlanOptions options = Quick(2);
+  options.policies = {"lru", "min"};
+  test_support::StopAfter never(std::numeric_limits<uint64_t>::max());
+  options.run.stop = never.Check();
+  const std::vector<std::string> vary = {"dram=512MiB,4GiB", "link.pcie=2GB/s,8GB/s"};
+  const auto whole = Plan(trace, vary, options);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  for (int i = 0; i <= 30; ++i) {
+    const uint64_t questions = i < 16 ? never.asked() * i / 16 : never.asked() - 1 - 5 * (i - 16);
+    test_support::StopAfter some(questions);
+    options.run.stop = some.Check();
+    const auto plan = Plan(trace, vary, options);
+    EXPECT_TRUE(absl::IsCancelled(plan.status())) << questions << ": " << plan.status();
+    EXPECT_LE(some.asked(), questions + 16) << "of " << never.asked();
+  }
+  test_support::StopAfter late(never.asked());
+  options.run.stop = late.Check();
+  const auto plan = Plan(trace, vary, options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  for (size_t i = 0; i < plan->size(); ++i)
+    EXPECT_EQ((*plan)[i].run.lower_bound_s, (*whole)[i].run.lower_bound_s);
 }
 
 TEST(PlanPriceTest, CheapestIsTheOneThatReachesAndCostsLeast) {
