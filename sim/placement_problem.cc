@@ -24,7 +24,8 @@ absl::StatusOr<PlacementProblem> OfPrompts(const Trace& trace, const Machine& ma
                           MakePrefixWorkload(trace, model,
                                              {.requests_max = options.requests_max,
                                               .sessions = options.sessions,
-                                              .seed = options.seed}));
+                                              .seed = options.seed,
+                                              .stop = options.stop}));
   KVTIER_ASSIGN_OR_RETURN(PrefixInstance made,
                           MakePrefixInstance(workload, machine, model, options.tier_names));
   PlacementProblem problem{.instance = std::move(made.instance),

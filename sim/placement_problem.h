@@ -17,6 +17,7 @@
 #include "sim/prefix_workload.h"
 #include "sim/schedule_terms.h"
 #include "sim/trace.h"
+#include "tiering/base/stop_check.h"
 #include "tiering/bound/instance.h"
 
 namespace kvtier::sim {
@@ -37,6 +38,8 @@ struct ProblemOptions {
   std::optional<AttentionMode> mode{};  // none: as the machine reads
   // Of simulations that stream: MakeStagingBuffers; 0: as large as that has them by default.
   uint64_t staging_bytes = 0;
+  // Ends the making of a problem of requests, which is CANCELLED then. May be empty.
+  StopCheck stop{};
 };
 
 // INVALID_ARGUMENT if they ask of a trace of requests what is for attention traces.

@@ -127,6 +127,7 @@ class Planner {
 
   ProblemOptions ProblemOf(const PlanPoint& point) const {
     ProblemOptions options = options_.problem;
+    options.stop = options_.run.stop;
     options.sessions *= point.load;
     options.requests_max = std::min(kRequestsMax / point.load, options.requests_max) * point.load;
     return options;

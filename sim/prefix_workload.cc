@@ -102,6 +102,8 @@ absl::StatusOr<PrefixWorkload> MakePrefixWorkload(const Trace& trace, const Mode
       {.sessions = options.sessions, .seed = options.seed, .requests_max = options.requests_max});
   PrefixWorkloadBuilder builder(trace, model);
   for (const Play& play : plays) {
+    if (options.stop && options.stop())
+      return absl::CancelledError("the reading of requests was ended");
     if (absl::Status status = builder.Add(play.request); !status.ok()) return status;
   }
   PrefixWorkload workload = builder.Take();

@@ -10,6 +10,7 @@
 #include "absl/types/span.h"
 #include "sim/model_spec.h"
 #include "sim/trace.h"
+#include "tiering/base/stop_check.h"
 
 namespace kvtier::sim {
 
@@ -51,11 +52,12 @@ struct PrefixWorkloadOptions {
   uint64_t requests_max = kRequestsMax;
   uint32_t sessions = 1;  // that run at a time, of a trace that has sessions
   uint64_t seed = 0;      // of their order
+  StopCheck stop{};       // asked before each request; true ends it. May be empty
 };
 
 // A function of its arguments. INVALID_ARGUMENT: a prompt is too long for the model's arithmetic
 // (kPromptTokensMax), the trace has no block at all, or one block has several numbers of tokens:
-// what they share could not be told.
+// what they share could not be told. CANCELLED by `stop`.
 absl::StatusOr<PrefixWorkload> MakePrefixWorkload(const Trace& trace, const ModelSpec& model,
                                                   const PrefixWorkloadOptions& options);
 

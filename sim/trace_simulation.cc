@@ -43,7 +43,8 @@ absl::StatusOr<SimulationResult> Simulate(const AnyTrace& trace, const Machine& 
                           MakePrefixWorkload(std::get<Trace>(trace), model,
                                              {.requests_max = problem.requests_max,
                                               .sessions = problem.sessions,
-                                              .seed = problem.seed}));
+                                              .seed = problem.seed,
+                                              .stop = simulation.stop}));
   PrefixSimulationOptions options;
   options.machine = machine;
   options.tiers = std::move(parts.machine_tier);

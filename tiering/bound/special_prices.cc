@@ -74,6 +74,7 @@ class Search {
 
   Priced Run() {
     for (size_t i = 0; i < candidates_.size(); ++i) TryShares(i);
+    if (ended_) return std::move(best_);
     Prices mixed = Empty();
     for (uint32_t phase = 0; phase < instance_.phase_count; ++phase) {
       SetShare(candidates_[phase_best_[phase]], phase, mixed);

@@ -1,5 +1,5 @@
-// A run that is stopped ends at once, with nothing or with what its certificate proves; time that is
-// up within the first evaluation is an error that says so, and later it is not.
+// A run that is stopped ends at once, with nothing or with what its certificate proves; time that
+// is up within the first evaluation is an error that says so, and later it is not.
 #include "sim/bound_run.h"
 
 #include <gtest/gtest.h>
