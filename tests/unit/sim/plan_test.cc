@@ -24,6 +24,7 @@
 #include "tests/support/stop_after.h"
 #include "tests/support/test_seed.h"
 #include "tiering/bound/evaluation.h"
+#include "tiering/bound/instance_file.h"
 
 namespace kvtier::sim {
 namespace {
@@ -103,6 +104,29 @@ TEST(PlanTest, MoreOfAnythingTakesNoLonger) {
   }
   // It matters: the least machine is slower than the best one.
   EXPECT_GT(points->front().run.lower_bound_s, 1.01 * points->back().run.lower_bound_s);
+}
+
+// A bound passes from one point to another only because nothing in their problems differs beside
+// what is compared.
+TEST(PlanTest, PointsOfALoadDifferInCapacitiesAndRatesAlone) {
+  PlanOptions options = Quick(1);
+  options.problem.tier_names = {};
+  const auto points =
+      Plan(ChatTrace(20, test_support::TestSeed(7)),
+           {"compute=100TFLOP/s,900TFLOP/s", "tier.hbm.bandwidth=1TB/s,3TB/s",
+            "link.pcie=10GB/s,60GB/s", "hbm=17GiB,18GiB", "dram=1GiB,2GiB"},
+           options);
+  ASSERT_TRUE(points.ok()) << points.status();
+  ASSERT_EQ(points->size(), 32u);
+  const auto bytes_without_rates = [](bound::Instance instance) {
+    for (bound::Tier& tier : instance.tiers) tier.capacity_bytes = 0;
+    for (bound::Resource& resource : instance.resources) resource.units_per_second = 1;
+    return bound::InstanceBytes(instance);
+  };
+  const std::string first = bytes_without_rates(points->front().problem.instance);
+  for (const PlanPoint& point : *points)
+    EXPECT_TRUE(bytes_without_rates(point.problem.instance) == first);
+  ExpectMonotone(*points);
 }
 
 TEST(PlanTest, StaysMonotoneWhenTheSolverHadNoTime) {
