@@ -111,11 +111,10 @@ TEST(PlanTest, MoreOfAnythingTakesNoLonger) {
 TEST(PlanTest, PointsOfALoadDifferInCapacitiesAndRatesAlone) {
   PlanOptions options = Quick(1);
   options.problem.tier_names = {};
-  const auto points =
-      Plan(ChatTrace(20, test_support::TestSeed(7)),
-           {"compute=100TFLOP/s,900TFLOP/s", "tier.hbm.bandwidth=1TB/s,3TB/s",
-            "link.pcie=10GB/s,60GB/s", "hbm=17GiB,18GiB", "dram=1GiB,2GiB"},
-           options);
+  const auto points = Plan(ChatTrace(20, test_support::TestSeed(7)),
+                           {"compute=100TFLOP/s,900TFLOP/s", "tier.hbm.bandwidth=1TB/s,3TB/s",
+                            "link.pcie=10GB/s,60GB/s", "hbm=17GiB,18GiB", "dram=1GiB,2GiB"},
+                           options);
   ASSERT_TRUE(points.ok()) << points.status();
   ASSERT_EQ(points->size(), 32u);
   const auto bytes_without_rates = [](bound::Instance instance) {
