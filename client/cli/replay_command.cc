@@ -31,7 +31,7 @@ constexpr const char* kWorkerCommand = "replay-worker";
 constexpr double kSpeedMin = 0.001;
 constexpr double kSpeedMax = 1e6;
 constexpr uint64_t kWorkersMax = 256;
-constexpr uint64_t kChunkBytesMax = 1 << 30;
+constexpr uint64_t kReplayChunkBytesMax = 1 << 30;
 // For how long the daemon does nothing in the background once it has settled: longer than any
 // request takes.
 constexpr uint64_t kHoldMs = 60'000;
@@ -290,8 +290,8 @@ absl::Status RunReplay(const ReplayOptions& options) {
       {.block_tokens = static_cast<uint32_t>(options.block_tokens), .requests_max = options.limit});
   if (!trace.ok()) return trace.status();
   const uint64_t chunk_bytes = trace->block_tokens * options.bytes_per_token;
-  if (chunk_bytes > kChunkBytesMax) {
-    return UsageError(TooLarge(options, trace->block_tokens, kChunkBytesMax, "the limit"));
+  if (chunk_bytes > kReplayChunkBytesMax) {
+    return UsageError(TooLarge(options, trace->block_tokens, kReplayChunkBytesMax, "the limit"));
   }
   const std::vector<sim::Play> schedule =
       sim::MakeSchedule(*trace, {.workers = static_cast<uint32_t>(options.workers),
@@ -355,7 +355,7 @@ void AddWorkerCommand(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, static_cast<int>(sim::kBlockTokensMax)));
   command->add_option("--bytes-per-token", options->bytes_per_token)
       ->required()
-      ->check(CLI::Range(1, static_cast<int>(kChunkBytesMax)));
+      ->check(CLI::Range(1, static_cast<int>(kReplayChunkBytesMax)));
   command->add_flag("--settle", options->settle);
   SetAction(*command, exit_code, [options] { return RunWorkerCommand(*options); });
 }

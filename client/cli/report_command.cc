@@ -64,7 +64,7 @@ absl::StatusOr<std::string> FindPython(const std::string& wanted) {
       "there is no ", name, " in $PATH; kvtier report takes Python 3.9 or later with matplotlib"));
 }
 
-absl::Status WriteFile(const std::filesystem::path& path, std::string_view text) {
+absl::Status WriteModule(const std::filesystem::path& path, std::string_view text) {
   std::error_code error;
   std::filesystem::create_directories(path.parent_path(), error);
   std::ofstream file(path, std::ios::binary);
@@ -76,9 +76,9 @@ absl::Status WriteFile(const std::filesystem::path& path, std::string_view text)
 
 // The package, with nothing of its other parts.
 absl::Status WritePackage(const std::filesystem::path& folder) {
-  absl::Status status = WriteFile(folder / "kvtier" / "__init__.py", "");
+  absl::Status status = WriteModule(folder / "kvtier" / "__init__.py", "");
   for (const EmbeddedFile& file : ReportFiles()) {
-    if (status.ok()) status = WriteFile(folder / file.path, file.text);
+    if (status.ok()) status = WriteModule(folder / file.path, file.text);
   }
   return status;
 }

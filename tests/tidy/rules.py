@@ -17,6 +17,9 @@ _SWITCHED_OFF = re.compile(r"\bDISABLED_\w|\b(EXPECT|ASSERT)_TRUE\(true\)|^\s*#\
 _FIELD = re.compile(r"^\s*(?:optional\s+|repeated\s+)?(?:map\s*<[^>]*>|[\w.]+)\s+(\w+)\s*=\s*\d+\s*[;\[]",
                     re.MULTILINE)
 _METRIC = re.compile(r'"(kvtier_[a-z0-9_]+)"')
+_HIDDEN_SCOPE = re.compile(r"^namespace \{\n(.*?)^\}  // namespace$", re.MULTILINE | re.DOTALL)
+_NAMESPACE = re.compile(r"^namespace ([\w:]+) \{$", re.MULTILINE)
+_CONSTANT = re.compile(r"^(?:inline )?constexpr [^=({;]*?\b(k[A-Z]\w*)\s*(?:\[\])?\s*[=({]", re.MULTILINE)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
 CONFIG_PROTO = "proto/kvtier/v1/config.proto"
 OPERATORS_PAGE = "docs/OPERATING.md"
@@ -118,6 +121,17 @@ def no_test_switched_off(tree):
     return problems
 
 
+def constants_hide_none(tree):
+    """A constant of one source would hide its header's namesake from the other sources of a unity build."""
+    def key(path, name):
+        return path.split("/")[0], (_NAMESPACE.findall(tree.read(path)) or [""])[0], name
+
+    shared = {key(path, name): path for path in tree.files((".h",)) for name in _CONSTANT.findall(tree.read(path))}
+    return [f"{path}: {name} is a constant of {shared[key(path, name)]} too"
+            for path in tree.files((".cc", ".cu")) for scope in _HIDDEN_SCOPE.findall(tree.read(path))
+            for name in _CONSTANT.findall(scope) if key(path, name) in shared]
+
+
 def files_short(tree):
     problems = []
     for path in tree.files((".h", ".cc", ".cu", ".py", ".proto", ".cmake", "")):
@@ -167,5 +181,5 @@ def links_lead_somewhere(tree):
 
 
 ALL = (no_sleep_in_tests, no_chance_or_time_in_core, pragma_once, sources_listed, tests_report,
-       nothing_left_open, no_test_switched_off, files_short, config_fields_documented, metrics_documented,
-       links_lead_somewhere)
+       nothing_left_open, no_test_switched_off, constants_hide_none, files_short, config_fields_documented,
+       metrics_documented, links_lead_somewhere)

@@ -138,6 +138,13 @@ TREES = {
         ({"tests/a_test.cc": "EXPECT_TRUE(true);"}, {"tests/a_test.cc": "EXPECT_TRUE(t);"}),
         ({"sim/a.cc": "#if 0\n#endif"}, {"sim/a.cc": "#if 0x10\n#endif".replace("0x10", "FOO")}),
     ],
+    rules.constants_hide_none: [
+        ({"sim/a.h": "inline constexpr size_t kMax = 1;\n",
+          "sim/b.cc": "namespace {\n\nconstexpr int kMax = 2;\n\n}  // namespace\n"},
+         {"sim/a.h": "inline constexpr size_t kMax = 1;\n",
+          "sim/b.cc": "namespace {\nconstexpr int kOther = kMax;\n}  // namespace\n",
+          "daemon/c.cc": "namespace {\nconstexpr int kMax = 2;\n}  // namespace\n"}),
+    ],
     rules.files_short: [
         ({"sim/a.cc": "\n" * (rules.LINES_MAX + 1)}, {"sim/a.cc": "\n" * rules.LINES_MAX}),
     ],
