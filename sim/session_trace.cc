@@ -9,7 +9,7 @@
 namespace kvtier::sim {
 namespace {
 
-constexpr size_t kTextBytesMax = 1024;
+constexpr size_t kRecordTextBytesMax = 1024;
 
 // FNV-1a, 64 bits, with the length of each part first so that parts cannot run into each other.
 class ScopeHash {
@@ -52,9 +52,9 @@ class SessionReader {
                                         trace_.block_tokens, "; one replay has one"));
     }
     trace_.block_tokens = static_cast<uint32_t>(*block_tokens);
-    auto id = record->TextOrEmpty("id", kTextBytesMax);
+    auto id = record->TextOrEmpty("id", kRecordTextBytesMax);
     if (!id.ok()) return id.status();
-    auto id_scope = record->TextOrEmpty("hash_id_scope", kTextBytesMax);
+    auto id_scope = record->TextOrEmpty("hash_id_scope", kRecordTextBytesMax);
     if (!id_scope.ok()) return id_scope.status();
     Agent agent;
     if (*id_scope != "global") {
@@ -102,7 +102,7 @@ class SessionReader {
     if (!tokens.ok()) return tokens.status();
     auto answer_tokens = record.CountOr("out", 0, kTokensMax);
     if (!answer_tokens.ok()) return answer_tokens.status();
-    auto model = record.TextOrEmpty("model", kTextBytesMax);
+    auto model = record.TextOrEmpty("model", kRecordTextBytesMax);
     if (!model.ok()) return model.status();
     if (trace_.requests.size() >= kRequestsMax)
       return record.Error(
