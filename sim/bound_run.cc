@@ -19,7 +19,7 @@ namespace {
 constexpr double kDualPart = 0.5;
 // Of the first evaluation, without which there is no bound, at least.
 constexpr double kFirstSeconds = 1;
-// Of a bound, what rounding its prices may cost at most.
+// Of a bound, what adding up may cost.
 constexpr double kRounding = 1e-6;
 // Of points that are kept, each at least so much later than the one before, in parts of the time
 // that has passed: a thousand hours are a thousand points or so.
@@ -66,7 +66,8 @@ class Run {
     // What it claims is what the verifier found that it proves.
     run_.lower_bound_s =
         bound::SecondsOf(run_.certificate.claimed_quanta, run_.certificate.quanta_per_second);
-    if (run_.lower_bound_s < run_.roofline_s * (1 - kRounding)) {
+    if (run_.lower_bound_s + bound::RoundingSeconds(instance_, dual.prices, run_.certificate) <
+        run_.roofline_s * (1 - kRounding)) {
       return absl::InternalError(absl::StrFormat(
           "%.9g s are certified, and the roofline alone is %.9g s: prices are worth less than was "
           "found with them",
@@ -93,10 +94,10 @@ class Run {
   absl::Status NothingFound() const {
     if (ended_ || Stopped()) return absl::CancelledError("ended before there was any bound");
     return absl::DeadlineExceededError(absl::StrFormat(
-        "no evaluation of the bound came to its end within the time limit of %g s: the problem has "
-        "%d blocks with %d accesses in %d phases",
-        options_.time_limit_s, instance_.block_count(), instance_.access_count(),
-        instance_.phase_count));
+        "no evaluation of the bound came to its end within %g s; the time limit is %g s, and the "
+        "problem has %d blocks with %d accesses in %d phases",
+        std::max(options_.time_limit_s, kFirstSeconds), options_.time_limit_s,
+        instance_.block_count(), instance_.access_count(), instance_.phase_count));
   }
 
   // False once the time is up or the caller wants an end.

@@ -35,7 +35,7 @@ class Planner {
     KVTIER_RETURN_IF_ERROR(LayOut());
     // What machines there are is checked before anything takes long.
     KVTIER_RETURN_IF_ERROR(PrepareAll());
-    for (size_t i = 0; i < points_.size(); ++i) KVTIER_RETURN_IF_ERROR(Bound(i));
+    KVTIER_RETURN_IF_ERROR(BoundAll());
     for (const PlanPoint& point : points_) prices_.push_back(point.run.prices);
     for (size_t i = 0; i < points_.size(); ++i) {
       KVTIER_RETURN_IF_ERROR(Report(i, "prices of other points"));
@@ -156,6 +156,25 @@ class Planner {
   absl::Status Report(size_t point, const std::string& what) const {
     const bool goes_on = !options_.on_progress || options_.on_progress(point, points_.size(), what);
     return goes_on && !Stopped() ? absl::OkStatus() : Ended();
+  }
+
+  // What there was no time for goes, and leaves the other points' hours as they are.
+  absl::Status BoundAll() {
+    std::vector<PlanPoint> bounded;
+    absl::Status late;
+    for (size_t i = 0; i < points_.size(); ++i) {
+      const absl::Status status = Bound(i);
+      if (status.ok()) {
+        bounded.push_back(std::move(points_[i]));
+      } else if (absl::IsDeadlineExceeded(status)) {
+        late.Update(status);
+        if (options_.on_left_out) options_.on_left_out(points_[i], status);
+      } else {
+        return status;
+      }
+    }
+    points_ = std::move(bounded);
+    return points_.empty() ? late : absl::OkStatus();
   }
 
   absl::Status Bound(size_t index) {

@@ -38,8 +38,8 @@ struct PlanOptions {
   BoundRunOptions run{};
   // What is being done at which point, of how many; false ends the plan.
   std::function<bool(size_t point, size_t points, const std::string& what)> on_progress{};
-  // Why a point is left out, whose machine is too small for model and trace, or for the engine that
-  // `policies` are simulated with. May be empty.
+  // Why a point is left out: its machine is too small for model and trace, or for the engine that
+  // `policies` are simulated with; or there was no time for one evaluation. May be empty.
   std::function<void(const PlanPoint& point, const absl::Status& why)> on_left_out{};
 };
 
@@ -47,10 +47,12 @@ struct PlanOptions {
 //
 // Prices of one point give a bound at every other one of the same load, and a schedule stays one
 // where no tier is smaller; so each point has the best bound that any point's prices prove there,
-// and the best schedule of all. Therefore no bound rises, and no best schedule takes longer, where
-// a machine gets more of anything. Each bound is certified, at its point or at one that has more.
+// and the best schedule of all that fit there beside its staging buffers. Therefore no bound rises,
+// and no best schedule takes longer, where a machine gets more of anything, unless these buffers
+// get more of it. Each bound is certified, at its point or at one that has more.
 //
-// FAILED_PRECONDITION: every machine is too small. INVALID_ARGUMENT: two axes that set one field,
+// FAILED_PRECONDITION: every machine is too small. DEADLINE_EXCEEDED: no point had time for one
+// evaluation. INVALID_ARGUMENT: two axes that set one field,
 // more than kPlanPointsMax points, a load of an attention trace, what no machine can be; INTERNAL
 // if a policy is faster than the bound, which is a mistake in one of the two; CANCELLED by
 // on_progress; else as RunBound, MakeProblem and the simulations. A function of its arguments but

@@ -89,10 +89,11 @@ absl::StatusOr<std::vector<uint64_t>> ParseRange(absl::string_view name, absl::s
   }
   std::string first_text(ends.first);
   if (UnitText(first_text).empty()) absl::StrAppend(&first_text, UnitText(last_text));
-  const auto first = ParseValue(first_text, unit);
-  if (!first.ok()) return Problem(name, first.status().message());
+  // The last one first: the first may have its unit from there.
   const auto last = ParseValue(last_text, unit);
   if (!last.ok()) return Problem(name, last.status().message());
+  const auto first = ParseValue(first_text, unit);
+  if (!first.ok()) return Problem(name, first.status().message());
   if (*first >= *last) {
     return Problem(name, absl::StrCat("goes from ", ends.first, " to ", last_text,
                                       "; the second has to be the larger one"));

@@ -13,8 +13,9 @@ namespace {
 constexpr double kPriceMax = 1e9;
 constexpr double kGib = 1 << 30;
 
-// Whether an engine could do it within the target, as far as is known.
+// Whether an engine could do it within the target, as far as is known. Any can keep nothing.
 bool Reaches(const PlanPoint& point, double target_s) {
+  if (point.problem.uncached_s && *point.problem.uncached_s <= target_s) return true;
   bool any = false;
   for (const SimulationResult& result : point.policies) {
     if (KnowsFuture(result.policy)) continue;

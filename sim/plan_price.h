@@ -25,8 +25,8 @@ double PriceOf(const TierPrices& prices, const Machine& machine);
 
 // Indices of the cheapest points, the first of equals, of those with the largest load.
 struct Cheapest {
-  // Of those where a simulated policy takes at most the target that does not know the future; or,
-  // where no such policy was simulated, the best schedule does.
+  // Of those where a simulated policy that does not know the future takes at most the target, or a
+  // machine without any cache; or, where no such policy was simulated, the best schedule does.
   std::optional<size_t> reached;
   // Of those whose bound allows it: with what is cheaper, every policy takes longer.
   std::optional<size_t> possible;

@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 
 #include <iterator>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cli/bound_report.h"
 #include "client/cli/command.h"
 #include "client/cli/interrupt.h"
@@ -145,11 +146,12 @@ absl::StatusOr<std::vector<sim::SimulationResult>> SimulatePolicies(
   std::vector<std::string> policies = options.policies;
   if (!wanted) policies.assign(std::begin(kDefaultPolicies), std::end(kDefaultPolicies));
   for (const std::string& policy : policies) {
-    const absl::Time end = wanted ? absl::InfiniteFuture() : absl::Now() + options.time_limit;
-    absl::StatusOr<sim::SimulationResult> result =
-        sim::SimulateTrace(source->trace, source->machinery.machine, source->machinery.model,
-                           ProblemOptionsOf(options.problem.arguments), policy,
-                           {.stop = [end] { return CaughtSignal() != 0 || absl::Now() >= end; }});
+    const double end_s = wanted ? std::numeric_limits<double>::infinity()
+                                : SteadySeconds() + absl::ToDoubleSeconds(options.time_limit);
+    absl::StatusOr<sim::SimulationResult> result = sim::SimulateTrace(
+        source->trace, source->machinery.machine, source->machinery.model,
+        ProblemOptionsOf(options.problem.arguments), policy,
+        {.stop = [end_s] { return CaughtSignal() != 0 || SteadySeconds() >= end_s; }});
     KVTIER_RETURN_IF_ERROR(CheckInterrupted());
     if (!result.ok() && wanted) return result.status();
     if (absl::IsCancelled(result.status())) {
@@ -215,7 +217,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   run_options.dual.window_phases = static_cast<uint32_t>(options.window);
   run_options.find_schedule = !options.bound_only;
   run_options.time_limit_s = absl::ToDoubleSeconds(options.time_limit);
-  run_options.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  run_options.now_s = SteadySeconds;
   run_options.stop = [] { return CaughtSignal() != 0; };
   absl::StatusOr<sim::BoundRun> run;
   {
@@ -342,8 +344,10 @@ void AddBoundCommand(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand(
       "bound", "The time that no placement could beat, and how near to it one comes");
   AddProblem(*command, options->problem);
-  AddTimeOption(*command, "--time-limit", options->time_limit, absl::Milliseconds(1),
-                absl::Hours(24 * 30), "Take about so long at most (default 60s)");
+  AddTimeOption(
+      *command, "--time-limit", options->time_limit, absl::Milliseconds(1), absl::Hours(24 * 30),
+      "For bound and schedule, about; each policy that is simulated unasked may take as long "
+      "before (default 60s)");
   command
       ->add_option("--certificate", options->certificate,
                    "Write what proves the bound, for `kvtier bound verify`")

@@ -1,6 +1,7 @@
 #include "client/cli/bound_report.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <vector>
 
@@ -64,6 +65,11 @@ Json SeriesJson(const bound::Instance& instance, const sim::BoundRun& run) {
   return series;
 }
 
+// What one counts in the last of five digits.
+double LastOfFiveDigits(double seconds) {
+  return seconds > 0 ? std::pow(10, std::floor(std::log10(seconds)) - 4) : 1;
+}
+
 Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
 
 }  // namespace
@@ -73,6 +79,16 @@ std::string LowerSecondsText(double seconds) { return SecondsText(seconds * (1 -
 
 std::string UpperSecondsText(std::optional<double> seconds) {
   return SecondsText(seconds ? std::optional(*seconds * (1 + 1e-9)) : seconds);
+}
+
+std::string ShortLowerText(double seconds) {
+  const double digit = LastOfFiveDigits(seconds);
+  return absl::StrFormat("%.5g s", digit * std::floor(seconds / digit));
+}
+
+std::string ShortUpperText(double seconds) {
+  const double digit = LastOfFiveDigits(seconds);
+  return absl::StrFormat("%.5g s", digit * std::ceil(seconds / digit));
 }
 
 std::string RateText(absl::string_view resource, uint64_t units_per_second) {

@@ -34,6 +34,9 @@ std::string SecondsText(std::optional<double> seconds);
 // The same, not above, and not below.
 std::string LowerSecondsText(double seconds);
 std::string UpperSecondsText(std::optional<double> seconds);
+// The same in five digits, for tables.
+std::string ShortLowerText(double seconds);
+std::string ShortUpperText(double seconds);
 
 // A gap above it leaves open what binds.
 inline constexpr double kWideGap = 0.02;

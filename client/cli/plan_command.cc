@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "client/cli/bound_report.h"
 #include "client/cli/command.h"
 #include "client/cli/interrupt.h"
@@ -105,8 +105,8 @@ void PrintUncached(const std::vector<sim::PlanPoint>& points) {
     most = std::max(most.value_or(0), *point.problem.uncached_s);
   }
   if (!least) return;
-  std::printf("with no cache, every prompt computed whole: %.5g s", *least);
-  if (*most > *least) std::printf(" to %.5g s", *most);
+  std::printf("with no cache, every prompt computed whole: %s", ShortUpperText(*least).c_str());
+  if (*most > *least) std::printf(" to %s", ShortUpperText(*most).c_str());
   std::printf("\n");
 }
 
@@ -122,20 +122,19 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   titles.emplace_back("what binds");
   TextTable table(titles);
   bool wide = false;
-  const auto seconds = [](double time) { return absl::StrFormat("%.5g s", time); };
   for (const sim::PlanPoint& point : plan.points) {
     std::vector<std::string> cells;
     for (size_t axis = 0; axis < plan.axes.size(); ++axis)
       cells.push_back(ValueText(plan.axes[axis], point.values[axis]));
     if (!plan.prices.empty())
       cells.push_back(absl::StrFormat("%.2f", sim::PriceOf(plan.prices, point.machine)));
-    cells.push_back(seconds(point.run.lower_bound_s));
+    cells.push_back(ShortLowerText(point.run.lower_bound_s));
     const std::optional<double> gap = point.run.gap();
-    cells.push_back(gap ? seconds(*point.run.best_feasible_s) : "-");
+    cells.push_back(gap ? ShortUpperText(*point.run.best_feasible_s) : "-");
     cells.push_back(gap ? absl::StrFormat("%.1f %%", 100 * *gap) : "-");
     wide = wide || !gap || *gap > kWideGap;
     for (const sim::SimulationResult& result : point.policies)
-      cells.push_back(seconds(result.Seconds()));
+      cells.push_back(absl::StrFormat("%.5g s", result.Seconds()));
     cells.push_back(WhatBinds(point));
     table.AddRow(std::move(cells));
   }
@@ -261,7 +260,7 @@ absl::StatusOr<Plan> MakePlan(const PlanArguments& arguments) {
   options.run.search.seed = arguments.problem.seed;
   options.run.find_schedule = !arguments.bound_only;
   options.run.time_limit_s = absl::ToDoubleSeconds(arguments.time_limit);
-  options.run.now_s = [] { return absl::ToDoubleSeconds(absl::Now() - absl::UnixEpoch()); };
+  options.run.now_s = SteadySeconds;
   options.run.stop = [] { return CaughtSignal() != 0; };
   Progress progress("plan", 0, arguments.progress);
   options.on_progress = [&](size_t point, size_t points, const std::string& what) {

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdio>
 #include <utility>
 
@@ -11,6 +12,11 @@
 #include "client/cli/command.h"
 
 namespace kvtier::cli {
+
+double SteadySeconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 namespace {
 
 constexpr absl::Duration kTerminalPeriod = absl::Milliseconds(200);

@@ -8,6 +8,9 @@
 
 namespace kvtier::cli {
 
+// Of a clock that does not go back and knows nothing of the time of day.
+double SteadySeconds();
+
 // Prints a few times a second: on a terminal in place, else (when asked for) a line each. Not
 // thread-safe.
 class Progress {

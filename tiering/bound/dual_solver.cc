@@ -211,7 +211,8 @@ class Solver {
     const uint32_t gap = LeastGap(part);
     if (gap <= 1 || part.phase_count / gap < kMergedPhasesMin) return std::nullopt;
     const auto merged = MergePhases(part, gap, 1);
-    if (!merged.ok()) return std::nullopt;
+    // Blocks may have no way through all of a run's phases though they have one through their own.
+    if (!merged.ok() || !Check(*merged).ok()) return std::nullopt;
     Evaluator evaluator(*merged, executor_);
     const Priced found =
         Climb(evaluator, PriceSpace(*merged).Start(), kCold, options_.iterations, "merged");

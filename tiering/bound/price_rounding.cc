@@ -42,8 +42,12 @@ double LongestPath(const Instance& instance, double room_sum) {
   std::vector<double> counts;
   for (const OptionTable& table : instance.tables)
     counts.push_back(static_cast<double>(LargestCount(table)));
+  std::vector<bool> used(instance.classes.size());
+  for (const uint32_t block_class : instance.block_class) used[block_class] = true;
   double longest = 0;
-  for (const BlockClass& block_class : instance.classes) {
+  for (size_t i = 0; i < instance.classes.size(); ++i) {
+    if (!used[i]) continue;
+    const BlockClass& block_class = instance.classes[i];
     double slowest = 0;
     for (size_t r = 0; r < instance.resources.size(); ++r) {
       auto units = static_cast<double>(block_class.bytes);
@@ -116,7 +120,8 @@ absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& pric
     if (exact > static_cast<double>(kRoomMax))
       return absl::InvalidArgumentError(
           absl::StrFormat("room in tier %d in phase %d is priced at %g seconds a byte, too much to "
-                          "be certified",
+                          "be certified: where blocks have nowhere to be, there is no schedule, "
+                          "and no price is too high",
                           i % prices.tier_count, i / prices.tier_count, prices.room[i]));
     certificate.room[i] = static_cast<uint64_t>(std::llround(exact));
   }
@@ -124,6 +129,28 @@ absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& pric
   if (!proven.ok()) return proven.status();
   certificate.claimed_quanta = *proven;
   return certificate;
+}
+
+double RoundingSeconds(const Instance& instance, const Prices& prices,
+                       const Certificate& certificate) {
+  const double quantum = 1 / static_cast<double>(certificate.quanta_per_second);
+  const double room_unit = quantum / 0x1p32;  // seconds a byte
+  const auto blocks = static_cast<double>(instance.block_count());
+  double all_s = blocks * LongestPath(instance, RoomSum(prices));
+  for (size_t i = 0; i < instance.base_load.size(); ++i) {
+    all_s +=
+        static_cast<double>(instance.base_load[i]) /
+        static_cast<double>(instance.resources[i % instance.resources.size()].units_per_second);
+  }
+  double bytes = 0;
+  for (const uint32_t block_class : instance.block_class)
+    bytes += static_cast<double>(instance.classes[block_class].bytes);
+  const auto tiers = static_cast<double>(instance.tiers.size());
+  for (const Tier& tier : instance.tiers) bytes += static_cast<double>(tier.capacity_bytes);
+  // Each share is off by less than a unit. In each phase each sum is off by a quantum or two: base
+  // loads, each tier's room, and each block's loads and room.
+  return all_s * static_cast<double>(instance.resources.size()) / kOne +
+         instance.phase_count * (quantum * (2 + tiers + 3 * blocks) + room_unit * tiers * bytes);
 }
 
 }  // namespace kvtier::bound

@@ -18,4 +18,9 @@ namespace kvtier::bound {
 absl::StatusOr<Certificate> Certify(const Instance& instance, const Prices& prices,
                                     const std::function<bool()>& go_on = {});
 
+// The most that the certificate of these prices can prove less than they are worth, in seconds: by
+// rounding shares, prices and times to whole numbers. Far more than it does, as a rule.
+double RoundingSeconds(const Instance& instance, const Prices& prices,
+                       const Certificate& certificate);
+
 }  // namespace kvtier::bound

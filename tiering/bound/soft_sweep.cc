@@ -482,18 +482,18 @@ double SoftSweep(const Instance& instance, const CostGroup& group, const Prices&
                  SoftScratch& scratch, Evaluation* evaluation) {
   const double range = CostRange(instance, group, unit_prices);
   return WithWidth(group.table->state_count(), [&](auto width) {
-    if (range <= kUsualRange * temperature) {
-      const double seconds = Sweep<width(), double>(instance, group, prices, unit_prices,
-                                                    temperature, executor, scratch.usual)
-                                 .Run(evaluation);
-      if (std::isfinite(seconds)) return seconds;
+    constexpr size_t kStates = width();
+    const auto run = [&]<typename Number>(double at, SoftMemory<Number>& memory) {
+      return Sweep<kStates, Number>(instance, group, prices, unit_prices, at, executor, memory)
+          .Run(evaluation);
+    };
+    const bool usual = range <= kUsualRange * temperature;
+    const double seconds = usual ? run(temperature, scratch.usual) : HUGE_VAL;
+    if (std::isfinite(seconds)) return seconds;
+    for (double at = std::max(temperature, range / kWideRange); std::isfinite(at); at *= 4) {
+      if (const double wide = run(at, scratch.wide); std::isfinite(wide)) return wide;
     }
-    for (double raised = std::max(temperature, range / kWideRange);; raised *= 4) {
-      const double seconds = Sweep<width(), long double>(instance, group, prices, unit_prices,
-                                                         raised, executor, scratch.wide)
-                                 .Run(evaluation);
-      if (std::isfinite(seconds)) return seconds;
-    }
+    return -std::numeric_limits<double>::infinity();  // a block has no path: worth nothing
   });
 }
 

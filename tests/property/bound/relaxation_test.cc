@@ -11,6 +11,7 @@
 #include "tests/support/test_seed.h"
 #include "tiering/bound/ascent.h"
 #include "tiering/bound/block_sample.h"
+#include "tiering/bound/dual_solver.h"
 #include "tiering/bound/evaluation.h"
 #include "tiering/bound/merged_phases.h"
 #include "tiering/bound/naive_evaluation.h"
@@ -92,6 +93,44 @@ TEST(BoundRelaxationTest, MergingRefusesTooManyAccesses) {
   const Instance instance = test_support::Synthetic({.blocks = 50, .steps = 20});
   const auto merged = bound::MergePhases(instance, 4, 1);
   EXPECT_EQ(merged.status().code(), absl::StatusCode::kResourceExhausted);
+}
+
+// Merged, a block's run of phases is longer than its life: here it has no way through, and the
+// solver does without merging.
+TEST(BoundRelaxationTest, BlocksThatCannotIdleAreNotMerged) {
+  Instance instance;
+  instance.tiers = {{"mem", 100}};
+  instance.resources = {{"fast", 100}, {"slow", 10}};
+  bound::OptionTable moves({0, 1}, 1), once({0}, 1);
+  for (const bound::StateIndex to : {0, 1}) {
+    moves.Add(0, to, to, {});
+    moves.Add(1, 0, to, {.per_byte = {0, 1}});
+    moves.Add(1, 1, to, {.per_byte = {1, 0}});
+  }
+  moves.Add(0, 1, 0, {});
+  once.Add(1, 0, 0, {.per_byte = {0, 1}});
+  instance.tables = {moves, once};
+  instance.classes = {{.bytes = 10, .table = 0, .start_states = 1},
+                      {.bytes = 10, .table = 1, .start_states = 1}};
+  instance.phase_count = 60;
+  instance.base_load.assign(120, 1);
+  instance.first_access = {0};
+  const auto add = [&instance](uint32_t block_class, uint32_t death, uint32_t first) {
+    instance.block_class.push_back(block_class);
+    instance.birth.push_back(0);
+    instance.death.push_back(death);
+    for (uint32_t phase = first; phase < death; phase += 3) instance.access_phase.push_back(phase);
+    instance.first_access.push_back(instance.access_phase.size());
+  };
+  for (uint32_t block = 0; block < 20; ++block) add(0, 60, block % 3);
+  add(1, 1, 0);
+  ASSERT_TRUE(bound::Check(instance).ok()) << bound::Check(instance);
+  ASSERT_TRUE(bound::MergePhases(instance, 3, 1).ok());
+  InlineExecutor executor;
+  const bound::DualResult dual = bound::SolveDual(instance, {}, executor, {});
+  // Ten blocks fit, and each second of the slow resource serves one.
+  EXPECT_GT(dual.bound, 200);
+  EXPECT_LE(dual.bound, Bound(instance, dual.prices) * (1 + 1e-9));
 }
 
 TEST(BoundRelaxationTest, WindowsSumToNoMore) {

@@ -36,6 +36,15 @@ class Cases:
     def json(self, *args):
         return json.loads(self.run(*args, "--json"))
 
+    def table_is_on_the_safe_side(self):
+        where = ["plan", *self.what, "--vary", "dram=1GiB..16GiB/5", "--policies", "none", "--time-limit", "720h"]
+        points = self.json(*where)["points"]
+        rows = [re.split(r"  +", line.strip()) for line in self.run(*where).splitlines() if "GiB" in line]
+        assert len(rows) == len(points) == 5, rows
+        for (_, bound, best, *_), point in zip(rows, points):
+            assert 0 <= 1 - float(bound.split()[0]) / point["lower_bound_s"] < 1e-4, (bound, point["lower_bound_s"])
+            assert 0 <= float(best.split()[0]) / point["best_feasible_s"] - 1 < 1e-4, (best, point["best_feasible_s"])
+
     def fields(self):
         self.plan = self.json("plan", *self.what, "--vary", "dram=2GiB..8GiB/3", "--vary", "load=1..2", "--policies",
                               "lru,min", "--price", "dram=4.5,hbm=100", "--target", "1h", "--time-limit", "5s")
@@ -166,7 +175,8 @@ def main():
     report = junit.Report("plan_command_test")
     with tempfile.TemporaryDirectory(prefix="kvtier-plan-") as directory:
         cases = Cases(directory)
-        for case in (cases.fields, cases.other_commands, cases.own_memory, cases.for_people, cases.too_small, cases.four_ranges, cases.report, cases.wrong):
+        for case in (cases.fields, cases.other_commands, cases.own_memory, cases.for_people, cases.table_is_on_the_safe_side,
+                     cases.too_small, cases.four_ranges, cases.report, cases.wrong):
             report.run(case.__name__, case)
     return report.finish()
 

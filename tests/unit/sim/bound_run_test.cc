@@ -96,10 +96,38 @@ TEST(BoundRunTest, TimeThatIsUpWithinTheFirstEvaluationIsAnError) {
       test_support::RandomInstance(test_support::BoundModel::kExclusive, {}, rng);
   double now = 0;
   const auto run = RunOf(instance, Ticking(3, 2, now));
-  EXPECT_THAT(run, StatusIs(absl::StatusCode::kDeadlineExceeded,
-                            HasSubstr(absl::StrCat("within the time limit of 2 s: the problem has ",
-                                                   instance.block_count(), " blocks with ",
-                                                   instance.access_count(), " accesses"))));
+  EXPECT_THAT(
+      run,
+      StatusIs(absl::StatusCode::kDeadlineExceeded,
+               HasSubstr(absl::StrCat("within 2 s; the time limit is 2 s, and the problem has ",
+                                      instance.block_count(), " blocks with ",
+                                      instance.access_count(), " accesses"))));
+}
+
+// Of so few seconds the certificate's whole numbers make out a part that shows, and no mistake.
+TEST(BoundRunTest, RoundingOfTinyTimesIsNoError) {
+  Instance instance;
+  instance.tiers = {{"mem", 100}};
+  instance.resources = {{"port", 1'000'000'000'000'000}};
+  bound::OptionTable table({0}, 1);
+  table.Add(0, 0, 0, {});
+  table.Add(1, 0, 0, {.per_byte = {1}});
+  instance.tables = {table};
+  instance.classes = {{.bytes = 1, .table = 0, .start_states = 1}};
+  instance.phase_count = 3;
+  instance.base_load = {1, 1, 1};
+  instance.block_class = {0};
+  instance.birth = {0};
+  instance.death = {3};
+  instance.first_access = {0, 2};
+  instance.access_phase = {0, 2};
+  ASSERT_THAT(bound::Check(instance), test_support::IsOk());
+  const auto run = RunOf(instance, Quick());
+  ASSERT_THAT(run, test_support::IsOk());
+  ExpectProved(instance, *run, 5e-15);
+  EXPECT_GT(run->lower_bound_s, 0.9 * 5e-15);
+  EXPECT_LT(run->lower_bound_s, 5e-15 * (1 - 1e-6)) << "rounding does not show";
+  EXPECT_LE(run->roofline_s, run->lower_bound_s);
 }
 
 // Whatever the limit, there is a second for the first evaluation; and a run of any length is true.

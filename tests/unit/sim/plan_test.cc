@@ -7,6 +7,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <string>
@@ -395,6 +396,37 @@ PlanPoint Made(uint64_t dram_gib, double bound_s, double best_s, std::vector<dou
   return point;
 }
 
+// A point that the time is too short for does not take the others with it.
+TEST(PlanTest, PointsWithoutTimeAreLeftOut) {
+  const Trace trace = ChatTrace(12, 6);
+  PlanOptions options = Quick(2);
+  options.run.time_limit_s = 10;
+  double now = 0, tick = 0;
+  options.run.now_s = [&] { return now += tick; };
+  const auto slow = [&](std::vector<size_t> points) {
+    options.on_progress = [&tick, points](size_t point, size_t, const std::string&) {
+      tick = std::find(points.begin(), points.end(), point) != points.end() ? 20 : 0;
+      return true;
+    };
+  };
+  std::vector<uint64_t> left_out;
+  options.on_left_out = [&](const PlanPoint& point, const absl::Status& why) {
+    EXPECT_TRUE(absl::IsDeadlineExceeded(why)) << why;
+    EXPECT_THAT(std::string(why.message()), HasSubstr("the time limit is 10 s"));
+    left_out.push_back(point.values[0]);
+  };
+  const std::vector<std::string> vary = {"dram=512MiB,1GiB,4GiB"};
+  slow({1});
+  const auto points = Plan(trace, vary, options);
+  ASSERT_TRUE(points.ok()) << points.status();
+  EXPECT_EQ(left_out, std::vector<uint64_t>{1 << 30});
+  ASSERT_EQ(points->size(), 2u);
+  EXPECT_EQ((*points)[1].values, std::vector<uint64_t>{uint64_t{4} << 30});
+  for (const PlanPoint& point : *points) EXPECT_GT(point.run.lower_bound_s, 0);
+  slow({0, 1, 2});
+  EXPECT_TRUE(absl::IsDeadlineExceeded(Plan(trace, vary, options).status()));
+}
+
 // Wherever it is stopped: in a bound, in a search, in prices or schedules of other points, in what
 // binds, in a simulation.
 TEST(PlanTest, StoppedItIsCancelled) {
@@ -442,6 +474,11 @@ TEST(PlanPriceTest, CheapestIsTheOneThatReachesAndCostsLeast) {
   const std::vector<PlanPoint> without = {Made(4, 90, 100, {}), Made(2, 95, 105, {})};
   EXPECT_EQ(FindCheapest(without, prices, 105).reached, 1u);
   EXPECT_EQ(FindCheapest(without, prices, 104).reached, 0u);
+  // Every engine can do without a cache.
+  std::vector<PlanPoint> uncached = points;
+  for (PlanPoint& point : uncached) point.problem.uncached_s = 109;
+  EXPECT_EQ(FindCheapest(uncached, prices, 109).reached, 2u);
+  EXPECT_EQ(FindCheapest(uncached, prices, 108).reached, 3u);
 }
 
 TEST(PlanPriceTest, PricesAreCheckedOneByOne) {

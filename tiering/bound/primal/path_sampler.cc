@@ -209,7 +209,7 @@ void PathSampler::DrawInside(const Runs& runs, uint32_t level, uint32_t run, Sta
   DrawInside(runs, level - 1, right_run, mid, to, false, rng, path);
 }
 
-void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
+bool PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
                        std::vector<StateChange>& path) const {
   const uint32_t block_class = instance_->block_class[block];
   const Runs& runs = runs_[instance_->classes[block_class].table];
@@ -236,16 +236,19 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
       ahead[from] = sum;
       heaviest = std::max(heaviest, sum);
     }
-    KVTIER_CHECK(heaviest > 0);
+    if (heaviest <= 0) return false;
     for (size_t k = 0; k < states; ++k) {
       if (ahead[k] > 0) ahead[k] = Possible(ahead[k], heaviest) / heaviest;
     }
   }
   std::array<double, kStatesMax> weights;
+  bool can_start = false;
   for (size_t k = 0; k < states; ++k) {
     const bool starts = ((instance_->classes[block_class].start_states >> k) & 1) != 0;
     weights[k] = starts ? buffers.ahead[k] : 0;
+    can_start = can_start || weights[k] > 0;
   }
+  if (!can_start) return false;
   StateIndex state = DrawState(absl::MakeConstSpan(weights).first(states), rng);
   path.clear();
   path.push_back({instance_->birth[block], state});
@@ -263,6 +266,7 @@ void PathSampler::Draw(size_t block, Rng& rng, Buffers& buffers,
     }
     state = to;
   }
+  return true;
 }
 
 }  // namespace kvtier::bound

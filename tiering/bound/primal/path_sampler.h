@@ -41,8 +41,8 @@ class PathSampler {
     std::vector<Segment> segments;
     std::vector<double> ahead;  // [segment, and one more][state] weight of all that follows
   };
-  // Draws a legal path.
-  void Draw(size_t block, Rng& rng, Buffers& buffers, std::vector<StateChange>& path) const;
+  // Draws a legal path; false if there is none that ends by staying where it is.
+  bool Draw(size_t block, Rng& rng, Buffers& buffers, std::vector<StateChange>& path) const;
 
  private:
   using Matrix = std::array<double, kStatesMax * kStatesMax>;

@@ -1,6 +1,7 @@
 #include "tiering/bound/primal/schedule_search.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -82,6 +83,7 @@ class Search {
   }
 
   absl::StatusOr<FoundSchedule> Run(absl::Span<const NamedSchedule> others) {
+    OfferNoCache();
     const bool small = AtMost(2, options_.work_accesses / 4) == 2;
     // Where drawing paths may take longer than there is time, something is found first.
     const bool huge = instance_.access_count() > options_.work_accesses;
@@ -139,6 +141,24 @@ class Search {
     return static_cast<size_t>(std::min<uint64_t>(wanted, std::max<uint64_t>(fit, 1)));
   }
 
+  // That no block is ever kept, where all can be had without: it takes no search.
+  void OfferNoCache() {
+    Schedule schedule;
+    for (size_t block = 0; block < instance_.block_count(); ++block) {
+      const OptionTable& table = instance_.TableOf(block);
+      const auto none = std::find(table.states().begin(), table.states().end(), TierSet{0});
+      if (none == table.states().end()) return;
+      const auto state = static_cast<StateIndex>(none - table.states().begin());
+      if (instance_.Accesses(block).size() > 0 && table.Options(1, state, state).empty()) return;
+      schedule.first_change.push_back(block);
+      schedule.changes.push_back({instance_.birth[block], state});
+    }
+    schedule.first_change.push_back(instance_.block_count());
+    if (!CheckSchedule(instance_, schedule, options_.stop).ok()) return;
+    (void)GoOn("no cache");  // it is offered even where the time is up
+    (void)Offer("no cache", std::move(schedule));
+  }
+
   void ConstructPlainly() {
     if (GoOn("min"))
       (void)Construct("min", BatchMin(instance_, readers_, [this] { return Asked(); }));
@@ -183,6 +203,7 @@ class Search {
     const PathSampler sampler(instance_, prices_, temperature * unit, move_weight);
     std::vector<Path> paths(instance_.block_count());
     std::vector<PathSampler::Buffers> buffers(executor_.lanes());
+    std::atomic<bool> without_path = false;
     const size_t items = (paths.size() + kBlocksAtOnce - 1) / kBlocksAtOnce;
     for (size_t first = 0; first < items; first += kItemsAtOnce) {
       if (!Asked()) return std::numeric_limits<double>::infinity();
@@ -193,11 +214,11 @@ class Search {
         Rng rng(mixed.Next() ^ (item * 0xd1342543de82ef95ull));
         const size_t end = std::min((item + 1) * kBlocksAtOnce, paths.size());
         for (size_t block = item * kBlocksAtOnce; block < end; ++block) {
-          sampler.Draw(block, rng, buffers[lane], paths[block]);
+          if (!sampler.Draw(block, rng, buffers[lane], paths[block])) without_path = true;
         }
       });
     }
-    if (executor_.stopped()) return std::numeric_limits<double>::infinity();
+    if (executor_.stopped() || without_path) return std::numeric_limits<double>::infinity();
     if (number == 0) HarvestCuts(paths);
     return Construct(name, std::move(paths));
   }

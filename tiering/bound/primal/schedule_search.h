@@ -64,13 +64,14 @@ struct FoundSchedule {
   std::vector<CandidateTime> candidates;
 };
 
-// A portfolio: paths drawn at several temperatures, with room repaired; a dive through the
-// phases by the prices; Belady's rule; a static fill by frequency; and `others`, whose schedules
-// must pass CheckSchedule. The most promising are improved by local search, and the best is
-// returned with its work divided exactly. What it returns depends on instance, prices, options and
-// `others` only, not on the executor's lanes; `progress` is asked now and then and may end the
-// search by returning false, then the best so far is returned, after one more division of its work
-// and one check. `options.stop` does not wait for these.
+// A portfolio: nothing kept at all, where that can be, whatever the time; paths drawn at several
+// temperatures, with room repaired; a dive through the phases by the prices; Belady's rule; a
+// static fill by frequency; and `others`, whose schedules must pass CheckSchedule. The most
+// promising are improved by local search, and the best is returned with its work divided exactly.
+// What it returns depends on instance, prices, options and `others` only, not on the executor's
+// lanes; `progress` is asked now and then and may end the search by returning false, then the best
+// so far is returned, after one more division of its work and one check. `options.stop` does not
+// wait for these.
 //
 // NOT_FOUND if no candidate is feasible, INVALID_ARGUMENT if one of `others` is not. The instance
 // has passed Check.

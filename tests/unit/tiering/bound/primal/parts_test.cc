@@ -275,7 +275,7 @@ TEST(PathSamplerTest, PathsAreAsFrequentAsTheirWeights) {
     constexpr int kDraws = 20000;
     Path path;
     for (int draw = 0; draw < kDraws; ++draw) {
-      sampler.Draw(block, rng, buffers, path);
+      ASSERT_TRUE(sampler.Draw(block, rng, buffers, path));
       std::vector<StateIndex> states;
       size_t at = 0;
       for (uint32_t phase = instance.birth[block]; phase <= instance.death[block]; ++phase) {

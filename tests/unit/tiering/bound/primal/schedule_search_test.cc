@@ -115,6 +115,59 @@ TEST(ScheduleSearchTest, EveryStartIsTried) {
   EXPECT_THAT(names, ::testing::IsSupersetOf({"min", "static", "dive", "sampled 0.004"}));
 }
 
+// Blocks that can only be read by moving, and then cannot stay: no schedule can say how they end.
+TEST(ScheduleSearchTest, BlocksThatCannotStayAreNoCandidate) {
+  Instance instance;
+  instance.tiers = {{"mem", 100}};
+  instance.resources = {{"port", 10}};
+  OptionTable table({0, 1}, 1);
+  table.Add(0, 0, 0, {});
+  table.Add(0, 1, 1, {});
+  table.Add(1, 0, 1, {.per_byte = {1}});
+  instance.tables = {table};
+  instance.classes = {{.bytes = 10, .table = 0, .start_states = 1}};
+  instance.phase_count = 1;
+  instance.base_load = {5};
+  instance.block_class = {0};
+  instance.birth = {0};
+  instance.death = {1};
+  instance.first_access = {0, 1};
+  instance.access_phase = {0};
+  ASSERT_THAT(Check(instance), IsOk());
+  Prices prices(1, 1, 1);
+  prices.share[0] = 1;
+  InlineExecutor executor;
+  EXPECT_THAT(FindSchedule(instance, prices, {}, {}, executor, GoOn),
+              StatusIs(absl::StatusCode::kNotFound));
+}
+
+// It takes no search, so there is always something where blocks can be computed.
+TEST(ScheduleSearchTest, NoCacheIsThereWithoutTime) {
+  Rng rng(test_support::TestSeed(12));
+  int found_one = 0;
+  for (const test_support::BoundModel model : test_support::kBoundModels) {
+    for (int round = 0; round < 20; ++round) {
+      const Instance instance = test_support::RandomInstance(model, {}, rng);
+      const Prices prices = test_support::SearchPrices(instance, 5, rng);
+      InlineExecutor executor;
+      const auto found = FindSchedule(instance, prices, {}, {}, executor,
+                                      [](const SearchProgress&) { return false; });
+      if (!found.ok()) {
+        EXPECT_THAT(found, StatusIs(absl::StatusCode::kNotFound));
+        continue;
+      }
+      ++found_one;
+      EXPECT_EQ(found->name, "no cache");
+      ExpectCertified(instance, *found);
+      for (size_t block = 0; block < instance.block_count(); ++block) {
+        ASSERT_EQ(found->schedule.Changes(block).size(), 1u);
+        EXPECT_EQ(instance.TableOf(block).states()[found->schedule.Changes(block)[0].state], 0);
+      }
+    }
+  }
+  EXPECT_GT(found_one, 0);
+}
+
 // So that there is a schedule soon; what takes many passes is left out.
 TEST(ScheduleSearchTest, AHugeProblemIsFilledStaticallyFirst) {
   const Ascended problem = Ascent({.blocks = 800, .steps = 100}, 60);
