@@ -221,7 +221,10 @@ def read(path, kind):
 
 
 def main(arguments):
-    if len(arguments) != 2 or arguments[0] in ("-h", "--help"):
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2
     try:

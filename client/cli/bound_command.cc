@@ -192,6 +192,10 @@ uint64_t PeakBytes() {
 }
 
 absl::Status RunBoundCommand(const BoundOptions& options) {
+  const ProblemArguments& arguments = options.problem.arguments;
+  KVTIER_RETURN_IF_ERROR(
+      CheckApart({options.certificate, options.export_instance},
+                 {options.problem.instance, arguments.trace, arguments.machine, arguments.model}));
   std::optional<Source> source;
   if (options.problem.instance.empty()) {
     KVTIER_ASSIGN_OR_RETURN(source, LoadSource(options.problem.arguments));
@@ -255,6 +259,7 @@ absl::Status RunBoundCommand(const BoundOptions& options) {
   } else {
     PrintBound(problem, *run, binding);
     PrintPolicies(policies, run->lower_bound_s);
+    PrintRefused(policies);
   }
   return written;
 }
@@ -273,7 +278,10 @@ absl::Status RunVerify(const VerifyOptions& options) {
   }
   KVTIER_ASSIGN_OR_RETURN(const sim::PlacementProblem problem, Load(options.problem, source));
   source.reset();
-  const absl::StatusOr<double> seconds = bound::VerifiedSeconds(problem.instance, *certificate);
+  CatchSignals();
+  const absl::StatusOr<double> seconds =
+      bound::VerifiedSeconds(problem.instance, *certificate, [] { return CaughtSignal() == 0; });
+  KVTIER_RETURN_IF_ERROR(CheckInterrupted());
   if (!seconds.ok()) {
     return absl::Status(seconds.status().code(),
                         absl::StrCat(options.certificate, ": ", seconds.status().message()));

@@ -65,29 +65,33 @@ Json SeriesJson(const bound::Instance& instance, const sim::BoundRun& run) {
   return series;
 }
 
-// What one counts in the last of five digits.
-double LastOfFiveDigits(double seconds) {
-  return seconds > 0 ? std::pow(10, std::floor(std::log10(seconds)) - 4) : 1;
+// What one counts in the last of so many digits.
+double LastDigit(double seconds, int digits) {
+  return seconds > 0 ? std::pow(10, std::floor(std::log10(seconds)) - (digits - 1)) : 1;
 }
 
 Json OrNull(std::optional<double> number) { return number ? Json(*number) : Json(nullptr); }
 
 }  // namespace
 
-// Ten digits are to the nearest: a part in 10^9 is more than they can be off.
-std::string LowerSecondsText(double seconds) { return SecondsText(seconds * (1 - 1e-9)); }
+std::string LowerSecondsText(double seconds) {
+  const double digit = LastDigit(seconds, 10);
+  return SecondsText(digit * std::floor(seconds / digit));
+}
 
 std::string UpperSecondsText(std::optional<double> seconds) {
-  return SecondsText(seconds ? std::optional(*seconds * (1 + 1e-9)) : seconds);
+  if (!seconds) return "-";
+  const double digit = LastDigit(*seconds, 10);
+  return SecondsText(digit * std::ceil(*seconds / digit));
 }
 
 std::string ShortLowerText(double seconds) {
-  const double digit = LastOfFiveDigits(seconds);
+  const double digit = LastDigit(seconds, 5);
   return absl::StrFormat("%.5g s", digit * std::floor(seconds / digit));
 }
 
 std::string ShortUpperText(double seconds) {
-  const double digit = LastOfFiveDigits(seconds);
+  const double digit = LastDigit(seconds, 5);
   return absl::StrFormat("%.5g s", digit * std::ceil(seconds / digit));
 }
 
@@ -151,7 +155,7 @@ void PrintBound(const sim::PlacementProblem& problem, const sim::BoundRun& run,
         run.simulated ? ", %.2f %% above (%s, simulated)" : ", %.2f %% above (searched, from %s)",
         100 * *run.gap(), run.best_from.c_str());
   }
-  std::printf("\nall memories read at once    %s (the roofline)\n",
+  std::printf("\nmemories of any size         %s (the roofline)\n",
               LowerSecondsText(run.roofline_s).c_str());
   if (problem.uncached_s)
     std::printf("every prompt computed whole  %s (no cache)\n",

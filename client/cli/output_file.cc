@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "client/cli/command.h"
 #include "client/cli/interrupt.h"
 
 namespace kvtier::cli {
@@ -133,6 +134,31 @@ absl::Status WriteFile(const std::string& path, const std::string& bytes) {
   if (!file.ok()) return file.status();
   absl::Status status = (*file)->Write(bytes.data(), bytes.size());
   return status.ok() ? (*file)->Commit() : status;
+}
+
+absl::Status CheckApart(const std::vector<std::string>& written,
+                        const std::vector<std::string>& read) {
+  const auto same = [](const std::string& a, const std::string& b) {
+    struct stat of_a {
+    }, of_b{};
+    const bool a_there = ::stat(a.c_str(), &of_a) == 0, b_there = ::stat(b.c_str(), &of_b) == 0;
+    if (!a_there && !b_there) return a == b;
+    return a_there && b_there && S_ISREG(of_a.st_mode) && of_a.st_dev == of_b.st_dev &&
+           of_a.st_ino == of_b.st_ino;
+  };
+  const auto none = [](const std::string& path) { return path.empty() || path == "-"; };
+  for (size_t i = 0; i < written.size(); ++i) {
+    if (none(written[i])) continue;
+    for (const std::string& path : read) {
+      if (!none(path) && same(written[i], path))
+        return UsageError(absl::StrCat(written[i], " would be written over, and is read as well"));
+    }
+    for (size_t j = 0; j < i; ++j) {
+      if (!none(written[j]) && same(written[i], written[j]))
+        return UsageError(absl::StrCat(written[i], " would be written twice"));
+    }
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace kvtier::cli

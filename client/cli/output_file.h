@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -48,5 +49,11 @@ class OutputFile {
 
 // All of a file at once. Errors as above.
 absl::Status WriteFile(const std::string& path, const std::string& bytes);
+
+// INVALID_ARGUMENT, as wrong usage, if one of `written` is a regular file that is among `read`, or
+// is there twice, whatever the names; empty ones and "-" are none. A file that is not there yet is
+// known by its name alone.
+absl::Status CheckApart(const std::vector<std::string>& written,
+                        const std::vector<std::string>& read);
 
 }  // namespace kvtier::cli

@@ -31,6 +31,8 @@ namespace kvtier::cli {
 namespace {
 
 constexpr uint64_t kThreadsMax = 256;
+// With a wider gap, prices are too far from the best ones to say what binds.
+constexpr double kUnsettledGap = 0.05;
 
 struct PlanArguments {
   ProblemArguments problem{};
@@ -77,6 +79,7 @@ std::string SettingText(const Plan& plan, const sim::PlanPoint& point) {
 
 // The limit that most of the bound is priced on: a resource, or the room of a tier.
 std::string WhatBinds(const sim::PlanPoint& point) {
+  if (!point.run.gap() || *point.run.gap() > kUnsettledGap) return "not settled";
   const bound::Instance& instance = point.problem.instance;
   std::vector<std::pair<double, std::string>> parts;
   for (size_t r = 0; r < instance.resources.size(); ++r)
@@ -110,6 +113,17 @@ void PrintUncached(const std::vector<sim::PlanPoint>& points) {
   std::printf("\n");
 }
 
+// Of a point that reaches the target: with what.
+std::string WhatReaches(const sim::PlanPoint& point, double target_s) {
+  if (point.problem.uncached_s.value_or(target_s + 1) <= target_s) return ", without any cache";
+  const sim::SimulationResult* best = nullptr;
+  for (const sim::SimulationResult& result : point.policies) {
+    if (sim::KnowsFuture(result.policy)) continue;
+    if (best == nullptr || result.time_ns < best->time_ns) best = &result;
+  }
+  return best == nullptr ? ", with a schedule that knows the future" : ", with " + best->policy;
+}
+
 void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   std::vector<std::string> titles;
   for (const sim::PlanAxis& axis : plan.axes) titles.push_back(axis.name + ">");
@@ -140,6 +154,13 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
   }
   std::fputs(table.Text().c_str(), stdout);
   if (!plan.points.empty()) PrintStar(plan.points[0].policies);
+  for (const sim::PlanPoint& point : plan.points) {
+    if (std::any_of(point.policies.begin(), point.policies.end(),
+                    [](const auto& result) { return result.refused_chunks > 0; })) {
+      std::printf("With %s: ", SettingText(plan, point).c_str());
+      PrintRefused(point.policies);
+    }
+  }
   PrintUncached(plan.points);
   if (wide) PrintWideGap();
   if (arguments.target == absl::ZeroDuration()) return;
@@ -148,8 +169,12 @@ void PrintPlan(const PlanArguments& arguments, const Plan& plan) {
     return absl::StrFormat("%s, for %.2f", SettingText(plan, plan.points[index]),
                            sim::PriceOf(plan.prices, plan.points[index].machine));
   };
-  std::printf("\ncheapest that is known to take at most %s: %s\n", target.c_str(),
-              plan.cheapest.reached ? setting(*plan.cheapest.reached).c_str() : "none of these");
+  const std::string reached =
+      plan.cheapest.reached ? absl::StrCat(setting(*plan.cheapest.reached),
+                                           WhatReaches(plan.points[*plan.cheapest.reached],
+                                                       absl::ToDoubleSeconds(arguments.target)))
+                            : "none of these";
+  std::printf("\ncheapest that is known to take at most %s: %s\n", target.c_str(), reached.c_str());
   std::printf("cheapest that the bound does not rule out: %s\n",
               plan.cheapest.possible ? setting(*plan.cheapest.possible).c_str() : "none of these");
 }

@@ -1,8 +1,9 @@
 #include "client/cli/problem_options.h"
 
+#include <utility>
 #include <variant>
+#include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "client/cli/option_values.h"
@@ -47,7 +48,7 @@ void AddProblemOptions(CLI::App& command, ProblemArguments& arguments) {
   command
       .add_option("--set", arguments.overrides,
                   "Another value for a field of the machine (link.pcie=50GB/s) or the model "
-                  "(model.weight_bytes=8GB);\nmay be given several times")
+                  "(model.weight_bytes=20GB);\nmay be given several times")
       ->take_all()
       ->allow_extra_args(false)
       ->type_name("FIELD=VALUE");
@@ -88,17 +89,27 @@ absl::StatusOr<Machinery> LoadMachinery(const ProblemArguments& arguments) {
             [](std::string* out, const sim::MachineTier& tier) { out->append(tier.name); }),
         ", and without --tiers all of them may hold cache"));
   }
-  std::vector<std::string> overrides = arguments.overrides;
+  // In full, as the short name of a capacity is another name for the same field.
+  std::vector<std::pair<std::string, std::string>> fields;  // and what sets them
+  std::vector<std::string> overrides;
+  const auto add = [&](const std::string& option, const std::string& set) -> absl::Status {
+    std::string field = set.substr(0, set.find('='));
+    if (sim::FindTier(machinery.machine, field)) field = absl::StrCat("tier.", field, ".capacity");
+    for (const auto& [before, by] : fields) {
+      if (before == field) return UsageError(absl::StrCat(option, " sets what ", by, " sets"));
+    }
+    fields.emplace_back(field, option);
+    overrides.push_back(set);
+    return absl::OkStatus();
+  };
+  for (const std::string& set : arguments.overrides)
+    KVTIER_RETURN_IF_ERROR(add(absl::StrCat("--set ", set.substr(0, 80)), set));
   for (const auto& [tier, size] : {std::pair{"hbm", arguments.hbm}, {"dram", arguments.dram}}) {
     if (size.empty()) continue;
     if (!sim::FindTier(machinery.machine, tier))
       return UsageError(absl::StrCat("--", tier, ": ", arguments.machine, " has no tier ", tier));
-    const std::string field = absl::StrCat("tier.", tier, ".capacity=");
-    for (const std::string& set : arguments.overrides) {
-      if (absl::StartsWith(set, field))
-        return UsageError(absl::StrCat("--", tier, " sets what --set ", set, " sets"));
-    }
-    overrides.push_back(field + size);
+    KVTIER_RETURN_IF_ERROR(
+        add(absl::StrCat("--", tier), absl::StrCat("tier.", tier, ".capacity=", size)));
   }
   const absl::Status status = sim::ApplyOverrides(overrides, machinery.machine, machinery.model);
   if (!status.ok()) return UsageError(std::string(status.message()));

@@ -23,6 +23,7 @@
 #include "client/cli/child_process.h"
 #include "client/cli/command.h"
 #include "client/cli/interrupt.h"
+#include "client/cli/output_file.h"
 #include "client/cli/report_files.h"
 
 namespace kvtier::cli {
@@ -96,6 +97,8 @@ absl::Status Await(ChildProcess& child) {
 
 // Python says itself what is wrong; `exit_code` is then its own, and the status OK.
 absl::Status RunReport(const ReportOptions& options, int& exit_code) {
+  if (absl::Status status = CheckApart({options.output}, options.results); !status.ok())
+    return status;
   CatchSignals();
   auto python = FindPython(options.python);
   if (!python.ok()) return python.status();

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "client/cli/command.h"
+#include "client/cli/interrupt.h"
 #include "client/cli/option_values.h"
 #include "client/cli/output_file.h"
 #include "client/cli/problem_options.h"
@@ -40,22 +41,20 @@ struct Simulated {
   std::vector<double> seconds{};                 // that they took
 };
 
-absl::StatusOr<Simulated> SimulateAll(const SimOptions& options) {
-  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(options.problem));
-  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(options.problem));
-  if (!options.hits.empty() && std::holds_alternative<sim::AttentionTrace>(trace))
-    return absl::InvalidArgumentError("--hits is for traces of requests; this is one of attention");
+absl::StatusOr<Simulated> SimulateAll(const SimOptions& options, const Machinery& machinery,
+                                      const sim::AnyTrace& trace) {
+  const StopCheck stop = [] { return CaughtSignal() != 0; };
   Simulated simulated;
   KVTIER_ASSIGN_OR_RETURN(simulated.terms, sim::TermsOf(trace, machinery.machine, machinery.model,
                                                         ProblemOptionsOf(options.problem)));
   for (const std::string& policy : options.policies) {
     const absl::Time start = absl::Now();
-    KVTIER_ASSIGN_OR_RETURN(
-        sim::SimulationResult result,
-        sim::SimulateTrace(trace, machinery.machine, machinery.model,
-                           ProblemOptionsOf(options.problem), policy,
-                           {.settle = options.settle, .segment_bytes = options.segment_bytes}));
-    simulated.results.push_back(std::move(result));
+    absl::StatusOr<sim::SimulationResult> result = sim::SimulateTrace(
+        trace, machinery.machine, machinery.model, ProblemOptionsOf(options.problem), policy,
+        {.settle = options.settle, .segment_bytes = options.segment_bytes, .stop = stop});
+    KVTIER_RETURN_IF_ERROR(CheckInterrupted());
+    if (!result.ok()) return result.status();
+    simulated.results.push_back(*std::move(result));
     simulated.seconds.push_back(absl::ToDoubleSeconds(absl::Now() - start));
   }
   return simulated;
@@ -93,16 +92,24 @@ absl::Status RunSim(const SimOptions& options) {
   KVTIER_RETURN_IF_ERROR(CheckPolicies("--policy", options.policies));
   if (!options.hits.empty() && options.policies.size() != 1)
     return UsageError("--hits is for one policy");
+  KVTIER_RETURN_IF_ERROR(CheckApart(
+      {options.hits}, {options.problem.trace, options.problem.machine, options.problem.model}));
+  KVTIER_ASSIGN_OR_RETURN(const Machinery machinery, LoadMachinery(options.problem));
+  KVTIER_ASSIGN_OR_RETURN(const sim::AnyTrace trace, LoadTrace(options.problem));
+  if (!options.hits.empty() && std::holds_alternative<sim::AttentionTrace>(trace))
+    return absl::InvalidArgumentError("--hits is for traces of requests; this is one of attention");
+  CatchSignals();  // from here on there may be a temporary file
   // Before the time that simulations take.
   std::unique_ptr<OutputFile> hits;
   if (!options.hits.empty()) {
     KVTIER_ASSIGN_OR_RETURN(hits, OutputFile::Create(options.hits));
   }
-  KVTIER_ASSIGN_OR_RETURN(const Simulated simulated, SimulateAll(options));
+  KVTIER_ASSIGN_OR_RETURN(const Simulated simulated, SimulateAll(options, machinery, trace));
   const std::vector<sim::SimulationResult>& results = simulated.results;
   const absl::Status written = hits == nullptr ? absl::OkStatus() : WriteHits(*hits, results[0]);
   if (!options.json) {
     PrintResults(options, results);
+    PrintRefused(results);
     return written;
   }
   Json policies = Json::object();

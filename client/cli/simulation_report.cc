@@ -143,6 +143,17 @@ std::string StarredPolicy(const std::string& policy) {
   return sim::KnowsFuture(policy) ? policy + "*" : policy;
 }
 
+void PrintRefused(const std::vector<sim::SimulationResult>& results) {
+  const auto most = std::max_element(
+      results.begin(), results.end(),
+      [](const auto& a, const auto& b) { return a.refused_chunks < b.refused_chunks; });
+  if (most == results.end() || most->refused_chunks == 0) return;
+  std::printf(
+      "%llu chunks were computed and not stored (%s): prompts for which there was no room as a "
+      "whole.\n",
+      static_cast<unsigned long long>(most->refused_chunks), most->policy.c_str());
+}
+
 void PrintStar(const std::vector<sim::SimulationResult>& results) {
   for (const sim::SimulationResult& result : results) {
     if (!sim::KnowsFuture(result.policy)) continue;

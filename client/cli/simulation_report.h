@@ -25,5 +25,7 @@ Json PolicyJson(const sim::SimulationResult& result);
 // the standard output, if one of these does.
 std::string StarredPolicy(const std::string& policy);
 void PrintStar(const std::vector<sim::SimulationResult>& results);
+// If chunks were refused: that, and for which policy most.
+void PrintRefused(const std::vector<sim::SimulationResult>& results);
 
 }  // namespace kvtier::cli

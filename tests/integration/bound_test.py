@@ -8,6 +8,7 @@ import math
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -220,6 +221,39 @@ class Cases:
                 assert f"{path} is a pipe or a device; a file" in error, (args, error)
         os.unlink(pipe)
 
+    def inputs_are_not_written_over(self):
+        """Whatever they are called."""
+        trace, machine, link = self.path("own.jsonl"), self.path("own.yaml"), self.path("link")
+        shutil.copy(self.requests, trace)
+        shutil.copy(cli_world.ROOT / "sim/machines/h100-sxm.yaml", machine)
+        os.symlink(trace, link)
+        problem = ("--trace", trace, "--machine", machine, "--model", "llama-3.1-8b", "--tiers", "dram")
+        inputs = {path: pathlib.Path(path).read_bytes() for path in (trace, machine)}
+        new = self.path("new")
+        for args, wanted in ((("bound", *problem, "--certificate", trace), "is read as well"),
+                             (("bound", *problem, "--certificate", link), "is read as well"),
+                             (("bound", *problem, "--export-instance", machine), "is read as well"),
+                             (("bound", *problem, "--certificate", new, "--export-instance", new), "written twice"),
+                             (("sim", *problem, "--policy", "lru", "--hits", trace), "is read as well"),
+                             (("report", machine, "-o", machine), "is read as well")):
+            _, error = self.run(*args, rc=2)
+            assert wanted in error, (args, error)
+        assert not os.path.exists(new) and os.path.islink(link)
+        assert inputs == {path: pathlib.Path(path).read_bytes() for path in inputs}
+
+    def simulations_leave_nothing(self):
+        many, hits = self.path("many.jsonl"), self.path("hits")
+        self.run("trace", "generate", "--kind", "chat", "--requests", "3000", "-o", many)
+        with self.world.popen("sim", "--trace", many, "--machine", "h100-sxm", "--model", "llama-3.1-8b", "--policy", "sa",
+                              "--hits", hits, socket=False) as simulation:
+            folder = pathlib.Path(hits).parent
+            while not list(folder.glob(".kvtier-*")):
+                assert simulation.poll() is None, simulation.communicate()
+            simulation.send_signal(signal.SIGINT)
+            output, error = simulation.communicate(timeout=cli_world.SECONDS_MAX)
+        assert simulation.returncode == 130 and output == b"" and b"interrupted by SIGINT" in error, (output, error)
+        assert not list(folder.glob(".kvtier-*")) and not os.path.exists(hits)
+
     def results_outlive_files(self):
         """What cannot be written is refused before the time limit is spent; where writing fails later the result is printed."""
         began = time.monotonic()
@@ -304,6 +338,8 @@ def main():
             report.run("a policy that is best", cases.policy_is_best)
             report.run("windows", cases.windows)
             report.run("only files are read", cases.only_files_are_read)
+            report.run("inputs are not written over", cases.inputs_are_not_written_over)
+            report.run("interrupted simulations leave nothing", cases.simulations_leave_nothing)
             report.run("results outlive files that cannot be written", cases.results_outlive_files)
             report.run("progress shows the gap", cases.progress)
             report.run("a signal ends it at once", cases.stopped)

@@ -168,6 +168,11 @@ class Cases:
                              (("--hbm", "1001B"), "tier hbm has 1 bytes for blocks")):
             _, error = self.sim(path, "lru", *args, rc=1)
             assert wanted in error, f"{args}: {error}"
+        for args in (("--dram", "4GiB", "--set", "dram=8GiB"), ("--dram", "4GiB", "--set", "tier.dram.capacity=8GiB"),
+                     ("--set", "tier.dram.capacity=4GiB", "--set", "dram=8GiB"),
+                     ("--set", "link.pcie=5GB/s", "--set", "link.pcie=6GB/s")):
+            _, error = self.sim(path, "lru", *args, rc=2)
+            assert " sets what " in error, f"{args}: {error}"
         # As slow, and as large, as may be.
         slow, _ = self.sim(path, "lru", "--set", "link.pcie=1MB/s", "--set", "compute=1MFLOP/s", "--dram", "1024TiB")
         assert slow["policies"]["lru"]["time_s"] > 1

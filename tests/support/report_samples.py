@@ -66,7 +66,8 @@ def plan(seed):
     points = [{"set": {"dram": size, "load": load}, "price": rng.uniform(100, 10000), **_outcome(rng)}
               for size in sizes for load in loads]
     return {"kind": "plan", **_head(rng), "vary": [{"name": "dram", "values": sizes}, {"name": "load", "values": loads}],
-            "points": points, "target_s": rng.uniform(50, 90), "cheapest": rng.randrange(len(points))}
+            "points": points, "target_s": rng.uniform(50, 90), "cheapest": rng.randrange(len(points)),
+            "cheapest_possible": rng.choice([None, *range(len(points))])}
 
 
 def paths(value, prefix=()):

@@ -153,6 +153,27 @@ def numbers_of_a_plan(directory):
     check_texts(page)
 
 
+def plans_say_what_tables_cannot(directory):
+    plan = samples.plan(seed=21)
+    for number, point in enumerate(plan["points"]):
+        point.update(gap=0.01, uncached_s=100 + number)
+
+    def said(**changes):
+        return " ".join(drawn_here({**plan, **changes}).texts)
+
+    text = said(cheapest=None, cheapest_possible=1)
+    assert "Nothing here is known to reach" in text and "does not rule out: dram 64 GiB, 2 × load." in text, text
+    assert "min: knows the future" in text and "computed whole: 100 s to 105 s." in text, text
+    assert "not settled" not in text and "rules out all" not in text, text
+    assert "The bound rules out all of these." in said(cheapest_possible=None)
+    without = {name: value for name, value in plan.items() if name != "cheapest_possible"}
+    assert "rule" not in " ".join(drawn_here(without).texts)
+    assert "rule" not in said(target_s=None, cheapest=None, cheapest_possible=None)
+    for gap in (None, 0.06):
+        plan["points"][2]["gap"] = gap
+        assert "not settled" in said(), gap
+
+
 def future_is_known_as_the_result_says(directory):
     """Whatever a policy is called."""
     fields = {**samples.bound(seed=19, buckets=3), "lower_bound_s": 50}
@@ -378,9 +399,9 @@ def damaged_results_are_refused(directory):
         else:
             raise AssertionError(f"taken, without: {wanted}")
     plan = samples.plan(seed=11)
-    plan["cheapest"] = len(plan["points"])
-    (directory / "plan.json").write_text(json.dumps(plan))
-    assert "points" in report(str(directory / "plan.json"), rc=1)
+    for field in ("cheapest", "cheapest_possible"):
+        (directory / "plan.json").write_text(json.dumps({**plan, field: len(plan["points"])}))
+        assert "points" in report(str(directory / "plan.json"), rc=1)
 
 
 def hostile_names_are_text(directory):
@@ -438,7 +459,8 @@ def without_python_or_matplotlib(directory):
 
 def main():
     report_file = junit.Report("report_test")
-    for case, draws in ((numbers_of_a_bound, True), (numbers_of_a_simulation, True), (numbers_of_a_plan, True), (future_is_known_as_the_result_says, True),
+    for case, draws in ((numbers_of_a_bound, True), (numbers_of_a_simulation, True), (numbers_of_a_plan, True), (plans_say_what_tables_cannot, True),
+                        (future_is_known_as_the_result_says, True),
                         (several_results, True), (results_of_one_curve_differ_in_memory_alone, True), (long_names_are_cut, True), (plots_show_the_numbers, True), (page_is_whole_and_the_same_again, True),
                         (missing_data_is_said, True), (any_field_may_be_missing, True), (damaged_results_are_refused, False),
                         (hostile_names_are_text, True), (command_line, True), (without_python_or_matplotlib, False)):

@@ -2,10 +2,11 @@
 
 from . import figures
 from .parts import Plot, Section, Table, Text, Title
-from .quantities import byte_rate, count, name_text, operation_rate, seconds, share, size
+from .quantities import byte_rate, count, name_text, operation_rate, seconds, share, share_text, size
 
 CURVES_MAX = 6  # plots of one kind; the tables have all points
 ROWS_DRAWN_MAX = 40
+UNSETTLED_GAP = 0.05  # as in the table of kvtier plan
 BINDING_TEXT = (
     "Which limit binds: the part of the bound's seconds that is priced on each resource; of a tier's room, what the price of "
     "all of it comes to beside the bound. With one percent more of either, the bound falls by about one percent of that "
@@ -158,7 +159,11 @@ def plan_section(results):
         if target is not None and cheapest is not None:
             parts.append(Text(f"The cheapest that reaches {seconds(target).text()} is marked."))
         elif target is not None:
-            parts.append(Text(f"Nothing here is known to reach {seconds(target).text()}, or there are no prices."))
+            parts.append(Text(f"Nothing here is known to reach {seconds(target).text()}."))
+        possible = result.fields.get("cheapest_possible")
+        if target is not None and "cheapest_possible" in result.fields:
+            parts.append(Text("The bound rules out all of these." if possible is None else "The cheapest that the bound does not "
+                              f"rule out: {', '.join(_setting_text(n, v) for n, v in points[possible]['set'].items())}."))
         names = list({name: None for point in points for name in point["set"]})
         policies = list({name: None for point in points for name in point.get("policies", {})})
         parts.append(Table(f"plan-{number}", [*names, "price", "lower bound", "best feasible", "gap", *policies], [
@@ -166,8 +171,26 @@ def plan_section(results):
              seconds(point.get("lower_bound_s")), seconds(point.get("best_feasible_s")), share(point.get("gap")),
              *(seconds(point.get("policies", {}).get(p, {}).get("time_s")) for p in policies)]
             for point in points], marked=[] if cheapest is None else [cheapest]))
+        parts += _notes(points)
         parts += _what_binds(number, names, points)
     return Section("plan", "Variations", parts or [Text("Left out: it takes a result of kvtier plan.", missing=True)])
+
+
+def _notes(points):
+    """What the table cannot say."""
+    parts = []
+    knowing = list({name: None for point in points for name, policy in point.get("policies", {}).items()
+                    if policy.get("knows_future")})
+    if knowing:
+        parts.append(Text(f"{', '.join(map(name_text, knowing))}: knows the future, as no policy in use can."))
+    uncached = [point["uncached_s"] for point in points if point.get("uncached_s") is not None]
+    if uncached:
+        least, most = seconds(min(uncached)).text(), seconds(max(uncached)).text()
+        parts.append(Text(f"Without any cache, with every prompt computed whole: {least if least == most else f'{least} to {most}'}."))
+    if any(point.get("gap") is None or point["gap"] > UNSETTLED_GAP for point in points):
+        parts.append(Text(f"Where the gap is above {share_text(UNSETTLED_GAP)}, or there is none, bound and best schedule are not "
+                          "settled, nor is what binds: a longer --time-limit may help."))
+    return parts
 
 
 def _what_binds(number, names, points):

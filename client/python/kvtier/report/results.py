@@ -159,6 +159,7 @@ _FIELDS = {
         **_HEAD,
         "vary": _list(_object({"name": _name, "values": _list(_amount, POINTS_MAX)}, needed=("name",)), ENTRIES_MAX),
         "points": _list(_POINT, POINTS_MAX), "target_s": _maybe(_amount), "cheapest": _maybe(_cheapest),
+        "cheapest_possible": _maybe(_cheapest),
     }),
 }
 
@@ -184,8 +185,9 @@ def parse_result(name, text):
             raise InvalidResult(f"field kind is {_shown(kind)}; a result of `kvtier bound --json`, `kvtier sim --json` or "
                                 f"`kvtier plan --json` says {', '.join(KINDS[:-1])} or {KINDS[-1]} there")
         _FIELDS[fields["kind"]](fields, "")
-        if (fields.get("cheapest") or 0) >= max(len(fields.get("points", [])), 1):
-            raise InvalidResult(f"cheapest is {fields['cheapest']}, and there are {len(fields.get('points', []))} points")
+        for field in ("cheapest", "cheapest_possible"):
+            if (fields.get(field) or 0) >= max(len(fields.get("points", [])), 1):
+                raise InvalidResult(f"{field} is {fields[field]}, and there are {len(fields.get('points', []))} points")
     except InvalidResult as error:
         raise InvalidResult(f"{name}: {error}") from None
     except json.JSONDecodeError as error:
