@@ -149,7 +149,7 @@ class Search {
       const auto none = std::find(table.states().begin(), table.states().end(), TierSet{0});
       if (none == table.states().end()) return;
       const auto state = static_cast<StateIndex>(none - table.states().begin());
-      if (instance_.Accesses(block).size() > 0 && table.Options(1, state, state).empty()) return;
+      if (!instance_.Accesses(block).empty() && table.Options(1, state, state).empty()) return;
       schedule.first_change.push_back(block);
       schedule.changes.push_back({instance_.birth[block], state});
     }

@@ -151,20 +151,20 @@ double LeastCost(const WorkingSchedule& schedule, const PathPrices& prices, Pric
   const absl::Span<const uint32_t> accesses = instance.Accesses(block);
   const auto bytes = static_cast<double>(instance.ClassOf(block).bytes);
   std::vector<double> costs(table.state_count(), std::numeric_limits<double>::infinity());
-  for (StateIndex k = 0; k < costs.size(); ++k) {
+  for (StateIndex k = 0; k < table.state_count(); ++k) {
     if (((instance.ClassOf(block).start_states >> k) & 1) != 0) costs[k] = 0;
   }
   for (uint32_t phase = instance.birth[block]; phase < instance.death[block]; ++phase) {
     std::vector<double> next(costs.size(), std::numeric_limits<double>::infinity());
     const auto count = static_cast<size_t>(std::count(accesses.begin(), accesses.end(), phase));
-    for (StateIndex from = 0; from < costs.size(); ++from) {
+    for (StateIndex from = 0; from < table.state_count(); ++from) {
       bool fits = true;
       for (size_t j = 0; j < instance.tiers.size(); ++j) {
         fits = fits && (((table.states()[from] >> j) & 1) == 0 ||
                         schedule.room().Free(j, phase) >= static_cast<int64_t>(bytes));
       }
       if (!fits) continue;
-      for (StateIndex to = 0; to < costs.size(); ++to) {
+      for (StateIndex to = 0; to < table.state_count(); ++to) {
         const double* const edge = schedule.cuts().Edge(block_class, count, from, to);
         if (edge == nullptr || (phase + 1 == instance.death[block] && to != from)) continue;
         next[to] = std::min(
